@@ -1,0 +1,46 @@
+"""Pre-training. `--config=configs/pretrain.py[:PRESET]`, presets in qwen_audio_jax/models/presets.py.
+
+`tiny` trains in minutes on two CPU cores. Any key can be overridden: --config.train.steps=100
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(preset: str = "tiny") -> ConfigDict:
+    """The configuration; what each key means is written in qwen_audio_jax/run_config.py."""
+    config = ConfigDict()
+    config.model = ConfigDict(
+        {"family": "qwen_audio", "preset": preset, "dtype": "auto", "remat": preset != "tiny"}
+    )
+    config.data = ConfigDict(
+        {
+            "root": "data",
+            "mixture": {"synthetic": 1.0},
+            "conditioning": "tags",
+            "seed": 0,
+            # (rows, tokens, frames): one for the short clips that most are, one for 30 seconds.
+            "shapes": ((32, 256, 640), (8, 1280, 3264)),
+            "workers": 0,
+        }
+    )
+    config.optimizer = ConfigDict(
+        {
+            "learning_rate": 2e-3,
+            "final_learning_rate": 2e-5,
+            "warmup_steps": 50,
+            "beta1": 0.9,
+            "beta2": 0.98,
+            "eps": 1e-6,
+            "weight_decay": 0.05,
+            "clip_norm": 1.0,
+            "frozen": (),
+        }
+    )
+    config.train = ConfigDict({"steps": 600, "seed": 0, "log_every": 1})
+    config.checkpoint = ConfigDict({"every": 200, "keep": 2})
+    config.evaluate = ConfigDict(
+        {"every": 0, "data": "", "limit": 0, "rows": 64, "max_new_tokens": 64, "examples": 28}
+    )
+    config.mesh = ConfigDict({"replica": 1, "fsdp": -1, "tensor": 1})
+    config.init_from = ""
+    return config

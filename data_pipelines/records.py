@@ -1,0 +1,166 @@
+"""Records, the shards that hold them, and the index beside the shards.
+
+A corpus is a folder in TFDS's own layout (ArrayRecord shards, `features.json`, `dataset_info.json`),
+so `tfds.builder_from_directory(folder).as_data_source()` reads it too. Beside the shards lie
+`SPLIT.index.jsonl`, one line a record in shard order with everything but the audio, and
+`tokenizer/`, the corpus's vocabulary. TensorFlow is not needed for any of it.
+"""
+
+import dataclasses
+import functools
+import json
+import pathlib
+from typing import Any
+
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.sequential_writer import SequentialWriter
+
+SPLITS = ("train", "validation")
+RECORDS_PER_SHARD = 8192
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """One labelled example.
+
+    Attributes:
+        id: unique within its corpus.
+        task: a key of `qwen_audio_jax.tasks.TASKS`.
+        audio: encoded clips (FLAC, WAV, Ogg or MP3 bytes, as they came).
+        annotation: the label fields that the task names, and `source`, `license`, ...; JSON types.
+    """
+
+    id: str
+    task: str
+    audio: tuple[bytes, ...]
+    annotation: dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class IndexRow:
+    """What is known of a record without reading its audio.
+
+    Attributes:
+        id, task, annotation: the record's.
+        samples: samples of each clip at 16 kHz.
+    """
+
+    id: str
+    task: str
+    samples: tuple[int, ...]
+    annotation: dict[str, Any]
+
+
+class RejectedRecord(ValueError):
+    """A source row that cannot become a Record. The message is the reason, one sentence."""
+
+
+class ShardWriter:
+    """Writes one split of a corpus: shards and index. A context manager.
+
+    A further split may be added to a folder that has one already.
+    """
+
+    def __init__(self, folder: pathlib.Path, split: str):
+        """Args: folder: an existing folder. split: "train" or "validation"."""
+        features = tfds.features.FeaturesDict(
+            {
+                "id": tfds.features.Text(),
+                "task": tfds.features.Text(),
+                # TFDS's Text is any bytes; its Audio would pull in TensorFlow.
+                "audio": tfds.features.Sequence(tfds.features.Text()),
+                "annotation": tfds.features.Text(),
+            }
+        )
+        identity = tfds.core.DatasetIdentity(
+            name="corpus",
+            version=tfds.core.Version("1.0.0"),
+            data_dir=str(folder),
+            module_name="data_pipelines.records",
+        )
+        info = tfds.core.DatasetInfo(builder=identity, features=features)
+        self._split = split
+        self._shards = SequentialWriter(
+            info, RECORDS_PER_SHARD, overwrite=False, file_format="array_record"
+        )
+        self._shards.initialize_splits([split], fail_if_exists=False)
+        self._index = (folder / f"{split}.index.jsonl").open("w", encoding="utf-8")
+
+    def add(self, record: Record, samples: tuple[int, ...]) -> None:
+        """Appends a record; `samples` are its clips' lengths at 16 kHz."""
+        annotation = json.dumps(record.annotation, ensure_ascii=False, sort_keys=True)
+        example = {
+            "id": record.id,
+            "task": record.task,
+            "audio": list(record.audio),
+            "annotation": annotation,
+        }
+        self._shards.add_examples({self._split: [example]})
+        row = {"id": record.id, "task": record.task, "samples": samples}
+        head = json.dumps(row, ensure_ascii=False)[:-1]
+        self._index.write(f'{head}, "annotation": {annotation}}}\n')
+
+    def __enter__(self) -> "ShardWriter":
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._index.close()
+        self._shards.close_all()
+
+
+class Corpus:
+    """A built corpus: its index, and random access to its records from any thread or process."""
+
+    def __init__(self, path: pathlib.Path | str):
+        """Args: path: the folder.
+
+        Raises:
+            FileNotFoundError: no corpus is there; the sentence says how to build one.
+        """
+        self.path = pathlib.Path(path)
+        if not (self.path / "dataset_info.json").is_file():
+            raise FileNotFoundError(
+                f"{self.path}: no corpus there; build one with "
+                f"`python -m data_pipelines.build --source=... --out={self.path}`"
+            )
+        self.splits = tuple(
+            split for split in SPLITS if (self.path / f"{split}.index.jsonl").is_file()
+        )
+
+    @functools.cache  # noqa: B019  (a run opens a handful of corpora and keeps them)
+    def index(self, split: str) -> tuple[IndexRow, ...]:
+        """The index of a split, in shard order.
+
+        Raises:
+            FileNotFoundError: the corpus has no such split.
+        """
+        if split not in self.splits:
+            have = ", ".join(self.splits) or "none"
+            raise FileNotFoundError(
+                f"{self.path}: has no {split} split (it has: {have}); add one with "
+                f"data_pipelines.build --split={split}"
+            )
+        rows = []
+        with (self.path / f"{split}.index.jsonl").open(encoding="utf-8") as file:
+            for line in file:
+                row = json.loads(line)
+                samples = tuple(row["samples"])
+                rows.append(IndexRow(row["id"], row["task"], samples, row["annotation"]))
+        return tuple(rows)
+
+    @functools.cache  # noqa: B019
+    def _source(self, split: str):
+        return tfds.builder_from_directory(str(self.path)).as_data_source(split=split)
+
+    def record(self, split: str, number: int) -> Record:
+        """Reads one record of a split."""
+        raw = self._source(split)[number]
+        return Record(
+            id=raw["id"].decode(),
+            task=raw["task"].decode(),
+            audio=tuple(raw["audio"]),
+            annotation=json.loads(raw["annotation"]),
+        )
+
+    def __reduce__(self):
+        return Corpus, (self.path,)

@@ -1,0 +1,52 @@
+"""How many log-mel frames, encoder positions and audio tokens a clip has.
+
+Pure arithmetic on Python integers, so that batches can be planned without reading any audio. The
+two families differ in one place: Qwen-Audio rounds the last partial hop down, Qwen2-Audio up.
+"""
+
+from typing import Literal
+
+HOP = 160
+"""Samples at 16 kHz between two frames: 10 ms."""
+
+MARGIN_FRAMES = 2
+"""Frames past a clip's end that the two convolutions look at."""
+
+FRAMES_PER_TOKEN = 4
+"""The second convolution and the pooling halve the frame rate in turn: 25 audio tokens a second."""
+
+Rounding = Literal["floor", "ceil"]
+
+
+def mel_frames(samples: int, rounding: Rounding) -> int:
+    """Valid frames L of a clip.
+
+    Args:
+        samples: S, length of the clip at 16 kHz.
+        rounding: "floor" as in Qwen-Audio (`audio.py`), "ceil" as in Qwen2-Audio (the sample mask
+            of transformers' `WhisperFeatureExtractor`, taken every 160th sample).
+    """
+    if rounding == "floor":
+        return samples // HOP
+    if rounding == "ceil":
+        return -(-samples // HOP)
+    raise ValueError(f"rounding: must be 'floor' or 'ceil', not {rounding!r}")
+
+
+def encoder_positions(frames: int) -> int:
+    """T, positions left after the convolution of stride 2: ceil(L / 2)."""
+    return (frames + 1) // 2
+
+
+def audio_tokens(frames: int) -> int:
+    """N, audio tokens of a clip: pairs of encoder positions, an odd last one dropped."""
+    return (frames + 1) // 4
+
+
+def packed_frames(frames: int) -> int:
+    """P, frames that a clip takes in a packed row.
+
+    L and its margin, rounded up to whole audio tokens, so that every clip begins on a token's
+    boundary.
+    """
+    return -(-(frames + MARGIN_FRAMES) // FRAMES_PER_TOKEN) * FRAMES_PER_TOKEN

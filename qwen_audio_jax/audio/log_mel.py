@@ -1,0 +1,83 @@
+"""Whisper's log-mel features, of a clip's own length instead of a 30-second window."""
+
+import functools
+
+import librosa
+import numpy as np
+import scipy.fft
+
+from qwen_audio_jax.audio.decode import SAMPLE_RATE
+from qwen_audio_jax.audio.lengths import HOP
+
+N_FFT = 400
+WINDOW_FRAMES = 3000
+WINDOW_SAMPLES = WINDOW_FRAMES * HOP
+"""The 30 s to which the originals pad every clip."""
+
+_EDGE = N_FFT // 2
+
+
+def log_mel(waveform: np.ndarray, mel_bins: int, frames: int | None = None) -> np.ndarray:
+    """The first frames of the log-mel that the originals compute of the clip padded to 30 s.
+
+    25 ms periodic Hann window, 10 ms hop, centred frames, power spectrum, Slaney mel bank, log10
+    clamped at 1e-10, floored 8 below the clip's own maximum, (x + 4) / 4. Only frames that the clip
+    reaches are computed; zero padding never raises the maximum, so the rest is known. Follows
+    `log_mel_spectrogram` of OpenAI Whisper and Qwen-Audio, and `WhisperFeatureExtractor`.
+
+    Args:
+        waveform: float [S] mono at 16 kHz, full scale 1.
+        mel_bins: M, 80 in Qwen-Audio, 128 in Qwen2-Audio.
+        frames: F, how many to return, see `lengths.packed_frames`; None means the 30-second
+            window's 3000.
+
+    Returns:
+        float32 [F, M]. Frames past the 30-second window are 0, which is what the convolutions of
+        the originals see there.
+
+    Raises:
+        ValueError: the waveform is not one-dimensional, empty, or longer than 30 s.
+    """
+    if waveform.ndim != 1 or not 0 < len(waveform) <= WINDOW_SAMPLES:
+        raise ValueError(
+            f"waveform: must be [samples] with 1 to {WINDOW_SAMPLES} samples, not {waveform.shape}"
+        )
+    frames = WINDOW_FRAMES if frames is None else frames
+    mel = np.log10(np.maximum(_mel_power(waveform, mel_bins), 1e-10))
+    floor = max(float(mel.max()) - 8.0, -10.0)
+    mel = (np.maximum(mel, floor) + 4.0) / 4.0
+
+    features = np.full((frames, mel_bins), (floor + 4.0) / 4.0, np.float32)
+    features[WINDOW_FRAMES:] = 0.0
+    known = min(frames, len(mel))
+    features[:known] = mel[:known]
+    return features
+
+
+def _mel_power(waveform: np.ndarray, mel_bins: int) -> np.ndarray:
+    """float64 [frames, M]: mel energies of the frames that overlap the clip."""
+    reached = min((len(waveform) + _EDGE - 1) // HOP + 1, WINDOW_FRAMES)
+    padded = np.zeros(max((reached - 1) * HOP + N_FFT, len(waveform) + _EDGE, N_FFT + 1))
+    padded[_EDGE : _EDGE + len(waveform)] = waveform
+    padded[:_EDGE] = padded[2 * _EDGE : _EDGE : -1]
+    beyond = len(padded) - _EDGE - WINDOW_SAMPLES
+    if beyond > 0:  # only here does the 30-second window reflect the clip rather than its padding
+        end = _EDGE + WINDOW_SAMPLES
+        padded[end:] = padded[end - 2 : end - 2 - beyond : -1]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[: reached * HOP : HOP]
+    # In float32 the rounding of the loudest bin would show in bins 80 dB below it.
+    spectrum = scipy.fft.rfft(windows * _hann(), axis=-1, overwrite_x=True)
+    power = spectrum.real**2 + spectrum.imag**2
+    return power @ _mel_bank(mel_bins)
+
+
+@functools.cache
+def _hann() -> np.ndarray:
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)
+
+
+@functools.cache
+def _mel_bank(mel_bins: int) -> np.ndarray:
+    """float64 [201, M]: Slaney scale and area normalisation, 0 to 8 kHz."""
+    bank = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=mel_bins, dtype=np.float64)
+    return np.ascontiguousarray(bank.T)

@@ -1,0 +1,111 @@
+"""Checkpoints: train state, data position and config, in one Orbax step folder each."""
+
+import pathlib
+from typing import Any
+
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from qwen_audio_jax.optimizer import path_name
+
+
+class Checkpoints:
+    """The `checkpoints/` folder of a run.
+
+    A step folder appears only when it is complete, so being killed while saving loses that save and
+    nothing else.
+    """
+
+    def __init__(self, workdir: pathlib.Path, keep: int):
+        """Args:
+        workdir: the run's folder.
+        keep: how many of the latest checkpoints stay.
+        """
+        self._checkpointer = ocp.training.Checkpointer(
+            (pathlib.Path(workdir) / "checkpoints").absolute(),
+            # The loop decides when to save.
+            save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
+            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+            cleanup_tmp_directories=True,
+        )
+
+    @property
+    def latest(self) -> int | None:
+        """The last complete step, or None."""
+        latest = self._checkpointer.latest
+        return None if latest is None else latest.step
+
+    def save(self, step: int, state: Any, *, next_slot: int, config: dict[str, Any]) -> None:
+        """Starts saving; training goes on while it is written.
+
+        Args:
+            step: optimizer steps done.
+            state: pytree of arrays.
+            next_slot: the data position: the first slot of the pack plan not yet trained on.
+            config: the run's config as JSON types.
+        """
+        self._checkpointer.save_checkpointables_async(
+            step, {"state": state, "data": {"next_slot": next_slot}, "config": config}
+        )
+
+    def restore(self, step: int, abstract_state: Any) -> tuple[Any, int]:
+        """The state and data position of a step.
+
+        Args:
+            step: a saved step.
+            abstract_state: ShapeDtypeStructs with the shardings wanted now, which need not be the
+                ones it was saved with.
+        """
+        loaded = self._checkpointer.load_checkpointables(
+            step, {"state": abstract_state, "data": None}
+        )
+        return loaded["state"], int(loaded["data"]["next_slot"])
+
+    def close(self) -> None:
+        """Waits for the last save to be complete."""
+        self._checkpointer.close()
+
+
+def load_parameters(folder: pathlib.Path, abstract_parameters: Any) -> Any:
+    """Parameters of another run's last checkpoint, or of one step folder.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+        ValueError: its parameters have other names or shapes; the sentence names one.
+    """
+    folder = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
+    steps = [step for step in folder.glob("[0-9]*") if step.is_dir()]
+    step = max(steps, key=lambda path: int(path.name)) if steps else folder
+    if not (step / "state").is_dir():
+        raise FileNotFoundError(f"config.init_from: {folder} holds no checkpoint")
+    saved = ocp.checkpointables_metadata(step).metadata["state"]["parameters"]
+    _check_shapes(folder, _shapes(saved), _shapes(abstract_parameters))
+    partial = ocp.options.PyTreeOptions(
+        loading=ocp.options.PyTreeOptions.Loading(partial_load=True)
+    )
+    with ocp.Context(pytree_options=partial):
+        wanted = {"state": {"parameters": abstract_parameters}}
+        return ocp.load_checkpointables(step, wanted)["state"]["parameters"]
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {path_name(path): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def _check_shapes(folder: pathlib.Path, saved: dict, wanted: dict) -> None:
+    for name in sorted(saved | wanted):
+        if saved.get(name) != wanted.get(name):
+            raise ValueError(
+                f"config.init_from: {folder} is of another model: {name} is "
+                f"{saved.get(name, 'missing')} there and {wanted.get(name, 'missing')} here"
+            )
+
+
+def abstract(tree: Any, shardings: Any) -> Any:
+    """ShapeDtypeStructs of a pytree, with shardings."""
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        tree,
+        shardings,
+    )

@@ -1,0 +1,143 @@
+"""Evaluation: greedy answers to held-out records, scored by each task's own metric."""
+
+import dataclasses
+import functools
+import logging
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from tqdm import tqdm
+
+from data_pipelines.examples import Example, ExampleMaker, empty_batch, fill_row
+from data_pipelines.records import Corpus, Record
+from qwen_audio_jax.generate import greedy
+from qwen_audio_jax.metrics import Answer, score
+from qwen_audio_jax.sharding import local_rows, place_rows, row_shards
+from qwen_audio_jax.tokenizer import END_OF_TEXT
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What one held-out record was answered.
+
+    Attributes:
+        record: the record.
+        prompt: what it was asked, without the audio's placeholders.
+        reference: the label's text, tags written out.
+        hypothesis: the model's, likewise.
+    """
+
+    record: Record
+    prompt: str
+    reference: str
+    hypothesis: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluator:
+    """Answers and scores a split.
+
+    Attributes:
+        corpus: where the records lie.
+        split: which of its splits.
+        maker: how records become prompts.
+        graph: of the model.
+        mesh: to run on.
+        rows: prompts answered together (rounded up to what the mesh divides).
+        max_new_tokens: longest answer.
+        limit: how many records at most, spread evenly over the split; 0 is all.
+    """
+
+    corpus: Corpus
+    split: str
+    maker: ExampleMaker
+    graph: nnx.GraphDef
+    mesh: Mesh
+    rows: int
+    max_new_tokens: int
+    limit: int
+
+    def __call__(self, parameters: Any) -> tuple[list[dict[str, Any]], list[Result]]:
+        """Returns (rows of the table: task, metric, value, baseline, n; all results)."""
+        results = []
+        numbers = self._numbers()
+        with tqdm(total=len(numbers), desc="evaluating", unit="example", leave=False) as bar:
+            for records, questions in self._groups(numbers):
+                examples = [example for example, _ in questions]
+                answers = self._answer(parameters, examples)
+                for record, (example, reference), answer in zip(
+                    records, questions, answers, strict=True
+                ):
+                    prompt = self._prompt_text(example)
+                    results.append(Result(record, prompt, reference, answer))
+                bar.update(len(records))
+        by_task = defaultdict(list)
+        for result in results:
+            answer = Answer(result.record.annotation, result.hypothesis)
+            by_task[result.record.task].append(answer)
+        return [row for task in sorted(by_task) for row in score(task, by_task[task])], results
+
+    def _numbers(self) -> list[int]:
+        """Record numbers in the order of their length, so that a group pads little."""
+        index = self.corpus.index(self.split)
+        chosen = np.arange(len(index))
+        if self.limit and self.limit < len(index):
+            chosen = np.linspace(0, len(index) - 1, self.limit).round().astype(int)
+        return sorted(map(int, chosen), key=lambda i: (sum(index[i].samples), i))
+
+    def _groups(self, numbers: Sequence[int]) -> Iterator[tuple[list[Record], list[Any]]]:
+        for first in range(0, len(numbers), self.rows):
+            records, questions = [], []
+            for number in numbers[first : first + self.rows]:
+                record = self.corpus.record(self.split, number)
+                try:
+                    questions.append(self.maker.question(record))
+                except ValueError as error:
+                    logging.warning("record %s is left out: %s", record.id, error)
+                    continue
+                records.append(record)
+            if records:
+                yield records, questions
+
+    def _answer(self, parameters: Any, examples: Sequence[Example]) -> list[str]:
+        rows = -(-self.rows // row_shards(self.mesh)) * row_shards(self.mesh)
+        tokens = _round_up(max(len(example.text.tokens) for example in examples), 64)
+        frames = _round_up(max(sum(map(len, example.clips)) for example in examples), 256)
+        batch = empty_batch(rows, tokens, frames, self.maker.mel_bins)
+        for row, example in enumerate(examples):
+            fill_row(batch, row, [example])
+        mine = local_rows(rows, self.mesh)
+        placed = place_rows({name: array[mine] for name, array in batch.items()}, self.mesh)
+        ids = np.asarray(self._greedy(parameters, placed))[: len(examples)]
+        tokenizer = self.maker.tokenizer
+        return [tokenizer.decode(row).partition(END_OF_TEXT)[0] for row in ids]
+
+    @functools.cached_property
+    def _greedy(self):
+        def answer(parameters, batch):
+            return greedy(
+                self.graph,
+                parameters,
+                batch,
+                end=self.maker.tokenizer.end_of_text,
+                max_new_tokens=self.max_new_tokens,
+            )
+
+        # Whole on every host, so that each can score.
+        return jax.jit(answer, out_shardings=NamedSharding(self.mesh, PartitionSpec()))
+
+    def _prompt_text(self, example: Example) -> str:
+        text = example.text
+        return self.maker.tokenizer.decode(text.tokens[text.audio < 0])
+
+
+def _round_up(length: int, least: int) -> int:
+    """The next of least, 2 least, 4 least ...: few shapes, so few compilations."""
+    while least < length:
+        least *= 2
+    return least

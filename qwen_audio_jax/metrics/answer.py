@@ -1,0 +1,35 @@
+"""What a metric reads and what it writes."""
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """A model's answer to one record.
+
+    Attributes:
+        annotation: the record's labels, see `data_pipelines.records.Record`.
+        hypothesis: the decoded output up to the end token. Tags (`<|en|>`, `<|0.54|>`) are still in
+            it, as text.
+    """
+
+    annotation: dict[str, Any]
+    hypothesis: str
+
+
+def table_row(metric: str, value: float | None, baseline: float | None, n: int) -> dict[str, Any]:
+    """One row of an evaluation, in plain JSON types; None stands for "undefined on this set".
+
+    Args:
+        metric: its name, a key of `qwen_audio_jax.metrics.table.SCALES`.
+        value: the model's score.
+        baseline: what one gets without listening; each metric says how.
+        n: how many answers were scored.
+    """
+    return {
+        "metric": metric,
+        "value": None if value is None else float(value),
+        "baseline": None if baseline is None else float(baseline),
+        "n": n,
+    }

@@ -1,0 +1,92 @@
+"""Exact matches: closed-set answers and the fields of a musical note."""
+
+import collections
+import re
+from collections.abc import Hashable, Iterable
+from typing import Any
+
+from qwen_audio_jax.metrics.answer import Answer, table_row
+from qwen_audio_jax.metrics.text import without_tags
+
+_NOTE_FIELDS = {
+    "pitch": re.compile(r"<\|midi_pitch_([0-9]{1,3})\|>|\bpitch ([0-9]{1,3})\b"),
+    "velocity": re.compile(r"<\|midi_velocity_([0-9]{1,3})\|>|\bvelocity ([0-9]{1,3})\b"),
+    "instrument": re.compile(r"<\|instrument\|>([^<]*)|\bvelocity [0-9]{1,3}\s*,\s*([^<]*)"),
+}
+
+
+def is_correct(reference: str, hypothesis: str) -> bool:
+    """Whether the tag-free texts are the same, case included, as in the original scripts."""
+    return without_tags(reference) == without_tags(hypothesis)
+
+
+def majority_share(labels: Iterable[tuple[Hashable, Hashable]]) -> float | None:
+    """The share that the best constant answer to each question gets right.
+
+    The majority is counted on the scored set itself, so no constant answer can do better.
+
+    Args:
+        labels: (question, right answer) each.
+    """
+    by_question = collections.defaultdict(collections.Counter)
+    for question, label in labels:
+        by_question[question][label] += 1
+    total = sum(counts.total() for counts in by_question.values())
+    best = sum(max(counts.values()) for counts in by_question.values())
+    return best / total if total else None
+
+
+def _accuracy_row(
+    metric: str, right: list[bool], labels: Iterable[tuple[Hashable, Hashable]]
+) -> dict[str, Any]:
+    value = sum(right) / len(right) if right else None
+    return table_row(metric, value, majority_share(labels), len(right))
+
+
+def accuracy(answers: list[Answer]) -> list[dict[str, Any]]:
+    """Row "accuracy", a fraction. Baseline: the commonest answer, question by question."""
+    references = [str(a.annotation.get("text", "")) for a in answers]
+    right = [
+        is_correct(text, a.hypothesis) for text, a in zip(references, answers, strict=True)
+    ]
+    labels = [
+        (str(a.annotation.get("question")), without_tags(text))
+        for text, a in zip(references, answers, strict=True)
+    ]
+    return [_accuracy_row("accuracy", right, labels)]
+
+
+def parse_note(text: str) -> dict[str, int | str | None]:
+    """Reads both forms of a note, in any order of fields; a missing field is None.
+
+    The forms: `<|pitch|><|midi_pitch_60|><|velocity|><|midi_velocity_80|><|instrument|>flute` and
+    `pitch 60, velocity 80, flute`.
+    """
+    note = {}
+    for field, pattern in _NOTE_FIELDS.items():
+        found = pattern.search(text)
+        value = next((group for group in found.groups() if group is not None), "") if found else ""
+        value = value.strip()
+        note[field] = (value if field == "instrument" else int(value)) if value else None
+    return note
+
+
+def note(answers: list[Answer]) -> list[dict[str, Any]]:
+    """Rows "accuracy" (the exact MIDI pitch), "velocity_accuracy", "instrument_accuracy".
+
+    A field that cannot be read is wrong. Baselines: the commonest value of each field.
+    """
+    parsed = [parse_note(a.hypothesis) for a in answers]
+    rows = []
+    for metric, field in (
+        ("accuracy", "pitch"),
+        ("velocity_accuracy", "velocity"),
+        ("instrument_accuracy", "instrument"),
+    ):
+        labels = [a.annotation.get(field) for a in answers]
+        right = [
+            label is not None and guess[field] == label
+            for guess, label in zip(parsed, labels, strict=True)
+        ]
+        rows.append(_accuracy_row(metric, right, [(None, label) for label in labels]))
+    return rows

@@ -1,0 +1,99 @@
+"""How metrics are read: names, units, which direction is better, and the table for a terminal."""
+
+import dataclasses
+from typing import Any
+
+import rich.box
+import rich.table
+import rich.text
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """How to read a metric.
+
+    Attributes:
+        name: for people.
+        unit: "%" (the value is a fraction), "ms" or "".
+        best: the value of a perfect answer; None if the metric has no bound.
+        lower_is_better: the direction.
+    """
+
+    name: str
+    unit: str
+    best: float | None
+    lower_is_better: bool = False
+
+    def text(self, value: float | None) -> str:
+        """The value with its unit, or a dash where it is undefined."""
+        if value is None:
+            return "–"
+        if self.unit == "%":
+            return f"{100 * value:.1f} %"
+        return f"{value:,.0f} ms" if self.unit == "ms" else f"{value:,.4g}"
+
+
+SCALES = {
+    "wer": Scale("WER", "%", 0.0, lower_is_better=True),
+    "aas_ms": Scale("Boundary shift (AAS)", "ms", 0.0, lower_is_better=True),
+    "bleu": Scale("BLEU", "", 100.0),
+    "accuracy": Scale("Accuracy", "%", 1.0),
+    "velocity_accuracy": Scale("Accuracy, velocity", "%", 1.0),
+    "instrument_accuracy": Scale("Accuracy, instrument", "%", 1.0),
+    "event_f1": Scale("Event F1", "%", 1.0),
+}
+
+
+def scale_of(metric: str) -> Scale:
+    """The metric's scale; one that is not listed shows as a plain number, higher is better."""
+    return SCALES.get(metric, Scale(metric, "", None))
+
+
+def gain(row: dict[str, Any]) -> float | None:
+    """The share of the way from the baseline (0) to perfect (1); negative below the baseline.
+
+    None where value or baseline is undefined, or nothing is left to gain.
+    """
+    best = scale_of(row["metric"]).best
+    value, baseline = row["value"], row["baseline"]
+    if None in (best, value, baseline) or best == baseline:
+        return None
+    return (value - baseline) / (best - baseline)
+
+
+def verdict(row: dict[str, Any]) -> str:
+    """ "better" than the baseline, "worse", "equal", or "" where it cannot be told."""
+    value, baseline = row["value"], row["baseline"]
+    if value is None or baseline is None:
+        return ""
+    if value == baseline:
+        return "equal"
+    return "better" if (value < baseline) == scale_of(row["metric"]).lower_is_better else "worse"
+
+
+def evaluation_table(rows: list[dict[str, Any]]) -> rich.table.Table:
+    """The rows of `qwen_audio_jax.metrics.score`, for printing with rich."""
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
+    for name, justify in (
+        ("task", "left"),
+        ("metric", "left"),
+        ("value", "right"),
+        ("baseline", "right"),
+        ("n", "right"),
+    ):
+        table.add_column(name, justify=justify, no_wrap=name != "metric")
+    colours = {"better": "green", "worse": "red"}
+    task = None
+    for row in rows:
+        scale = scale_of(row["metric"])
+        arrow = "↓" if scale.lower_is_better else "↑"
+        table.add_row(
+            # Text, not str: rich would read square brackets as markup.
+            rich.text.Text("" if row["task"] == task else row["task"]),
+            rich.text.Text(f"{scale.name} {arrow}"),
+            rich.text.Text(scale.text(row["value"]), style=colours.get(verdict(row), "")),
+            rich.text.Text(scale.text(row["baseline"]), style="dim"),
+            f"{row['n']:,}",
+        )
+        task = row["task"]
+    return table

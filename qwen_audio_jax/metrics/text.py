@@ -1,0 +1,34 @@
+"""Text as the scorers see it: without tags, spaced as the original scripts space it."""
+
+import re
+
+# Written without spaces between words, so a "word" there would be a whole sentence. The released
+# Qwen-Audio script scores zh by character and the Qwen2-Audio script zh and yue; ja and th are this
+# project's addition, for the same reason.
+CHARACTER_LANGUAGES = frozenset({"zh", "yue", "ja", "th"})
+
+_TAG = re.compile(r"<\|.*?\|>")
+_SPACE_BEFORE_PUNCTUATION = re.compile(r" ([!,.?;:])")
+
+
+def base_language(code: object) -> str:
+    """`zh-CN`, `zh_tr` and `ZH` are all "zh"; anything that is no code is ""."""
+    return re.split("[-_]", code.strip().lower())[0] if isinstance(code, str) else ""
+
+
+def without_tags(text: str) -> str:
+    """Replaces every tag by a space, squeezes white space, drops a space before `! , . ? ; :`.
+
+    Step 1 of the released evaluation scripts (Qwen-Audio, eval_audio/evaluate_asr.py).
+    """
+    text = " ".join(_TAG.sub(" ", text).split())
+    return _SPACE_BEFORE_PUNCTUATION.sub(r"\1", text).strip()
+
+
+def scoring_units(text: str, language: object) -> list[str]:
+    """Lower-cased words, or characters for CHARACTER_LANGUAGES, as word error rates count them.
+
+    Punctuation stays, as in the Qwen-Audio script. A character is one Unicode code point.
+    """
+    words = without_tags(text).lower().split()
+    return list("".join(words)) if base_language(language) in CHARACTER_LANGUAGES else words

@@ -1,0 +1,175 @@
+"""Metrics over time tags: the shift of word boundaries and the detection of sound events."""
+
+import dataclasses
+import re
+from typing import Any
+
+from rapidfuzz.distance import Levenshtein
+
+from qwen_audio_jax.metrics.answer import Answer, table_row
+from qwen_audio_jax.metrics.error_rate import word_error_rate
+from qwen_audio_jax.metrics.text import without_tags
+from qwen_audio_jax.tasks import timed_words
+
+SILENCE = "<|sil|>"
+ONSET_COLLAR = 0.2  # seconds; the usual collar of event-based scores (Mesaros et al., 2016)
+
+_TIME = re.compile(r"<\|([0-9]{1,2}\.[0-9]+)\|>")
+_OTHER_TAG = re.compile(r"<\|(?!sil\|>|[0-9]{1,2}\.[0-9]+\|>)[^<]*?\|>")
+_OPENING = "<|0.00|>"
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """A word, a silence or a sound event, from `start` to `end` in seconds."""
+
+    text: str
+    start: float
+    end: float
+
+
+def parse_timeline(text: str) -> list[Unit] | None:
+    """Reads `word<|0.86|><|sil|><|1.20|>...`; neighbours share their boundary.
+
+    The opening `<|0.00|>` is part of the prompt and so is missing from the answer; it is put back
+    here. The original script (AverageShiftCalculator) leaves it out and thereby loses the first
+    unit of every answer.
+
+    Returns:
+        The units, or None if there is none or two times stand side by side: a pattern error.
+    """
+    text = _OTHER_TAG.sub("", text).strip()
+    if not text.startswith(_OPENING):
+        text = _OPENING + text
+    # Splitting at a captured group alternates text and time: before, time, unit, time, ..., after.
+    pieces = _TIME.split(text)
+    times = [float(t) for t in pieces[1::2]]
+    units = [_unit_text(piece) for piece in pieces[2:-1:2]]
+    if not units or not all(units):
+        return None
+    return [Unit(*u) for u in zip(units, times[:-1], times[1:], strict=True)]
+
+
+def _unit_text(piece: str) -> str:
+    return SILENCE if piece.strip() == SILENCE else " ".join(piece.lower().split())
+
+
+def reference_timeline(annotation: dict[str, Any]) -> list[Unit]:
+    """The units of `annotation["words"]`, cut exactly as `timed_words` cuts them for training."""
+    # timed_words writes {words[0][word]} for a word, so no word can be mistaken for a tag.
+    pieces = _TIME.split(_OPENING + timed_words(annotation))
+    times = [float(t) for t in pieces[1::2]]
+    units = [_unit_text(piece.format(**annotation)) for piece in pieces[2:-1:2]]
+    return [Unit(*u) for u in zip(units, times[:-1], times[1:], strict=True)]
+
+
+def evenly_spread(reference: list[Unit]) -> list[Unit]:
+    """The right words at even distances from 0 to the last time: a guess without listening."""
+    words = [unit.text for unit in reference if unit.text != SILENCE]
+    step = reference[-1].end / len(words) if words else 0.0
+    return [Unit(word, i * step, (i + 1) * step) for i, word in enumerate(words)]
+
+
+def average_shift(pairs: list[tuple[list[Unit], list[Unit]]]) -> float | None:
+    """AAS in milliseconds: sum(|start difference| + |end difference|) / number of kept units.
+
+    Units are aligned by edit distance, silences among them, and equal pairs are kept. Not halved.
+    None if no unit could be kept.
+
+    Args:
+        pairs: (reference, hypothesis) each.
+    """
+    shift, kept = 0.0, 0
+    for reference, hypothesis in pairs:
+        opcodes = Levenshtein.opcodes([u.text for u in reference], [u.text for u in hypothesis])
+        for code in opcodes:
+            if code.tag != "equal":
+                continue
+            for r, h in zip(
+                reference[code.src_start : code.src_end],
+                hypothesis[code.dest_start : code.dest_end],
+                strict=True,
+            ):
+                shift += abs(r.start - h.start) + abs(r.end - h.end)
+                kept += 1
+    return 1000 * shift / kept if kept else None
+
+
+def timestamps(answers: list[Answer]) -> list[dict[str, Any]]:
+    """Rows "wer" (of the words between the times) and "aas_ms" (the shift of their boundaries).
+
+    An answer that cannot be parsed is left out of "aas_ms" together with its reference. A model
+    may thus keep few units and still have a small shift: read both rows together. Baselines: the
+    empty answer; the right words spread evenly over the time up to the last boundary.
+    """
+    error_rate = word_error_rate(
+        (
+            " ".join(str(word["word"]) for word in a.annotation.get("words", [])),
+            a.hypothesis,
+            a.annotation.get("language"),
+        )
+        for a in answers
+    )
+    references = [reference_timeline(a.annotation) for a in answers if a.annotation.get("words")]
+    hypotheses = [parse_timeline(a.hypothesis) for a in answers if a.annotation.get("words")]
+    shift = average_shift(
+        [(r, h) for r, h in zip(references, hypotheses, strict=True) if h is not None]
+    )
+    guess = average_shift([(r, evenly_spread(r)) for r in references])
+    n = len(answers)
+    return [
+        table_row("wer", error_rate, None if error_rate is None else 1.0, n),
+        table_row("aas_ms", shift, guess, n),
+    ]
+
+
+def parse_events(text: str) -> list[Unit]:
+    """Reads `<|0.54|>siren<|1.20|><|0.80|>bell<|1.00|>`; what does not fit is passed over."""
+    pieces = _TIME.split(text)
+    events, i = [], 2
+    while i < len(pieces) - 1:
+        label = without_tags(pieces[i])
+        if label:
+            events.append(Unit(label, float(pieces[i - 1]), float(pieces[i + 1])))
+        # After an event its offset is used up; between two times without a label there is none yet.
+        i += 4 if label else 2
+    return events
+
+
+def matched_events(reference: list[Unit], hypothesis: list[Unit]) -> int:
+    """How many events have the same label and onsets within ONSET_COLLAR, each used once.
+
+    With one collar for all, walking both lists in order of onset finds the most pairs possible.
+    """
+    matched = 0
+    for label in {unit.text for unit in reference}:
+        wanted = sorted(u.start for u in reference if u.text == label)
+        found = sorted(u.start for u in hypothesis if u.text == label)
+        i = j = 0
+        while i < len(wanted) and j < len(found):
+            if abs(wanted[i] - found[j]) <= ONSET_COLLAR + 1e-6:
+                matched, i, j = matched + 1, i + 1, j + 1
+            elif found[j] < wanted[i]:
+                j += 1
+            else:
+                i += 1
+    return matched
+
+
+def events(answers: list[Answer]) -> list[dict[str, Any]]:
+    """Row "event_f1": event-based F1 from counts summed over the set, offsets ignored.
+
+    Baseline: the empty answer, 0.
+    """
+    matched = wanted = found = 0
+    for answer in answers:
+        reference = [
+            Unit(without_tags(str(e["event"])), e["start"], e["end"])
+            for e in answer.annotation.get("events", [])
+        ]
+        hypothesis = parse_events(answer.hypothesis)
+        matched += matched_events(reference, hypothesis)
+        wanted += len(reference)
+        found += len(hypothesis)
+    value = 2 * matched / (wanted + found) if wanted + found else None
+    return [table_row("event_f1", value, None if value is None else 0.0, len(answers))]

@@ -1,0 +1,124 @@
+"""The Whisper-type audio encoder, on packed clips.
+
+Clips lie one after another in a row. Each starts at a multiple of four frames and keeps at least
+two margin frames past its end, because the convolutions look that far; margins are never attended.
+Convolutions, attention and pooling never cross from one clip into the next, so a clip gives the
+same result wherever it lies (and the same as in the originals' 30-second window).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from qwen_audio_jax.models.attention import attend, packed_mask
+from qwen_audio_jax.models.layers import layer_norm, linear, scan_layers, stack_layers
+from qwen_audio_jax.models.presets import EncoderConfig
+
+
+def sinusoids(positions: int, width: int) -> np.ndarray:
+    """Whisper's position table, float32 [positions, width]: sines, then cosines."""
+    step = np.log(10000.0) / (width // 2 - 1)
+    angles = np.arange(positions)[:, None] * np.exp(-step * np.arange(width // 2))
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
+
+
+class Convolution(nnx.Module):
+    """A convolution of kernel size 3, as a product with the three taps side by side."""
+
+    def __init__(self, features_in: int, features_out: int, dtype: jnp.dtype, rngs: nnx.Rngs):
+        init = jax.nn.initializers.lecun_normal(in_axis=(0, 1))
+        self.kernel = nnx.Param(init(rngs.params(), (3, features_in, features_out)))
+        self.bias = nnx.Param(jnp.zeros((features_out,)))
+        self.dtype = dtype
+
+    def __call__(self, before: jax.Array, here: jax.Array, after: jax.Array) -> jax.Array:
+        taps = jnp.concatenate([before, here, after], axis=-1).astype(self.dtype)
+        kernel = self.kernel[...].reshape(-1, self.kernel.shape[-1])
+        return taps @ kernel.astype(self.dtype) + self.bias[...].astype(self.dtype)
+
+
+class EncoderBlock(nnx.Module):
+    """Pre-norm self-attention and MLP; the key projection has no bias."""
+
+    def __init__(self, config: EncoderConfig, dtype: jnp.dtype, rngs: nnx.Rngs):
+        width, heads = config.width, config.heads
+        self.head_shape = (heads, width // heads)
+        residual = (2 * config.layers) ** -0.5
+        self.attention_norm = layer_norm(width, rngs)
+        self.query = linear(width, width, dtype, rngs, bias=True)
+        self.key = linear(width, width, dtype, rngs, bias=False)
+        self.value = linear(width, width, dtype, rngs, bias=True)
+        self.out = linear(width, width, dtype, rngs, bias=True, scale=residual)
+        self.mlp_norm = layer_norm(width, rngs)
+        self.up = linear(width, 4 * width, dtype, rngs, bias=True)
+        self.down = linear(4 * width, width, dtype, rngs, bias=True, scale=residual)
+
+    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
+        """Args: x: [B, T, D]. mask: bool [B, 1, T, T]. Returns [B, T, D]."""
+        y = self.attention_norm(x).astype(x.dtype)
+        q, k, v = (
+            project(y).reshape(*y.shape[:2], *self.head_shape)
+            for project in (self.query, self.key, self.value)
+        )
+        x = x + self.out(attend(q, k, v, mask).reshape(x.shape))
+        y = self.mlp_norm(x).astype(x.dtype)
+        return x + self.down(jax.nn.gelu(self.up(y), approximate=False))
+
+
+class AudioEncoder(nnx.Module):
+    """Log-mel frames at 100 a second to encoder outputs at 25 a second."""
+
+    def __init__(self, config: EncoderConfig, dtype: jnp.dtype, remat: bool, rngs: nnx.Rngs):
+        self.dtype = dtype
+        self.remat = remat
+        self.conv1 = Convolution(config.mel_bins, config.width, dtype, rngs)
+        self.conv2 = Convolution(config.width, config.width, dtype, rngs)
+        # Part of the originals' checkpoints, never trained (optimizer.FROZEN).
+        self.positions = nnx.Param(jnp.asarray(sinusoids(config.max_positions, config.width)))
+        self.blocks = stack_layers(
+            lambda rngs: EncoderBlock(config, dtype, rngs), config.layers, rngs
+        )
+        self.norm = layer_norm(config.width, rngs)
+
+    def __call__(
+        self, mel: jax.Array, mel_positions: jax.Array, mel_segments: jax.Array
+    ) -> jax.Array:
+        """Encodes packed clips.
+
+        Args:
+            mel: [B, F, M], 0 in padding. F is a multiple of 4.
+            mel_positions: int32 [B, F], frame within its clip; -1 in a clip's margin.
+            mel_segments: int32 [B, F], clip number from 1; 0 is padding.
+
+        Returns:
+            [B, F // 4, width] in the compute dtype: one vector per audio token, at the clip's first
+            frame // 4 onward. Slots of margins and padding hold finite values that nobody reads.
+        """
+        B, F, _ = mel.shape
+        x = jax.nn.gelu(self.conv1(*_neighbours(mel, mel_segments)), approximate=False)
+        # Stride 2: a position reads frames 2t-1, 2t, 2t+1, and only 2t-1 can be another clip's.
+        pairs = x.reshape(B, F // 2, 2, -1)
+        segments, positions = mel_segments[:, ::2], mel_positions[:, ::2]
+        before = jnp.pad(pairs[:, :-1, 1], ((0, 0), (1, 0), (0, 0)))
+        before = before * _same_as_before(segments)[..., None]
+        x = jax.nn.gelu(self.conv2(before, pairs[:, :, 0], pairs[:, :, 1]), approximate=False)
+        x = x + self.positions[...][positions // 2].astype(self.dtype)
+        mask = packed_mask(segments, causal=False, valid=positions >= 0)
+        x = scan_layers(self.blocks, x, mask, remat=self.remat)
+        # Pool, then norm, as both originals do. A clip's odd last position is dropped.
+        x = x.reshape(B, F // 4, 2, -1).mean(axis=2)
+        return self.norm(x).astype(self.dtype)
+
+
+def _same_as_before(segments: jax.Array) -> jax.Array:
+    """bool [B, F]: whether the frame before belongs to the same clip."""
+    return jnp.pad(segments[:, 1:] == segments[:, :-1], ((0, 0), (1, 0)))
+
+
+def _neighbours(x: jax.Array, segments: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Each frame's predecessor, itself and successor; 0 where those are another clip's."""
+    same = _same_as_before(segments)[..., None]
+    before = jnp.pad(x[:, :-1], ((0, 0), (1, 0), (0, 0))) * same
+    after = jnp.pad((x * same)[:, 1:], ((0, 0), (0, 1), (0, 0)))
+    return before, x, after

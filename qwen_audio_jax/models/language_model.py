@@ -1,0 +1,179 @@
+"""The Qwen decoder: RMSNorm, rotary positions, grouped key/value heads, gated MLP, untied head."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from qwen_audio_jax.models.attention import attend
+from qwen_audio_jax.models.layers import RMSNorm, linear, scan_layers, stack_layers
+from qwen_audio_jax.models.presets import DecoderConfig
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Cache:
+    """Keys (rotated) and values of every layer, float [layers, B, S, G, K]."""
+
+    keys: jax.Array
+    values: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Rotation:
+    """What attention needs to know of the positions.
+
+    Attributes:
+        cos, sin: float32 [B, L, 1, K].
+        query_scale: float32 [B, L, 1, 1]; the log-n factor, 1 where it does not apply.
+    """
+
+    cos: jax.Array
+    sin: jax.Array
+    query_scale: jax.Array
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Rotates [B, L, heads, K], halves against each other, in float32."""
+        first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+        turned = jnp.concatenate([-second, first], axis=-1)
+        return (x.astype(jnp.float32) * self.cos + turned * self.sin).astype(x.dtype)
+
+
+def ntk_alpha(length: jax.Array, trained_length: int) -> jax.Array:
+    """Dynamic-NTK factor of rows of `length` tokens: 1, 3, 7, 15 ... per doubling (Qwen-Audio)."""
+    doublings = jnp.ceil(jnp.log2(length.astype(jnp.float32) / trained_length) + 1)
+    return jnp.maximum(2.0**doublings - 1, 1.0)
+
+
+def rotation(
+    config: DecoderConfig, positions: jax.Array, lengths: jax.Array | None = None
+) -> Rotation:
+    """Rotary tables for positions.
+
+    Args:
+        config: the decoder's.
+        positions: int32 [B, L], within the example.
+        lengths: int32 [B], each row's length at prefill. Given in evaluation, it lets log-n and
+            dynamic-NTK scaling act, where the configuration has them; in training it is None.
+    """
+    K = config.head_dim
+    base = jnp.full((positions.shape[0], 1, 1), config.rope_base)
+    scale = jnp.ones(positions.shape)
+    if lengths is not None and config.dynamic_ntk:
+        alpha = ntk_alpha(lengths, config.trained_length)[:, None, None]
+        base = base * alpha ** (K / (K - 2))
+    if lengths is not None and config.log_n:
+        logs = jnp.log(positions + 1.0) / jnp.log(float(config.trained_length))
+        scale = jnp.where(positions + 1 > config.trained_length, logs, 1.0)
+    frequencies = base ** (-jnp.arange(0, K, 2) / K)
+    angles = positions[..., None].astype(jnp.float32) * frequencies
+    angles = jnp.concatenate([angles, angles], axis=-1)[:, :, None]
+    return Rotation(jnp.cos(angles), jnp.sin(angles), scale[..., None, None])
+
+
+class DecoderBlock(nnx.Module):
+    """Pre-norm attention (bias on query, key and value only) and SwiGLU MLP."""
+
+    def __init__(self, config: DecoderConfig, dtype: jnp.dtype, rngs: nnx.Rngs):
+        D, K = config.width, config.head_dim
+        self.head_dim = K
+        residual = (2 * config.layers) ** -0.5
+        self.attention_norm = RMSNorm(D, config.norm_eps)
+        self.query = linear(D, config.heads * K, dtype, rngs, bias=True)
+        self.key = linear(D, config.kv_heads * K, dtype, rngs, bias=True)
+        self.value = linear(D, config.kv_heads * K, dtype, rngs, bias=True)
+        self.out = linear(config.heads * K, D, dtype, rngs, bias=False, scale=residual)
+        self.mlp_norm = RMSNorm(D, config.norm_eps)
+        self.gate = linear(D, config.mlp_width, dtype, rngs, bias=False)
+        self.up = linear(D, config.mlp_width, dtype, rngs, bias=False)
+        self.down = linear(config.mlp_width, D, dtype, rngs, bias=False, scale=residual)
+
+    def __call__(self, x: jax.Array, mask: jax.Array, rotate: Rotation) -> jax.Array:
+        """A whole row at once. x: [B, L, D]; mask: bool [B, 1, L, L]."""
+        q, k, v = self.project(x, rotate)
+        return self.finish(x, attend(q, k, v, mask))
+
+    def project(
+        self, x: jax.Array, rotate: Rotation
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Rotated query [B, L, H, K], scaled by log-n; rotated key and value [B, L, G, K]."""
+        y = self.attention_norm(x)
+        q, k, v = (
+            project(y).reshape(*y.shape[:2], -1, self.head_dim)
+            for project in (self.query, self.key, self.value)
+        )
+        q = rotate(q)
+        return q * rotate.query_scale.astype(q.dtype), rotate(k), v
+
+    def finish(self, x: jax.Array, attended: jax.Array) -> jax.Array:
+        """The block from the attention's result on."""
+        x = x + self.out(attended.reshape(*x.shape[:2], -1))
+        y = self.mlp_norm(x)
+        return x + self.down(jax.nn.silu(self.gate(y)) * self.up(y))
+
+
+class LanguageModel(nnx.Module):
+    """Embeddings in, hidden states out; word embedding and output head beside them."""
+
+    def __init__(self, config: DecoderConfig, dtype: jnp.dtype, remat: bool, rngs: nnx.Rngs):
+        self.config = config
+        self.dtype = dtype
+        self.remat = remat
+        V, D = config.vocab_size, config.width
+        self.embedding = nnx.Param(jax.random.normal(rngs.params(), (V, D)) * 0.02)
+        self.blocks = stack_layers(
+            lambda rngs: DecoderBlock(config, dtype, rngs), config.layers, rngs
+        )
+        self.norm = RMSNorm(D, config.norm_eps)
+        self.head = nnx.Param(jax.random.normal(rngs.params(), (D, V)) * D**-0.5)
+
+    def embed(self, tokens: jax.Array) -> jax.Array:
+        """int32 [B, L] -> [B, L, D] in the compute dtype."""
+        return self.embedding[...][tokens].astype(self.dtype)
+
+    def __call__(self, x: jax.Array, mask: jax.Array, rotate: Rotation) -> jax.Array:
+        """Embeddings [B, L, D] of packed rows -> normalised hidden states [B, L, D]."""
+        return self.norm(scan_layers(self.blocks, x, mask, rotate, remat=self.remat))
+
+    def with_cache(
+        self, x: jax.Array, mask: jax.Array, rotate: Rotation, cache: Cache, slot: jax.Array
+    ) -> tuple[jax.Array, Cache]:
+        """The same, writing keys and values into a cache and attending to all of it.
+
+        Args:
+            x: [B, L, D], the new positions.
+            mask: bool [B, 1, L, S], which cache slots each new position sees.
+            rotate: of the new positions.
+            cache: of S slots.
+            slot: int32, where in the cache the L new positions go.
+        """
+        graph, parameters = nnx.split(self.blocks)
+
+        def body(x, layer):
+            layer_parameters, keys, values = layer
+            block = nnx.merge(graph, layer_parameters)
+            q, k, v = block.project(x, rotate)
+            keys = jax.lax.dynamic_update_slice_in_dim(keys, k, slot, axis=1)
+            values = jax.lax.dynamic_update_slice_in_dim(values, v, slot, axis=1)
+            return block.finish(x, attend(q, keys, values, mask)), (keys, values)
+
+        layers = (parameters, cache.keys, cache.values)
+        x, (keys, values) = jax.lax.scan(body, x, layers)
+        return self.norm(x), Cache(keys, values)
+
+    def empty_cache(self, rows: int, slots: int) -> Cache:
+        """A cache of zeros for `rows` rows of `slots` positions."""
+        config = self.config
+        shape = (config.layers, rows, slots, config.kv_heads, config.head_dim)
+        return Cache(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype))
+
+    def logits(self, hidden: jax.Array) -> jax.Array:
+        """[..., D] -> float32 [..., V]."""
+        return jnp.einsum(
+            "...d,dv->...v",
+            hidden,
+            self.head[...].astype(self.dtype),
+            preferred_element_type=jnp.float32,
+        )

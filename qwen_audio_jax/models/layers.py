@@ -1,0 +1,72 @@
+"""Building blocks that encoder and decoder share, and the scan over stacked layers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+
+def linear(
+    features_in: int,
+    features_out: int,
+    dtype: jnp.dtype,
+    rngs: nnx.Rngs,
+    *,
+    bias: bool,
+    scale: float = 1.0,
+) -> nnx.Linear:
+    """A linear layer, kernel [in, out] drawn with deviation scale / sqrt(in)."""
+    return nnx.Linear(
+        features_in,
+        features_out,
+        use_bias=bias,
+        dtype=dtype,
+        kernel_init=jax.nn.initializers.variance_scaling(scale**2, "fan_in", "normal"),
+        rngs=rngs,
+    )
+
+
+def layer_norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """LayerNorm in float32; the caller casts its result."""
+    return nnx.LayerNorm(width, epsilon=1e-5, dtype=jnp.float32, rngs=rngs)
+
+
+class RMSNorm(nnx.Module):
+    """Root-mean-square norm: computed in float32, cast back, then scaled (as Qwen does)."""
+
+    def __init__(self, width: int, eps: float):
+        self.scale = nnx.Param(jnp.ones((width,)))
+        self.eps = eps
+
+    def __call__(self, x: jax.Array) -> jax.Array:
+        y = x.astype(jnp.float32)
+        y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + self.eps)
+        return y.astype(x.dtype) * self.scale[...].astype(x.dtype)
+
+
+def stack_layers(
+    make_layer: Callable[[nnx.Rngs], nnx.Module], layers: int, rngs: nnx.Rngs
+) -> nnx.Module:
+    """Builds `layers` equal modules as one whose parameters have a leading layer axis."""
+    return nnx.vmap(make_layer)(rngs.split(layers))
+
+
+def scan_layers(stack: nnx.Module, x: jax.Array, *shared: Any, remat: bool) -> jax.Array:
+    """Runs x through stacked layers, so that compile time does not grow with their number.
+
+    Args:
+        stack: from `stack_layers`; each layer is called as `layer(x, *shared)` and returns x.
+        x: what passes from layer to layer.
+        *shared: what every layer gets alike.
+        remat: whether to keep only x between layers and compute the rest anew going backward.
+    """
+    graph, parameters = nnx.split(stack)
+
+    def body(x, layer_parameters):
+        return nnx.merge(graph, layer_parameters)(x, *shared), None
+
+    # The scan itself keeps the recomputation from being merged away, so prevent_cse is not needed.
+    body = jax.checkpoint(body, prevent_cse=False) if remat else body
+    return jax.lax.scan(body, x, parameters)[0]

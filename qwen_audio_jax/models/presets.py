@@ -1,0 +1,151 @@
+"""Model configurations: frozen dataclasses, and the named sizes.
+
+The 7-billion sizes are the originals' (Qwen-Audio config.json; Qwen2-Audio config.json).
+"""
+
+import dataclasses
+
+FAMILIES = ("qwen_audio", "qwen2_audio")
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderConfig:
+    """Whisper-type audio encoder.
+
+    Attributes:
+        mel_bins: M, log-mel bins.
+        layers: number of blocks.
+        width: model width.
+        heads: attention heads; the MLP is four times as wide as the model.
+        max_positions: positions of one clip (1500 are 30 s).
+    """
+
+    mel_bins: int
+    layers: int
+    width: int
+    heads: int
+    max_positions: int = 1500
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderConfig:
+    """Qwen-type language model.
+
+    Attributes:
+        vocab_size: V.
+        layers: number of blocks.
+        width: D.
+        heads: H, query heads.
+        kv_heads: key and value heads; divides `heads`.
+        head_dim: K.
+        mlp_width: width of the gated MLP.
+        norm_eps: epsilon of RMSNorm.
+        rope_base: base of the rotary frequencies.
+        log_n: scale queries past `trained_length` by log(position) in evaluation (Qwen-Audio).
+        dynamic_ntk: raise the rotary base for rows longer than that in evaluation (Qwen-Audio).
+        trained_length: positions seen in training, the `seq_length` of Qwen-Audio.
+    """
+
+    vocab_size: int
+    layers: int
+    width: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    mlp_width: int
+    norm_eps: float = 1e-5
+    rope_base: float = 10000.0
+    log_n: bool = False
+    dynamic_ntk: bool = False
+    trained_length: int = 2048
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """One audio-language model. What differs between the families is fields here.
+
+    Attributes:
+        family: "qwen_audio" or "qwen2_audio".
+        encoder: the audio tower.
+        decoder: the language model.
+        frame_rounding: how many mel frames S samples make, "floor" or "ceil" of S / 160.
+        delimiter_embeddings: whether two learned vectors replace the word embeddings of the tokens
+            around a clip (Qwen-Audio).
+        audio_begin, audio_end: ids of those tokens.
+        dtype: compute dtype; parameters are float32.
+        remat: whether a block's activations are computed anew in the backward pass.
+    """
+
+    family: str
+    encoder: EncoderConfig
+    decoder: DecoderConfig
+    frame_rounding: str
+    delimiter_embeddings: bool
+    audio_begin: int
+    audio_end: int
+    dtype: str = "float32"
+    remat: bool = False
+
+
+_SIZES = {
+    "tiny": (
+        dict(layers=3, width=128, heads=4),
+        dict(layers=3, width=128, heads=4, kv_heads=2, head_dim=32, mlp_width=384),
+    ),
+    "small": (
+        dict(layers=6, width=320, heads=5),
+        dict(layers=6, width=320, heads=5, kv_heads=5, head_dim=64, mlp_width=896),
+    ),
+    "7b": (
+        dict(layers=32, width=1280, heads=20),
+        dict(layers=32, width=4096, heads=32, kv_heads=32, head_dim=128, mlp_width=11008),
+    ),
+}
+_SIZE_OF_PRESET = {
+    "tiny": "tiny",
+    "small": "small",
+    "qwen_audio_7b": "7b",
+    "qwen2_audio_7b": "7b",
+}
+PRESETS = tuple(_SIZE_OF_PRESET)
+
+_FAMILY_FIELDS = {
+    "qwen_audio": dict(frame_rounding="floor", delimiter_embeddings=True),
+    "qwen2_audio": dict(frame_rounding="ceil", delimiter_embeddings=False),
+}
+_MEL_BINS = {"qwen_audio": 80, "qwen2_audio": 128}
+
+
+def model_config(
+    preset: str,
+    family: str,
+    *,
+    vocab_size: int,
+    audio_begin: int,
+    audio_end: int,
+    dtype: str = "float32",
+    remat: bool = False,
+) -> ModelConfig:
+    """The configuration of a preset in a family, for a vocabulary.
+
+    Raises:
+        ValueError: unknown preset or family; the sentence lists the known ones.
+    """
+    if preset not in _SIZE_OF_PRESET:
+        raise ValueError(f"config.model.preset: {preset!r} is none of {', '.join(PRESETS)}")
+    if family not in FAMILIES:
+        raise ValueError(f"config.model.family: {family!r} is none of {', '.join(FAMILIES)}")
+    encoder, decoder = _SIZES[_SIZE_OF_PRESET[preset]]
+    long_context = family == "qwen_audio"
+    return ModelConfig(
+        family=family,
+        encoder=EncoderConfig(mel_bins=_MEL_BINS[family], **encoder),
+        decoder=DecoderConfig(
+            vocab_size=vocab_size, log_n=long_context, dynamic_ntk=long_context, **decoder
+        ),
+        audio_begin=audio_begin,
+        audio_end=audio_end,
+        dtype=dtype,
+        remat=remat,
+        **_FAMILY_FIELDS[family],
+    )

@@ -1,0 +1,64 @@
+"""The audio-language model: encoder, projector, splice, decoder. One class for both families."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from qwen_audio_jax.models.attention import packed_mask
+from qwen_audio_jax.models.audio_encoder import AudioEncoder
+from qwen_audio_jax.models.language_model import LanguageModel, rotation
+from qwen_audio_jax.models.layers import linear
+from qwen_audio_jax.models.presets import ModelConfig
+
+Constrain = Callable[[jax.Array], jax.Array]
+
+
+class QwenAudio(nnx.Module):
+    """Qwen-Audio or Qwen2-Audio, as the configuration says.
+
+    Parameters are float32; compute is in `config.dtype`; norms, softmax, rotary positions and
+    logits are float32.
+    """
+
+    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
+        self.config = config
+        dtype = jnp.dtype(config.dtype)
+        D = config.decoder.width
+        self.encoder = AudioEncoder(config.encoder, dtype, config.remat, rngs)
+        self.projector = linear(config.encoder.width, D, dtype, rngs, bias=True)
+        if config.delimiter_embeddings:
+            self.delimiters = nnx.Param(jax.random.normal(rngs.params(), (2, D)) * 0.02)
+        self.decoder = LanguageModel(config.decoder, dtype, config.remat, rngs)
+
+    def embed(self, batch: dict[str, jax.Array], constrain: Constrain = lambda x: x) -> jax.Array:
+        """Word embeddings with the audio put in: [B, L, D].
+
+        Args:
+            batch: `tokens`, `audio_index`, `mel`, `mel_positions`, `mel_segments` of the Batch
+                contract (docs/design.md).
+            constrain: keeps an activation's rows on the mesh's data axes.
+        """
+        audio = self.encoder(
+            constrain(batch["mel"]), batch["mel_positions"], batch["mel_segments"]
+        )
+        audio = constrain(self.projector(audio))
+        tokens, index = batch["tokens"], batch["audio_index"]
+        x = self.decoder.embed(tokens)
+        if self.config.delimiter_embeddings:
+            begin, end = self.delimiters[...].astype(x.dtype)
+            x = jnp.where((tokens == self.config.audio_begin)[..., None], begin, x)
+            x = jnp.where((tokens == self.config.audio_end)[..., None], end, x)
+        # A gather inside the row: it never crosses devices.
+        spliced = jnp.take_along_axis(audio, jnp.maximum(index, 0)[..., None], axis=1)
+        return constrain(jnp.where((index >= 0)[..., None], spliced, x))
+
+    def __call__(
+        self, batch: dict[str, jax.Array], constrain: Constrain = lambda x: x
+    ) -> jax.Array:
+        """Hidden states [B, L, D] of packed rows, for training; see `objectives` for the head."""
+        x = self.embed(batch, constrain)
+        mask = packed_mask(batch["segments"], causal=True)
+        rotate = rotation(self.config.decoder, batch["positions"])
+        return constrain(self.decoder(x, mask, rotate))

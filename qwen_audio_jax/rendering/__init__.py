@@ -1,0 +1,98 @@
+"""Record -> spans -> token ids, in either conditioning."""
+
+import dataclasses
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from qwen_audio_jax.rendering import prompts, tags
+from qwen_audio_jax.rendering.spans import AUDIO_TAGS, Span
+from qwen_audio_jax.tasks import TASKS
+from qwen_audio_jax.tokenizer import Tokenizer
+
+CONDITIONINGS = ("tags", "prompts")
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokens:
+    """A rendered record as token ids, before its audio is computed.
+
+    Attributes:
+        tokens: int32 [n]; each clip's placeholder stands once per audio token of the clip.
+        loss_weights: float32 [n]; 1 where the model learns to write that token.
+        audio: int32 [n]; for a placeholder, its number among the record's audio tokens (counted
+            through all clips); -1 elsewhere.
+    """
+
+    tokens: np.ndarray
+    loss_weights: np.ndarray
+    audio: np.ndarray
+
+
+def render(
+    task: str, annotation: dict[str, Any], conditioning: str, *, wording: int = 0
+) -> tuple[list[Span], list[Span]]:
+    """Renders (prompt, label) in the conditioning "tags" or "prompts"."""
+    if conditioning == "tags":
+        return tags.render(task, annotation)
+    return prompts.render(task, annotation, wording)
+
+
+def wording_of(record_id: str) -> int:
+    """The wording that a training record is given: fixed by its id, spread over the wordings."""
+    return zlib.crc32(record_id.encode())
+
+
+def tokenize(
+    spans: Sequence[Span],
+    tokenizer: Tokenizer,
+    family: str,
+    clip_tokens: Sequence[int],
+    *,
+    end: bool = True,
+) -> Tokens:
+    """Token ids of rendered spans.
+
+    Args:
+        spans: prompt, or prompt + label.
+        tokenizer: the vocabulary.
+        family: "qwen_audio" or "qwen2_audio"; decides the tokens around and under the audio.
+        clip_tokens: audio tokens of each clip.
+        end: whether to close with the end-of-text token, which is learned like the label.
+    """
+    begin, placeholder, finish = (tokenizer.special(name) for name in AUDIO_TAGS[family])
+    first_audio = np.cumsum([0, *clip_tokens])
+    ids: list[int] = []
+    weights: list[float] = []
+    audio: list[int] = []
+    for span in spans:
+        if span.clip >= 0:
+            n, first = clip_tokens[span.clip], int(first_audio[span.clip])
+            piece = [begin, *[placeholder] * n, finish]
+            audio += [-1, *range(first, first + n), -1]
+        elif span.tag:
+            piece = [tokenizer.tag(span.tag, language=span.language)]
+            audio.append(-1)
+        else:
+            piece = tokenizer.encode(span.text)
+            audio += [-1] * len(piece)
+        ids += piece
+        weights += [float(span.loss)] * len(piece)
+    if end:
+        ids.append(tokenizer.end_of_text)
+        weights.append(1.0)
+        audio.append(-1)
+    return Tokens(
+        np.asarray(ids, np.int32), np.asarray(weights, np.float32), np.asarray(audio, np.int32)
+    )
+
+
+def texts_of(task: str, annotation: dict[str, Any]) -> Iterator[str]:
+    """All plain text that rendering this record can produce: what a vocabulary is trained on."""
+    for wording in range(len(TASKS[task].prompts)):
+        for part in prompts.render(task, annotation, wording):
+            yield from (span.text for span in part if span.text)
+    for part in tags.render(task, annotation):
+        yield from (span.text for span in part if span.text)

@@ -1,0 +1,70 @@
+"""Spans: the pieces a record is rendered into, and the templates that produce them.
+
+Control tokens and text are kept apart from here to the token ids: a tag is looked up by name, text
+is tokenised as text, so nothing a corpus or a user wrote can turn into a control token.
+"""
+
+import dataclasses
+import re
+import string
+from typing import Any
+
+AUDIO_TAGS = {
+    "qwen_audio": ("<audio>", "[[[AUDIO:modality]]]", "</audio>"),
+    "qwen2_audio": ("<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>"),
+}
+"""Per family: the token before a clip, the placeholder of one audio token, the token after it."""
+
+_PART = re.compile(r"(?P<tag><\|.*?\|>)|\{(?P<field>[^}]*)\}|(?P<text>[^<{]+|[<{])")
+_LANGUAGE_TAG = re.compile(r"<\|\{(target_)?language\}\|>")
+
+
+@dataclasses.dataclass(frozen=True)
+class Span:
+    """One piece of a rendered record: a tag, plain text, or a clip.
+
+    Attributes:
+        tag: the control token's surface form, or "".
+        text: plain text, or "".
+        clip: which of the record's clips stands here, or -1.
+        language: whether the tag is a language's; a vocabulary that lacks it says `<|unknown|>`.
+        loss: whether the model learns to write it.
+    """
+
+    tag: str = ""
+    text: str = ""
+    clip: int = -1
+    language: bool = False
+    loss: bool = False
+
+
+def fill(template: str, annotation: dict[str, Any], *, loss: bool) -> list[Span]:
+    """Fills a template of `qwen_audio_jax.tasks` from an annotation.
+
+    A language that the annotation does not tell is `unknown`.
+    """
+    fields = {"language": "unknown", "target_language": "unknown"} | annotation
+    formatter = string.Formatter()
+    spans = []
+    for part in _PART.finditer(template):
+        if part["tag"]:
+            is_language = _LANGUAGE_TAG.fullmatch(part["tag"]) is not None
+            tag = formatter.vformat(part["tag"], (), fields)
+            spans.append(Span(tag=tag, language=is_language, loss=loss))
+        elif part["field"]:
+            value, _ = formatter.get_field(part["field"], (), fields)
+            spans.append(Span(text=str(value), loss=loss))
+        else:
+            spans.append(Span(text=part["text"], loss=loss))
+    return _join_text(spans)
+
+
+def _join_text(spans: list[Span]) -> list[Span]:
+    """Joins neighbouring text, so that it is tokenised as the one string that it is."""
+    joined: list[Span] = []
+    for span in spans:
+        if joined and span.text and joined[-1].text and span.loss == joined[-1].loss:
+            joined[-1] = dataclasses.replace(span, text=joined[-1].text + span.text)
+        elif span.text or span.tag:
+            joined.append(span)
+    return joined

@@ -1,0 +1,242 @@
+"""The run's configuration as frozen dataclasses: what `config` holds, checked."""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import pathlib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+from data_pipelines.packing import RowShape
+from qwen_audio_jax.models.presets import FAMILIES, PRESETS
+from qwen_audio_jax.optimizer import OptimizerConfig
+from qwen_audio_jax.rendering import CONDITIONINGS
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run. The sentence names the key and the mend."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelChoice:
+    """Attributes:
+    family: "qwen_audio" or "qwen2_audio".
+    preset: the size, a key of `models.presets`.
+    dtype: compute dtype; "auto" is bfloat16 on an accelerator and float32 on a CPU.
+    remat: recompute a block's activations in the backward pass, to save memory.
+    """
+
+    family: str
+    preset: str
+    dtype: str
+    remat: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Attributes:
+    root: folder of the corpora.
+    mixture: corpus name -> weight, its share of records relative to the others'.
+    conditioning: "tags" or "prompts".
+    seed: of the order of records.
+    shapes: row shapes, (rows, tokens, frames) each.
+    workers: processes that make batches; 0 uses threads of the training process.
+    """
+
+    root: str
+    mixture: Mapping[str, float]
+    conditioning: str
+    seed: int
+    shapes: tuple[tuple[int, int, int], ...]
+    workers: int
+
+    @property
+    def row_shapes(self) -> tuple[RowShape, ...]:
+        return tuple(RowShape(*shape) for shape in self.shapes)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Attributes:
+    steps: optimizer steps in all.
+    seed: of the initial parameters.
+    log_every: steps between two lines of metrics.jsonl.
+    """
+
+    steps: int
+    seed: int
+    log_every: int
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """Attributes:
+    every: steps between two checkpoints; the end always makes one.
+    keep: how many of the latest stay.
+    """
+
+    every: int
+    keep: int
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    """Attributes:
+    every: steps between two evaluations; 0 evaluates at the end only.
+    data: the corpus to evaluate on, a folder; "" is the mixture's first with a held-out split.
+    limit: records at most, spread evenly; 0 is all.
+    rows: prompts answered together.
+    max_new_tokens: longest answer.
+    examples: held-out examples shown in the report.
+    """
+
+    every: int
+    data: str
+    limit: int
+    rows: int
+    max_new_tokens: int
+    examples: int
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """Everything a training run depends on."""
+
+    model: ModelChoice
+    data: DataConfig
+    optimizer: OptimizerConfig
+    train: TrainConfig
+    checkpoint: CheckpointConfig
+    evaluate: EvaluateConfig
+    mesh: Mapping[str, int]
+    init_from: str
+
+    def __post_init__(self):
+        _one_of("config.model.family", self.model.family, FAMILIES)
+        _one_of("config.model.preset", self.model.preset, PRESETS)
+        _one_of("config.model.dtype", self.model.dtype, ("auto", "bfloat16", "float32"))
+        _one_of("config.data.conditioning", self.data.conditioning, CONDITIONINGS)
+        for rows, tokens, frames in self.data.shapes or [(0, 0, 0)]:
+            if min(rows, tokens, frames) < 1 or frames % 4:
+                raise ConfigError(
+                    "config.data.shapes: needs (rows, tokens, frames) above 0, frames a multiple "
+                    f"of 4; got {self.data.shapes}"
+                )
+        for key, value in (
+            ("train.steps", self.train.steps),
+            ("train.log_every", self.train.log_every),
+            ("checkpoint.every", self.checkpoint.every),
+            ("checkpoint.keep", self.checkpoint.keep),
+            ("evaluate.rows", self.evaluate.rows),
+            ("evaluate.max_new_tokens", self.evaluate.max_new_tokens),
+        ):
+            if value < 1:
+                raise ConfigError(f"config.{key}: must be at least 1, not {value}")
+
+
+# Changing these leaves what is trained unchanged, so a workdir may go on under other values.
+FREE_KEYS = ("checkpoint", "evaluate", "mesh", "data/root", "data/workers", "train/log_every")
+
+
+def from_mapping(config: Mapping[str, Any]) -> RunConfig:
+    """Builds the run's configuration from nested mappings (a ConfigDict's `to_dict`).
+
+    Raises:
+        ConfigError: a key that does not exist, is missing or has the wrong type.
+    """
+    return _build(RunConfig, config, "config")
+
+
+def _build(cls: type, values: Any, path: str) -> Any:
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{path}: must be a group of keys, not {values!r}")
+    fields = typing.get_type_hints(cls)
+    for key in values:
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(fields)}"
+            raise ConfigError(f"{path}.{key}: no such key; {hint}")
+    if missing := [key for key in fields if key not in values]:
+        raise ConfigError(f"{path}.{missing[0]}: is missing")
+    return cls(**{key: _value(fields[key], values[key], f"{path}.{key}") for key in fields})
+
+
+def _value(kind: Any, value: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return _build(kind, value, path)
+    origin = typing.get_origin(kind) or kind
+    if origin is tuple and isinstance(value, list | tuple):
+        return tuple(tuple(item) if isinstance(item, list | tuple) else item for item in value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):
+        return types.MappingProxyType(dict(value))
+    if not isinstance(value, origin) or (isinstance(value, bool) and origin is not bool):
+        raise ConfigError(f"{path}: must be {origin.__name__}, not {value!r}")
+    return value
+
+
+def to_json(config: RunConfig) -> dict[str, Any]:
+    """The configuration as JSON types."""
+
+    def plain(value):
+        if dataclasses.is_dataclass(value):
+            return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        if isinstance(value, Mapping):
+            return {key: plain(item) for key, item in value.items()}
+        return [plain(item) for item in value] if isinstance(value, tuple) else value
+
+    return plain(config)
+
+
+def short_hash(config: RunConfig) -> str:
+    """Eight hexadecimal digits that differ between configurations that train differently."""
+    text = json.dumps(_bound(to_json(config)), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def claim_workdir(workdir: pathlib.Path, config: RunConfig) -> None:
+    """Writes config.json into a run folder, or makes sure that the one there is the same run's.
+
+    Raises:
+        ConfigError: the folder belongs to another configuration; the sentence names the keys.
+    """
+    path = workdir / "config.json"
+    values = to_json(config)
+    if path.exists():
+        before, now = _bound(json.loads(path.read_text())), _bound(values)
+        differing = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
+        if differing:
+            key = differing[0]
+            raise ConfigError(
+                f"{workdir}: holds a run of another configuration (config.{key.replace('/', '.')} "
+                f"was {before.get(key)!r} and is now {now.get(key)!r}"
+                + (f", and {len(differing) - 1} more" if len(differing) > 1 else "")
+                + "); give another --workdir, or delete it to start anew"
+            )
+    workdir.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(values, indent=2) + "\n")
+    part.replace(path)
+
+
+def _bound(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The flattened keys that a run is bound to."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        name = prefix + key
+        if name in FREE_KEYS:
+            continue
+        if isinstance(value, Mapping) and value:
+            flat |= _bound(value, name + "/")
+        else:
+            flat[name] = value
+    return flat
+
+
+def _one_of(key: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ConfigError(f"{key}: {value!r} is none of {', '.join(known)}")

@@ -1,0 +1,100 @@
+"""What a run tells while it goes: metrics.jsonl, TensorBoard events, the progress bar."""
+
+import json
+import pathlib
+import sys
+import time
+from typing import Any
+
+import tensorboardX
+from tqdm import tqdm
+
+
+class RunLog:
+    """Writes the metrics of logged steps.
+
+    Metrics of steps after the one that a run resumes from are taken out of metrics.jsonl first: those
+    steps are about to be done again.
+    """
+
+    def __init__(self, workdir: pathlib.Path, first_step: int, steps: int):
+        """Args:
+        workdir: the run's folder.
+        first_step: steps already done.
+        steps: steps in all.
+        """
+        self._path = workdir / "metrics.jsonl"
+        _keep_until(self._path, first_step)
+        self._file = self._path.open("a")
+        self._events = tensorboardX.SummaryWriter(
+            str(workdir / "tensorboard"), purge_step=first_step + 1
+        )
+        # A terminal is redrawn ten times a second; a file gets a line every ten seconds.
+        interval = 0.1 if sys.stderr.isatty() else 10
+        self._bar = tqdm(
+            total=steps, initial=first_step, desc="training", unit="step", mininterval=interval
+        )
+        self._since = time.perf_counter()
+        self._tokens = self._audio_seconds = 0.0
+
+    def count(self, tokens: float, audio_seconds: float) -> None:
+        """Counts a step's useful tokens and seconds of audio, padding left out."""
+        self._tokens += tokens
+        self._audio_seconds += audio_seconds
+        self._bar.update()
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Logs a step, with the speed since the last logged one."""
+        seconds = time.perf_counter() - self._since
+        values = values | {
+            "tokens_per_second": self._tokens / seconds,
+            "audio_seconds_per_second": self._audio_seconds / seconds,
+        }
+        self._file.write(json.dumps({"step": step} | values) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._events.add_scalar(name, value, step)
+        self._bar.set_postfix_str(
+            f"loss {values['loss']:.3f}, {values['tokens_per_second']:,.0f} tokens/s, "
+            f"{values['audio_seconds_per_second']:,.0f} audio-s/s",
+            refresh=False,
+        )
+        self.restart_clock()
+
+    def restart_clock(self) -> None:
+        """Leaves out of the speed what was not training: evaluation, say."""
+        self._since = time.perf_counter()
+        self._tokens = self._audio_seconds = 0.0
+
+    def write_evaluation(self, step: int, rows: list[dict[str, Any]]) -> None:
+        """Adds an evaluation's table to the TensorBoard events."""
+        for row in rows:
+            if row["value"] is not None:
+                self._events.add_scalar(f"{row['task']}/{row['metric']}", row["value"], step)
+
+    def close(self) -> None:
+        self._bar.close()
+        self._file.close()
+        self._events.close()
+
+
+def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    """The logged steps of a run."""
+    path = workdir / "metrics.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def _keep_until(path: pathlib.Path, step: int) -> None:
+    """Takes lines of later steps, and a last line that was cut off, out of metrics.jsonl."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except ValueError:
+            continue
+    part = path.with_suffix(".part")
+    part.write_text("".join(kept))
+    part.replace(path)

@@ -1,0 +1,116 @@
+"""The mesh, where each parameter lies on it, and how a batch is placed.
+
+The same tables serve one CPU device and a pod; nothing asks which it is.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import mesh_utils
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from qwen_audio_jax.optimizer import path_name
+
+AXES = ("replica", "fsdp", "tensor")
+ROWS = P(("replica", "fsdp"))
+
+# The first pattern that matches a parameter's path decides. Stacked layers have a leading layer
+# axis, which is never split. An axis that does not divide is left whole (see `_fits`).
+RULES: tuple[tuple[str, P], ...] = (
+    (r"encoder/positions$", P()),
+    (r"conv\d/kernel$", P(None, None, "fsdp")),
+    (r"blocks/(query|key|value|gate|up)/kernel$", P(None, "fsdp", "tensor")),
+    (r"blocks/(out|down)/kernel$", P(None, "tensor", "fsdp")),
+    (r"blocks/(query|key|value|gate|up)/bias$", P(None, "tensor")),
+    (r"projector/kernel$", P("fsdp", "tensor")),
+    (r"decoder/embedding$", P("tensor", "fsdp")),
+    (r"decoder/head$", P("fsdp", "tensor")),
+    (r"", P()),
+)
+
+
+def make_mesh(sizes: Mapping[str, int]) -> Mesh:
+    """A mesh over all devices; one size may be -1, which takes what the others leave.
+
+    Raises:
+        ValueError: the sizes do not multiply to the number of devices.
+    """
+    if set(sizes) != set(AXES):
+        raise ValueError(f"config.mesh: needs exactly the axes {', '.join(AXES)}")
+    sizes = dict(sizes)
+    devices = jax.device_count()
+    open_axes = [axis for axis in AXES if sizes[axis] == -1]
+    known = math.prod(size for size in sizes.values() if size != -1)
+    if len(open_axes) == 1 and known > 0 and devices % known == 0:
+        sizes[open_axes[0]] = devices // known
+    if math.prod(sizes.values()) != devices or min(sizes.values()) < 1:
+        shape = " x ".join(f"{axis} {sizes[axis]}" for axis in AXES)
+        raise ValueError(f"config.mesh: {shape} does not make {devices} devices; -1 fills one axis")
+    grid = mesh_utils.create_device_mesh([sizes[axis] for axis in AXES])
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def row_shards(mesh: Mesh) -> int:
+    """How many parts a batch's rows are split into."""
+    return mesh.shape["replica"] * mesh.shape["fsdp"]
+
+
+def _fits(spec: P, shape: tuple[int, ...], mesh: Mesh) -> P:
+    """The spec with each axis that does not divide its dimension taken out."""
+    kept = [
+        axis if axis is not None and size % mesh.shape[axis] == 0 else None
+        for axis, size in zip(tuple(spec) + (None,) * len(shape), shape, strict=False)
+    ]
+    return P(*kept)
+
+
+def shardings(tree: Any, mesh: Mesh) -> Any:
+    """NamedShardings for a pytree of parameters, or of anything laid out like them.
+
+    Optimizer moments have their parameter's path at the end of their own, so the same table finds
+    them; counters and the like match no rule and are whole everywhere.
+    """
+
+    def one(path, leaf):
+        name = path_name(path)
+        spec = next(spec for pattern, spec in RULES if re.search(pattern, name))
+        return NamedSharding(mesh, _fits(spec, leaf.shape, mesh))
+
+    return jax.tree_util.tree_map_with_path(one, tree)
+
+
+def row_constraint(mesh: Mesh):
+    """A function that keeps an activation's leading axis on the data axes of the mesh."""
+    sharding = NamedSharding(mesh, ROWS)
+    return lambda x: jax.lax.with_sharding_constraint(x, sharding)
+
+
+def local_rows(rows: int, mesh: Mesh) -> slice:
+    """Which of a batch's rows this process has to make.
+
+    Raises:
+        ValueError: the rows cannot be divided over the mesh's data axes.
+    """
+    shards = row_shards(mesh)
+    if rows % shards:
+        raise ValueError(
+            f"config.data.shapes: {rows} rows cannot be divided over {shards} data shards "
+            f"(config.mesh: replica x fsdp); make them a multiple of {shards}"
+        )
+    indices = NamedSharding(mesh, ROWS).addressable_devices_indices_map((rows,)).values()
+    starts = [index[0].indices(rows)[:2] for index in indices]
+    return slice(min(start for start, _ in starts), max(stop for _, stop in starts))
+
+
+def place_rows(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """Puts this process's rows on its devices, as parts of the global batch."""
+    sharding = NamedSharding(mesh, ROWS)
+    return {
+        name: jax.make_array_from_process_local_data(sharding, array)
+        for name, array in batch.items()
+    }

@@ -1,0 +1,43 @@
+"""Package metadata. Every import has its dependency here; see README.md for the two commands."""
+
+import pathlib
+
+from setuptools import find_packages, setup
+
+SYNTHETIC = ["espeakng-loader>=0.2.4,<1"]
+TEST = ["pytest>=8,<10", "ruff>=0.14,<1"]
+
+setup(
+    name="qwen-audio-jax",
+    version="0.1.0",
+    description="The training system of Qwen-Audio and Qwen2-Audio, in JAX and Flax",
+    long_description=pathlib.Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["qwen_audio_jax*", "data_pipelines*"]),
+    install_requires=[
+        "absl-py>=2.1,<3",
+        "array_record>=0.8,<1",
+        "flax>=0.12.8,<1",
+        "grain>=0.2.18,<1",
+        "jax>=0.10.2,<1",
+        "jiwer>=4,<5",
+        "librosa>=0.11,<2",
+        "matplotlib>=3.9,<4",
+        "ml_collections>=1.1,<2",
+        "numpy>=2,<3",
+        "optax>=0.2.8,<1",
+        "orbax-checkpoint>=0.12.3,<1",
+        "rich>=13,<16",
+        "sacrebleu>=2.5,<3",
+        "scipy>=1.14,<2",
+        "sentencepiece>=0.2.1,<1",
+        "soundfile>=0.13,<1",
+        "soxr>=0.5,<2",
+        "tensorboardX>=2.6,<3",
+        "tensorflow-datasets>=4.9.10,<5",
+        "tqdm>=4.66,<5",
+    ],
+    extras_require={"synthetic": SYNTHETIC, "test": SYNTHETIC + TEST},
+)

@@ -1,0 +1,80 @@
+"""What several rooms' tests share: tiny models and examples made from a seed."""
+
+import os
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from data_pipelines.examples import Example
+from qwen_audio_jax.audio.lengths import audio_tokens, packed_frames
+from qwen_audio_jax.models.presets import DecoderConfig, EncoderConfig, ModelConfig
+from qwen_audio_jax.models.qwen_audio import QwenAudio
+from qwen_audio_jax.rendering import Tokens
+
+BEGIN, PLACEHOLDER, END = 90, 91, 92
+
+
+def tiny_config(family: str, **decoder) -> ModelConfig:
+    """A model of two narrow layers; encoder width and decoder width differ, heads are grouped."""
+    return ModelConfig(
+        family=family,
+        encoder=EncoderConfig(mel_bins=16, layers=2, width=24, heads=3, max_positions=64),
+        decoder=DecoderConfig(
+            vocab_size=96, layers=2, width=32, heads=4, kv_heads=2, head_dim=8, mlp_width=48
+        )
+        if not decoder
+        else DecoderConfig(**decoder),
+        frame_rounding="floor" if family == "qwen_audio" else "ceil",
+        delimiter_embeddings=family == "qwen_audio",
+        audio_begin=BEGIN,
+        audio_end=END,
+    )
+
+
+@pytest.fixture(params=["qwen_audio", "qwen2_audio"])
+def config(request) -> ModelConfig:
+    return tiny_config(request.param)
+
+
+@pytest.fixture
+def model(config) -> QwenAudio:
+    return QwenAudio(config, nnx.Rngs(0))
+
+
+def make_example(seed: int, clip_frames: tuple[int, ...], text: int = 7, mel_bins: int = 16):
+    """An example of random features and tokens; its last half of text is learned."""
+    random = np.random.default_rng(seed)
+    tokens, audio, first = [], [], 0
+    for frames in clip_frames:
+        n = audio_tokens(frames)
+        tokens += [BEGIN, *[PLACEHOLDER] * n, END]
+        audio += [-1, *range(first, first + n), -1]
+        first += n
+    words = random.integers(1, 80, text)
+    weights = np.zeros(len(tokens) + text, np.float32)
+    weights[len(tokens) + text // 2 :] = 1
+    return Example(
+        Tokens(
+            np.array([*tokens, *words], np.int32), weights, np.array([*audio, *[-1] * text], np.int32)
+        ),
+        tuple(
+            random.standard_normal((packed_frames(frames), mel_bins)).astype(np.float32)
+            for frames in clip_frames
+        ),
+        clip_frames,
+    )
+
+
+@pytest.fixture(scope="session")
+def references() -> pathlib.Path:
+    """The folder of large reference files, or a skip that says how to get it."""
+    folder = os.environ.get("QWEN_AUDIO_REFERENCES")
+    if not folder or not pathlib.Path(folder).is_dir():
+        pytest.skip("set QWEN_AUDIO_REFERENCES to the folder of reference files to run this")
+    return pathlib.Path(folder).resolve()
+
+
+jax.config.update("jax_default_matmul_precision", "highest")
