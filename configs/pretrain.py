@@ -18,8 +18,8 @@ def get_config(preset: str = "tiny") -> ConfigDict:
             "mixture": {"synthetic": 1.0},
             "conditioning": "tags",
             "seed": 0,
-            # (rows, tokens, frames): one for the short clips that most are, one for 30 seconds.
-            "shapes": ((32, 256, 640), (8, 1280, 3264)),
+            # (rows, tokens, frames): for clips of up to 2.5 s, 5 s and 30 s.
+            "shapes": ((32, 128, 256), (16, 256, 512), (8, 1280, 3264)),
             "workers": 0,
         }
     )

@@ -1,8 +1,8 @@
 """Records, the shards that hold them, and the index beside the shards.
 
-A corpus is a folder in TFDS's own layout (ArrayRecord shards, `features.json`, `dataset_info.json`),
-so `tfds.builder_from_directory(folder).as_data_source()` reads it too. Beside the shards lie
-`SPLIT.index.jsonl`, one line a record in shard order with everything but the audio, and
+A corpus is a folder in TFDS's own layout (ArrayRecord shards, `features.json`,
+`dataset_info.json`), so `tfds.builder_from_directory(folder).as_data_source()` reads it too. Beside
+the shards lie `SPLIT.index.jsonl`, one line a record in shard order with everything but the audio, and
 `tokenizer/`, the corpus's vocabulary. TensorFlow is not needed for any of it.
 """
 
@@ -17,6 +17,8 @@ from tensorflow_datasets.core.sequential_writer import SequentialWriter
 
 SPLITS = ("train", "validation")
 RECORDS_PER_SHARD = 8192
+INFO_FILE = "dataset_info.json"
+"""TFDS's description of the folder: its splits and how many records each shard has."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,10 +57,15 @@ class RejectedRecord(ValueError):
     """A source row that cannot become a Record. The message is the reason, one sentence."""
 
 
+class CorpusError(ValueError):
+    """A corpus folder that cannot be used. The message names the folder and the mend."""
+
+
 class ShardWriter:
     """Writes one split of a corpus: shards and index. A context manager.
 
-    A further split may be added to a folder that has one already.
+    A further split may be added to a folder that has one already. A split that is broken off
+    leaves shards without an index, so write into a `staging.staged` folder.
     """
 
     def __init__(self, folder: pathlib.Path, split: str):
@@ -79,6 +86,7 @@ class ShardWriter:
             module_name="data_pipelines.records",
         )
         info = tfds.core.DatasetInfo(builder=identity, features=features)
+        self._folder = folder
         self._split = split
         self._shards = SequentialWriter(
             info, RECORDS_PER_SHARD, overwrite=False, file_format="array_record"
@@ -106,6 +114,17 @@ class ShardWriter:
     def __exit__(self, *error) -> None:
         self._index.close()
         self._shards.close_all()
+        self._name_shards()
+
+    def _name_shards(self) -> None:
+        """Gives the shards TFDS's standard names, now that their number is known."""
+        info = json.loads((self._folder / INFO_FILE).read_text(encoding="utf-8"))
+        for split in info["splits"]:
+            split["filepathTemplate"] = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+        shards = sorted(self._folder.glob(f"{info['name']}-{self._split}.array_record-?????"))
+        for shard in shards:
+            shard.rename(f"{shard}-of-{len(shards):05d}")
+        (self._folder / INFO_FILE).write_text(json.dumps(info, indent=2), encoding="utf-8")
 
 
 class Corpus:
@@ -118,7 +137,7 @@ class Corpus:
             FileNotFoundError: no corpus is there; the sentence says how to build one.
         """
         self.path = pathlib.Path(path)
-        if not (self.path / "dataset_info.json").is_file():
+        if not (self.path / INFO_FILE).is_file():
             raise FileNotFoundError(
                 f"{self.path}: no corpus there; build one with "
                 f"`python -m data_pipelines.build --source=... --out={self.path}`"
@@ -133,6 +152,7 @@ class Corpus:
 
         Raises:
             FileNotFoundError: the corpus has no such split.
+            CorpusError: shards and index do not belong together.
         """
         if split not in self.splits:
             have = ", ".join(self.splits) or "none"
@@ -146,7 +166,20 @@ class Corpus:
                 row = json.loads(line)
                 samples = tuple(row["samples"])
                 rows.append(IndexRow(row["id"], row["task"], samples, row["annotation"]))
+        self._check_shards(split, len(rows))
         return tuple(rows)
+
+    def _check_shards(self, split: str, records: int) -> None:
+        info = json.loads((self.path / INFO_FILE).read_text(encoding="utf-8"))
+        shards = {s["name"]: [int(n) for n in s["shardLengths"]] for s in info["splits"]}
+        lengths = shards.get(split, [])
+        found = len(list(self.path.glob(f"{info['name']}-{split}.array_record-*")))
+        if sum(lengths) != records or len(lengths) != found:
+            raise CorpusError(
+                f"{self.path}: the {split} split is incomplete ({found} of {len(lengths)} shards; "
+                f"{records} records in the index, {sum(lengths)} in the shards); build it again "
+                "with data_pipelines.build --overwrite"
+            )
 
     @functools.cache  # noqa: B019
     def _source(self, split: str):

@@ -10,7 +10,7 @@ def next_token_loss(
     targets: jax.Array,
     loss_weights: jax.Array,
     *,
-    chunk: int = 64,
+    chunk: int = 32,
 ) -> tuple[jax.Array, jax.Array]:
     """Weighted cross-entropy, as a pair of sums; divide once, after adding all the pairs up.
 

@@ -17,6 +17,7 @@ from typing import Any
 import librosa
 import matplotlib
 import matplotlib.image
+import matplotlib.ticker
 import numpy as np
 import soundfile
 from matplotlib.figure import Figure
@@ -28,7 +29,7 @@ from qwen_audio_jax.tasks import TASKS
 
 SAMPLE_RATE = 16_000  # Hz, what the encoders hear
 _MEL_BINS = 80
-_HOP = 160  # samples; 10 ms
+_WINDOW, _HOP = 400, 160  # samples; 25 and 10 ms
 _WIDEST = 1000  # columns of a picture; more would not show
 
 # Colours that matplotlib may write and the style sheet then replaces, so that curves follow the
@@ -118,7 +119,7 @@ def _facts(run_info: dict[str, Any]) -> str:
 
 def _plain(value: Any) -> str:
     if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "–"}[value]
+        return {True: "yes", False: "no", None: "-"}[value]
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
@@ -153,14 +154,13 @@ def _curves(metrics: list[dict[str, Any]]) -> str:
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
-    """Moving average, exponentially weighted over about a thirtieth of the run, unbiased."""
-    keep = 1 - 1 / max(1.0, len(values) / 30)
-    total = weight = 0.0
-    out = np.empty(len(values))
-    for i, value in enumerate(values):
-        total, weight = keep * total + value, keep * weight + 1
-        out[i] = total / weight
-    return out
+    """Centred Gaussian average over about a thirtieth of the run, so that it does not lag."""
+    sigma = len(values) / 60
+    reach = min(int(3 * sigma), (len(values) - 1) // 2)
+    window = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma, 1.0)) ** 2)
+    # Towards the ends fewer points lie within reach; the weights are those that do.
+    weights = np.convolve(np.ones(len(values)), window, mode="same")
+    return np.convolve(values, window, mode="same") / weights
 
 
 def _curve(steps: np.ndarray, values: np.ndarray, label: str, wide: bool) -> str:
@@ -195,12 +195,13 @@ def _curve(steps: np.ndarray, values: np.ndarray, label: str, wide: bool) -> str
 
 def _inline_svg(svg: str, alt: str) -> str:
     """Strips what only a stand-alone SVG file needs, and takes the colours from the page."""
-    svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' (xmlns(:\w+)?|version|width|height)="[^"]*"', "", svg, count=0)
+    start, rest = svg[svg.index("<svg") :].split(">", 1)
+    view_box = re.search(r'viewBox="[^"]*"', start).group()
+    svg = f'<svg role="img" aria-label="{html.escape(alt)}" {view_box}>{rest}'
     for colour, variable in _SCHEME.items():
         svg = svg.replace(colour, variable)
-    return svg.replace("<svg", f'<svg role="img" aria-label="{html.escape(alt)}"', 1)
+    return svg
 
 
 # Evaluation ---------------------------------------------------------------------------------------
@@ -224,7 +225,8 @@ def _evaluation(rows: list[dict[str, Any]]) -> str:
             f"<td>{_bar(row)}</td><td class='num dim'>{row['n']:,}</td></tr>"
         )
     return (
-        "<div class=scroll><table><thead><tr><th scope=col>Task</th><th scope=col>Metric</th>"
+        "<div class=scroll tabindex=0><table><thead><tr>"
+        "<th scope=col>Task</th><th scope=col>Metric</th>"
         "<th scope=col class=num>Value</th><th scope=col class=num>Baseline</th>"
         "<th scope=col>Against baseline</th><th scope=col class=num>n</th></tr></thead>"
         f"<tbody>{''.join(body)}</tbody></table></div>"
@@ -237,7 +239,7 @@ def _evaluation(rows: list[dict[str, Any]]) -> str:
 def _bar(row: dict[str, Any]) -> str:
     share, judged = gain(row), verdict(row)
     if share is None:
-        return f"<span class='{judged}'>{judged or '–'}</span>"
+        return f"<span class='{judged}'>{judged or '-'}</span>"
     length = 50 * min(1.0, abs(share))
     left = 50 if share >= 0 else 50 - length
     return (
@@ -288,7 +290,8 @@ def clip_figure(clip: bytes, name: str) -> str:
     try:
         picture = _spectrogram(clip, name)
     except (soundfile.SoundFileError, ValueError) as error:
-        reason = html.escape(str(error))
+        # libsndfile's sentence alone: the whole message names a memory address instead of a file.
+        reason = html.escape(str(getattr(error, "error_string", error)))
         picture = f"<p class=wrong>This clip could not be decoded: {reason}</p>"
     source = _data_uri(clip, audio_type(clip))
     label = html.escape(f"Audio of {name}")
@@ -320,15 +323,17 @@ def _spectrogram(clip: bytes, name: str) -> str:
         raise ValueError("it holds no samples")
     mono = librosa.resample(samples.mean(axis=1), orig_sr=rate, target_sr=SAMPLE_RATE)
     seconds = len(samples) / rate
+    mono = np.pad(np.nan_to_num(mono), (0, max(0, _WINDOW - len(mono))))
     power = librosa.feature.melspectrogram(
-        y=np.nan_to_num(mono),
+        y=mono,
         sr=SAMPLE_RATE,
-        n_fft=400,
+        n_fft=_WINDOW,
         hop_length=max(_HOP, len(mono) // _WIDEST),
         n_mels=_MEL_BINS,
         pad_mode="constant",
     )
-    decibels = librosa.power_to_db(power, ref=max(float(power.max()), 1e-10), top_db=80.0)
+    # 80 dB down from the loudest point; the floor keeps a silent clip dark.
+    decibels = librosa.power_to_db(power, ref=max(float(power.max()), 1e-4), amin=1e-12)
     png = io.BytesIO()
     matplotlib.image.imsave(
         png, decibels, format="png", cmap="magma", origin="lower", vmin=-80, vmax=0

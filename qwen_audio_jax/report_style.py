@@ -20,7 +20,7 @@ figure, dl, dd { margin: 0; }
 .dim, .none, figcaption { color: var(--dim); }
 .better, .right { color: var(--good); }
 .worse, .wrong { color: var(--bad); }
-.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(165px, 1fr));
+.facts { display: grid; grid-template-columns: repeat(auto-fill, minmax(135px, 1fr));
   gap: 14px 20px; background: var(--card); border: 1px solid var(--line); border-radius: 10px;
   padding: 16px 18px; }
 .facts dt { color: var(--dim); font-size: 12.5px; }
@@ -30,7 +30,7 @@ figure, dl, dd { margin: 0; }
   padding: 12px 14px; min-width: 0; }
 .curves .wide { flex: 16 1 460px; }
 .curves .side { flex: 9 1 270px; }
-.curves svg { display: block; width: 100%; max-height: 330px; }
+.curves svg { display: block; width: 100%; max-height: 330px; overflow: visible; }
 .curves svg text { font-family: inherit !important; fill: currentColor; }
 figcaption { font-size: 12.5px; margin-top: 4px; }
 .scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--line);
@@ -74,5 +74,13 @@ article header { display: flex; flex-wrap: wrap; align-items: baseline; gap: 2px
 .texts dd:last-child { font-weight: 600; }
 .tag { font: 11.5px/1.5 ui-monospace, Consolas, "DejaVu Sans Mono", monospace; font-weight: 400;
   background: var(--tag); color: var(--tag-ink); border-radius: 4px; padding: 1px 3px; }
+@media (max-width: 640px) {
+  main { padding: 12px 12px 32px; }
+  th, td { padding: 7px 5px; white-space: normal; overflow-wrap: break-word; }
+  .num { white-space: nowrap; }
+  table { font-size: 13px; }
+  th:nth-child(5), td:nth-child(5) { display: none; }
+  .curves .wide svg text { font-size: 14px !important; }
+}
 @media print { article, .curves figure { break-inside: avoid; } }
 """

@@ -72,6 +72,9 @@ class Tokenizer:
         ]
         self.end_of_text = self.special(END_OF_TEXT)
 
+    def __reduce__(self):
+        return Tokenizer, (self._model,)
+
     @classmethod
     def load(cls, folder: pathlib.Path | str) -> "Tokenizer":
         """Reads the vocabulary in a folder that `train_sentencepiece` or `save` wrote."""

@@ -1,6 +1,7 @@
 """Encoded audio to a 16 kHz mono waveform. Nothing is cut, clipped or repaired silently."""
 
 import io
+import re
 
 import numpy as np
 import soundfile
@@ -36,16 +37,11 @@ def decode(data: bytes) -> np.ndarray:
     if not np.isfinite(wave).all():
         bad = np.count_nonzero(~np.isfinite(wave).all(axis=1))
         raise AudioError(f"{bad} of its {len(wave)} samples are not numbers (NaN or infinite)")
-    if len(wave) > MAX_SECONDS * rate:
-        raise AudioError(
-            f"it lasts {len(wave) / rate:.2f} s, and clips over {MAX_SECONDS:g} s are not taken; "
-            "split it"
-        )
     wave = resample(wave.mean(axis=1, dtype=np.float32), rate)
     if len(wave) < MIN_SAMPLES:
         raise AudioError(
-            f"it lasts {len(wave) / SAMPLE_RATE * 1000:.0f} ms, too short for one audio token "
-            f"({MIN_SAMPLES / SAMPLE_RATE * 1000:.0f} ms)"
+            f"it is too short for one audio token: {len(wave)} samples at 16 kHz, and at least "
+            f"{MIN_SAMPLES} (30 ms) are needed"
         )
     return wave
 
@@ -64,13 +60,43 @@ def _read(data: bytes) -> tuple[np.ndarray, int]:
     """Returns float32 [n, channels] and the sampling rate."""
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
-            promised = file.frames
-            wave = file.read(dtype="float32", always_2d=True)
-            rate = file.samplerate
+            rate, promised = file.samplerate, file.frames
+            most = int(MAX_SECONDS * rate)
+            # Of an hour-long file there is no need to read more than shows that it is too long.
+            wave = file.read(min(promised, most + 1), dtype="float32", always_2d=True)
+            missing = _missing(data, file, len(wave))
     except (soundfile.LibsndfileError, RuntimeError) as error:
-        reason = str(error).rpartition("': ")[2] or str(error)
+        reason = str(error).rpartition(": ")[2].rstrip(".")
         raise AudioError(f"it cannot be read as WAV, FLAC, Ogg or MP3 ({reason})") from error
-    # Only a header can promise more than there is; MP3 has none, and its count is an estimate.
-    if len(wave) < promised and file.format != "MP3":
-        raise AudioError(f"it is broken off: {len(wave)} of {promised} samples are there")
+    if len(wave) > most:
+        raise AudioError(
+            f"it lasts {promised / rate:.2f} s, and clips over {MAX_SECONDS:g} s are not supported "
+            "yet; split it"
+        )
+    if missing:
+        raise AudioError(f"it is broken off: {missing}")
     return wave, rate
+
+
+def _missing(data: bytes, file: soundfile.SoundFile, samples: int) -> str:
+    """What a file that was broken off lacks, or "". libsndfile itself forgives most such files.
+
+    Args:
+        data: the file's bytes.
+        file: the same, opened.
+        samples: how many were read, per channel.
+    """
+    if file.format == "OGG":
+        page = data.rfind(b"OggS")
+        lacing = data[page + 27 : page + 27 + data[page + 26]] if len(data) > page + 26 else b""
+        complete = lacing and page + 27 + len(lacing) + sum(lacing) <= len(data)
+        return "" if complete else "its last Ogg page is incomplete"
+    sizes = re.search(r"(?:data|SSND) : (\d+) \(should be (\d+)\)", file.extra_info)
+    # Writers that stream a WAV put a largest value where they do not know the size.
+    if sizes and int(sizes[2]) < int(sizes[1]) < 0x7FFFF000:
+        return f"{sizes[2]} of {sizes[1]} bytes of sound are there"
+    # Without a Xing or Info frame, the length of an MP3 is only an estimate.
+    estimated = file.format == "MP3" and not re.search(b"Xing|Info", data[: 1 << 16])
+    if samples < min(file.frames, MAX_SECONDS * file.samplerate) and not estimated:
+        return f"{samples} of {file.frames} samples are there"
+    return ""

@@ -51,7 +51,10 @@ def _references(annotation: dict[str, Any]) -> list[str]:
 
 def _bleu_rows(answers: list[Answer], language_field: str) -> list[dict[str, Any]]:
     value = corpus_bleu(
-        [(_references(a.annotation), a.hypothesis, a.annotation.get(language_field)) for a in answers]
+        [
+            (_references(a.annotation), a.hypothesis, a.annotation.get(language_field))
+            for a in answers
+        ]
     )
     return [table_row("bleu", value, None if value is None else 0.0, len(answers))]
 

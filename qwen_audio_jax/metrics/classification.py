@@ -46,9 +46,7 @@ def _accuracy_row(
 def accuracy(answers: list[Answer]) -> list[dict[str, Any]]:
     """Row "accuracy", a fraction. Baseline: the commonest answer, question by question."""
     references = [str(a.annotation.get("text", "")) for a in answers]
-    right = [
-        is_correct(text, a.hypothesis) for text, a in zip(references, answers, strict=True)
-    ]
+    right = [is_correct(text, a.hypothesis) for text, a in zip(references, answers, strict=True)]
     labels = [
         (str(a.annotation.get("question")), without_tags(text))
         for text, a in zip(references, answers, strict=True)

@@ -27,7 +27,7 @@ class Scale:
     def text(self, value: float | None) -> str:
         """The value with its unit, or a dash where it is undefined."""
         if value is None:
-            return "–"
+            return "-"
         if self.unit == "%":
             return f"{100 * value:.1f} %"
         return f"{value:,.0f} ms" if self.unit == "ms" else f"{value:,.4g}"
@@ -62,7 +62,7 @@ def gain(row: dict[str, Any]) -> float | None:
 
 
 def verdict(row: dict[str, Any]) -> str:
-    """ "better" than the baseline, "worse", "equal", or "" where it cannot be told."""
+    """Against the baseline: "better", "worse", "equal", or "" where it cannot be told."""
     value, baseline = row["value"], row["baseline"]
     if value is None or baseline is None:
         return ""

@@ -89,8 +89,8 @@ class ModelConfig:
 
 _SIZES = {
     "tiny": (
-        dict(layers=3, width=128, heads=4),
-        dict(layers=3, width=128, heads=4, kv_heads=2, head_dim=32, mlp_width=384),
+        dict(layers=3, width=128, heads=2),
+        dict(layers=2, width=128, heads=2, kv_heads=1, head_dim=64, mlp_width=256),
     ),
     "small": (
         dict(layers=6, width=320, heads=5),

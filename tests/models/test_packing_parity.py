@@ -8,10 +8,12 @@ from conftest import make_example
 from flax import nnx
 
 from data_pipelines.examples import empty_batch, fill_row
+from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.objectives import next_token_loss
 
 # Odd and even lengths, one audio token, two clips in an example, none at all.
 EXAMPLES = [make_example(i, clips) for i, clips in enumerate([(37,), (3,), (50, 21), (), (64,)])]
+COUNT = len(EXAMPLES)
 
 
 def batch_of(rows, tokens=128, frames=288):
@@ -21,68 +23,75 @@ def batch_of(rows, tokens=128, frames=288):
     return batch
 
 
-def logits_of(model, batch):
-    return np.asarray(model.decoder.logits(model(jax.tree.map(jnp.asarray, batch))))
+@pytest.fixture
+def run(config):
+    """(batch, loss weights) -> (logits, loss sum, weight), compiled."""
+    graph, parameters = nnx.split(QwenAudio(config, nnx.Rngs(0)))
+
+    @jax.jit
+    def compiled(batch, weights):
+        model = nnx.merge(graph, parameters)
+        hidden = model(batch)
+        loss = next_token_loss(hidden, model.decoder.head[...], batch["targets"], weights, chunk=16)
+        return model.decoder.logits(hidden), *loss
+
+    return lambda batch, weights: jax.tree.map(np.asarray, compiled(batch, weights))
 
 
-def test_packed_logits_and_loss_equal_unpacked(model):
+def test_packed_logits_and_loss_equal_unpacked(run):
     packed, alone = batch_of([EXAMPLES]), batch_of([[one] for one in EXAMPLES])
-    packed_logits, alone_logits = logits_of(model, packed), logits_of(model, alone)
-    for number in range(1, len(EXAMPLES) + 1):
-        here = packed["segments"][0] == number
-        there = alone["segments"][number - 1] == 1
-        np.testing.assert_allclose(
-            packed_logits[0, here], alone_logits[number - 1, there], atol=1e-5
-        )
-        losses = [
-            next_token_loss(
-                model(batch), model.decoder.head[...], batch["targets"], batch["loss_weights"] * keep
-            )
-            for batch, keep in ((packed, here), (alone, np.arange(len(EXAMPLES))[:, None] == number - 1))
-        ]
-        (packed_loss, packed_weight), (alone_loss, alone_weight) = losses
-        assert packed_weight == alone_weight > 0
-        np.testing.assert_allclose(packed_loss / packed_weight, alone_loss / alone_weight, atol=1e-5)
+    for number in range(1, COUNT + 1):
+        here = packed["segments"] == number
+        there = (alone["segments"] == 1) & (np.arange(COUNT) == number - 1)[:, None]
+        logits, loss, weight = run(packed, packed["loss_weights"] * here)
+        alone_logits, alone_loss, alone_weight = run(alone, alone["loss_weights"] * there)
+        np.testing.assert_allclose(logits[here], alone_logits[there], atol=1e-5)
+        assert weight == alone_weight > 0
+        np.testing.assert_allclose(loss / weight, alone_loss / alone_weight, atol=1e-5)
 
 
-def test_place_in_the_row_does_not_matter(model):
+def test_place_in_the_row_does_not_matter(run):
     forward, backward = batch_of([EXAMPLES]), batch_of([EXAMPLES[::-1]])
-    one, two = logits_of(model, forward), logits_of(model, backward)
-    for number in range(1, len(EXAMPLES) + 1):
-        here = forward["segments"][0] == number
-        there = backward["segments"][0] == len(EXAMPLES) + 1 - number
-        np.testing.assert_allclose(one[0, here], two[0, there], atol=1e-5)
+    one, two = (run(batch, batch["loss_weights"])[0] for batch in (forward, backward))
+    for number in range(1, COUNT + 1):
+        here, there = forward["segments"] == number, backward["segments"] == COUNT + 1 - number
+        np.testing.assert_allclose(one[here], two[there], atol=1e-5)
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
-def test_gradient_into_other_examples_is_exactly_zero(model, number):
+def test_gradient_into_other_examples_is_exactly_zero(config, number):
+    graph, parameters = nnx.split(QwenAudio(config, nnx.Rngs(0)))
     batch = batch_of([EXAMPLES])
-    weights = batch["loss_weights"] * (batch["segments"] == number)
+    # Each position reads a word embedding of its own, so that gradients can be told apart.
+    words = jax.random.normal(jax.random.key(1), (*batch["tokens"].shape, config.decoder.width))
 
-    def loss(mel, embedding):
-        trial = nnx.clone(model)
-        words = embedding[jnp.arange(batch["tokens"].size)].reshape(1, -1, embedding.shape[-1])
-        trial.decoder.embed = lambda tokens: words
-        hidden = trial(batch | {"mel": mel})
-        return next_token_loss(hidden, trial.decoder.head[...], batch["targets"], weights)[0]
+    @jax.jit
+    def loss(mel, words):
+        model = nnx.merge(graph, parameters)
+        model.decoder.embed = lambda tokens: words
+        hidden = model(batch | {"mel": mel})
+        weights = batch["loss_weights"] * (batch["segments"] == number)
+        return next_token_loss(hidden, model.decoder.head[...], batch["targets"], weights)[0]
 
-    embedding = model.decoder.embed(batch["tokens"])[0]
-    by_mel, by_word = jax.grad(loss, argnums=(0, 1))(jnp.asarray(batch["mel"]), embedding)
-    own_words = batch["segments"][0] == number
-    clips_before = sum(len(one.clips) for one in EXAMPLES[: number - 1])
-    clips = range(clips_before + 1, clips_before + len(EXAMPLES[number - 1].clips) + 1)
-    own_frames = np.isin(batch["mel_segments"][0], clips)
-    assert np.all(np.asarray(by_mel)[0, ~own_frames] == 0)
-    assert np.all(np.asarray(by_word)[~own_words] == 0)
-    assert np.any(np.asarray(by_mel)[0, own_frames] != 0)
-    assert np.any(np.asarray(by_word)[own_words] != 0)
+    by_mel, by_word = jax.grad(loss, argnums=(0, 1))(jnp.asarray(batch["mel"]), words)
+    first = sum(len(one.clips) for one in EXAMPLES[: number - 1])
+    own_clips = range(first + 1, first + len(EXAMPLES[number - 1].clips) + 1)
+    own_frames = np.isin(batch["mel_segments"], own_clips)
+    own_words = batch["segments"] == number
+    for gradient, own in ((np.asarray(by_mel), own_frames), (np.asarray(by_word), own_words)):
+        assert np.all(gradient[~own] == 0)
+        assert np.any(gradient[own] != 0)
 
 
-def test_margin_frames_reach_only_the_last_position(model):
-    """A longer margin of the same features changes nothing: two frames are all that is looked at."""
+def test_two_margin_frames_are_all_that_is_looked_at(run):
+    """Whatever lies behind them in the clip's own margin changes nothing."""
     batch = batch_of([[make_example(9, (37,))]])
+    behind = np.arange(288) >= 39
     longer = batch | {
+        "mel": np.where(behind[:, None], np.float32(7), batch["mel"]),
         "mel_positions": np.where(np.arange(288) < 37, batch["mel_positions"], -1),
-        "mel_segments": np.where(np.arange(288) < 60, 1, 0)[None],
+        "mel_segments": (np.arange(288) < 60).astype(np.int32)[None],
     }
-    np.testing.assert_allclose(logits_of(model, batch), logits_of(model, longer), atol=1e-6)
+    weights = batch["loss_weights"]
+    used = batch["segments"] == 1
+    np.testing.assert_allclose(run(batch, weights)[0][used], run(longer, weights)[0][used], atol=1e-6)

@@ -1,0 +1,96 @@
+"""What holds for all metrics: plain JSON, no crash on nonsense, a readable table."""
+
+import io
+import json
+import math
+
+import pytest
+from rich.console import Console
+
+from qwen_audio_jax.metrics import METRICS, Answer, score
+from qwen_audio_jax.metrics.table import SCALES, evaluation_table, gain, verdict
+from qwen_audio_jax.tasks import TASKS
+
+ANNOTATION = {
+    "text": "yes",
+    "question": "Is it?",
+    "language": "en",
+    "target_language": "de",
+    "words": [{"word": "yes", "start": 0.1, "end": 0.5}],
+    "events": [{"event": "bell", "start": 0.1, "end": 0.5}],
+    "pitch": 60,
+    "velocity": 80,
+    "instrument": "flute",
+}
+NASTY = [
+    "",
+    " ",
+    "\n\t\u3000\u2028",
+    "<|",
+    "<|en|>",
+    "<|0.00|>",
+    "<|0.00|>" * 50,
+    "<|0.10|>a<|0.20|>b",
+    "<|99.99|>x<|0.00|>",
+    "<|sil|><|sil|>",
+    "<|٣.٤٥|>a<|１.０|>",
+    "{words[9][word]} {} %s",
+    "pitch , velocity , ",
+    "pitch 999, velocity 80,",
+    "<|midi_pitch_|><|instrument|><|instrument|>",
+    "\x00\ufffd\U0001f600\u202e",
+    "<|" * 500,
+    "word " * 2000,
+    "<script>[bold]",
+]
+
+
+def test_every_task_has_a_metric_and_every_metric_a_scale():
+    assert {row.metric for row in TASKS.values()} <= METRICS.keys()
+    for metric in METRICS.values():
+        assert {row["metric"] for row in metric([])} <= SCALES.keys()
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("answers", [[], *[[text] for text in NASTY], NASTY])
+def test_nonsense_is_scored_and_never_crashes(task, answers):
+    rows = score(task, [Answer(ANNOTATION, text) for text in answers])
+    assert json.loads(json.dumps(rows, allow_nan=False)) == rows
+    for row in rows:
+        assert list(row) == ["task", "metric", "value", "baseline", "n"]
+        assert row["n"] == len(answers)
+        if not answers:
+            assert row["value"] is None
+            assert row["baseline"] is None
+        elif row["metric"] != "aas_ms":
+            assert math.isfinite(row["value"])
+            assert row["baseline"] is not None
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_an_empty_reference_never_crashes(task):
+    score(task, [Answer({}, "anything <|0.10|>at all<|0.20|>")])
+
+
+def row(metric, value, baseline):
+    return {"task": "asr", "metric": metric, "value": value, "baseline": baseline, "n": 1234}
+
+
+def test_direction_against_the_baseline():
+    assert verdict(row("wer", 0.2, 1.0)) == "better"
+    assert verdict(row("aas_ms", 200.0, 100.0)) == "worse"
+    assert verdict(row("accuracy", 0.9, 0.5)) == "better"
+    assert verdict(row("accuracy", 0.5, 0.5)) == "equal"
+    assert verdict(row("bleu", None, None)) == ""
+    assert gain(row("wer", 0.2, 1.0)) == pytest.approx(0.8)
+    assert gain(row("aas_ms", 200.0, 100.0)) == pytest.approx(-1.0)
+    assert gain(row("accuracy", 0.75, 0.5)) == pytest.approx(0.5)
+    assert gain(row("accuracy", 1.0, 1.0)) is None
+
+
+def test_table_for_the_terminal():
+    rows = [row("wer", 0.1234, 1.0), row("aas_ms", 42.4, None), row("[red]x", 0.5, 0.1)]
+    out = io.StringIO()
+    Console(file=out, width=100).print(evaluation_table(rows))
+    for text in ("asr", "WER", "12.3 %", "100.0 %", "42 ms", "1,234", "[red]x"):
+        assert text in out.getvalue()

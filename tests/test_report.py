@@ -1,0 +1,170 @@
+"""report.html: whole, harmless, and holding what was put in."""
+
+import base64
+import html.parser
+import io
+import re
+
+import numpy as np
+import pytest
+import soundfile
+
+from qwen_audio_jax.report import Example, audio_type, write_report
+
+HOSTILE = "<|en|></dd><script>alert('x')</script><img src=http://x.invalid onerror=\"a\">&amp;"
+METRICS = [{"step": s, "loss": 5 / (1 + s), "tokens_per_second": 900.0} for s in range(1, 40)]
+EVALUATION = [
+    {"task": "asr", "metric": "wer", "value": 0.25, "baseline": 1.0, "n": 1200},
+    {
+        "task": "language_identification",
+        "metric": "accuracy",
+        "value": 0.4,
+        "baseline": 0.5,
+        "n": 9,
+    },
+    {"task": "word_timestamps", "metric": "aas_ms", "value": None, "baseline": None, "n": 0},
+]
+
+
+def encoded(kind, seconds=0.5, rate=16_000, subtype=None):
+    samples = 0.3 * np.sin(2 * np.pi * 440 * np.arange(int(seconds * rate)) / rate)
+    out = io.BytesIO()
+    soundfile.write(out, samples, rate, format=kind, subtype=subtype)
+    return out.getvalue()
+
+
+class Page(html.parser.HTMLParser):
+    """Tags with their attributes, and the visible text."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.tags, self.text = [], ""
+        self.feed(source)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+    def attributes(self, tag, name):
+        return [attributes.get(name) for found, attributes in self.tags if found == tag]
+
+
+def report(path, **changes):
+    content = {
+        "title": "A run",
+        "run_info": {"model": "tiny", "parameters": 1_234_567},
+        "metrics": METRICS,
+        "evaluation": EVALUATION,
+        "examples": [],
+    }
+    write_report(path, **(content | changes))
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def examples():
+    return [
+        Example("asr", HOSTILE, HOSTILE, [encoded("FLAC")], HOSTILE, HOSTILE),
+        Example("language_identification", "b", "Which?", [encoded("WAV")], "en", "<|en|>en"),
+        Example("language_identification", "c", "Which?", [encoded("OGG")], "en", "de"),
+        Example("speaker_verification", "d", "Same?", [encoded("MP3"), b"broken"], "same", ""),
+        Example("no_such_task", "e", "", [], "", "\x00\udcff\u202eabc"),
+    ]
+
+
+def test_report_is_self_contained_and_harmless(tmp_path, examples):
+    source = report(tmp_path / "report.html", title=HOSTILE, examples=examples)
+    page = Page(source)
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert not {tag for tag, _ in page.tags} & {"link", "iframe", "object", "embed", "base", "form"}
+    for _, attributes in page.tags:
+        assert not [name for name in attributes if name.startswith("on")]
+        assert attributes.get("src", "data:").startswith("data:")
+        assert attributes.get("href", "#").startswith("#")
+    assert "http" not in source.replace("http://x.invalid", "")
+    assert not re.search(r"@import|url\((?!#)", source)
+
+
+def test_all_examples_are_present_and_texts_survive(tmp_path, examples):
+    page = Page(report(tmp_path / "report.html", examples=examples))
+    assert page.attributes("article", "class") == [None] * len(examples)
+    assert page.text.count(HOSTILE) == 4  # id, prompt, reference, answer
+    assert page.text.count("✓ right") == 1
+    assert page.text.count("✗ wrong") == 2  # not for open answers
+    assert "This clip could not be decoded" in page.text
+    assert "(empty)" in page.text
+
+
+def test_audio_comes_back_byte_for_byte(tmp_path, examples):
+    page = Page(report(tmp_path / "report.html", examples=examples))
+    clips = [clip for example in examples for clip in example.clips]
+    sources = page.attributes("audio", "src")
+    assert [base64.b64decode(s.split(",", 1)[1]) for s in sources] == clips
+    kinds = ["audio/flac", "audio/wav", "audio/ogg", "audio/mpeg", "application/octet-stream"]
+    assert [re.match("data:([^;]+);base64,", s).group(1) for s in sources] == kinds
+
+
+def test_pictures_have_alternative_text(tmp_path, examples):
+    page = Page(report(tmp_path / "report.html", examples=examples))
+    pictures = page.attributes("img", "alt")
+    assert len(pictures) == 4
+    assert all("Log-mel spectrogram" in alt and "0.50 s" in alt for alt in pictures)
+    assert len(page.attributes("svg", "aria-label")) == 2
+    assert all(page.attributes("svg", "aria-label"))
+
+
+def test_table_shows_people_units_and_the_right_direction(tmp_path):
+    source = report(tmp_path / "report.html")
+    text = Page(source).text
+    for shown in ("25.0 %", "100.0 %", "40.0 %", "1,200", "1,234,567"):
+        assert shown in text
+    assert "value better'>25.0 %" in source  # a lower WER
+    assert "value worse'>40.0 %" in source
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        [],
+        [{"step": 1, "loss": 2.0}],
+        [{"step": 1, "loss": float("nan")}, {"step": 2, "loss": None}, {"other": 1}],
+        [{"step": 2, "loss": 2.0}, {"step": 1, "loss": 3.0}, {"step": 2, "loss": 1.0}],
+    ],
+)
+def test_short_and_broken_histories_still_make_a_report(tmp_path, metrics):
+    assert report(tmp_path / "report.html", metrics=metrics, evaluation=[], run_info={})
+
+
+def test_later_line_of_a_step_wins(tmp_path):
+    metrics = [{"step": 1, "loss": 9.0}, {"step": 2, "loss": 8.0}, {"step": 1, "loss": 7.0}]
+    assert "7 at step 1," in Page(report(tmp_path / "report.html", metrics=metrics)).text
+
+
+def test_a_failed_report_leaves_the_old_one(tmp_path, monkeypatch):
+    before = report(tmp_path / "report.html")
+
+    def full_disk(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("os.replace", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        report(tmp_path / "report.html", title="new")
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == before
+    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+
+
+def test_silence_stereo_and_very_short_clips_are_drawn(tmp_path):
+    silence, stereo, short = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    soundfile.write(silence, np.zeros(8000), 8000, format="WAV")
+    soundfile.write(stereo, np.ones((44100, 2)) * 0.1, 44100, format="FLAC")
+    soundfile.write(short, np.ones(3) * 0.1, 16000, format="WAV")
+    clips = [clip.getvalue() for clip in (silence, stereo, short)]
+    page = Page(report(tmp_path / "r.html", examples=[Example("asr", "a", "", clips, "", "")]))
+    assert len(page.attributes("img", "alt")) == 3
+
+
+def test_audio_type_by_first_bytes():
+    assert audio_type(b"ID3\x04") == audio_type(b"\xff\xfb\x90") == "audio/mpeg"
+    assert audio_type(b"") == "application/octet-stream"
