@@ -29,6 +29,7 @@ setup(
         "numpy>=2,<3",
         "optax>=0.2.8,<1",
         "orbax-checkpoint>=0.12.3,<1",
+        "rapidfuzz>=3.9,<4",
         "rich>=13,<16",
         "sacrebleu>=2.5,<3",
         "scipy>=1.14,<2",

@@ -2,8 +2,8 @@
 
 A corpus is a folder in TFDS's own layout (ArrayRecord shards, `features.json`,
 `dataset_info.json`), so `tfds.builder_from_directory(folder).as_data_source()` reads it too. Beside
-the shards lie `SPLIT.index.jsonl`, one line a record in shard order with everything but the audio, and
-`tokenizer/`, the corpus's vocabulary. TensorFlow is not needed for any of it.
+the shards lie `SPLIT.index.jsonl`, one line a record in shard order with everything but the audio,
+and `tokenizer/`, the corpus's vocabulary. TensorFlow is not needed for any of it.
 """
 
 import dataclasses
@@ -13,12 +13,15 @@ import pathlib
 from typing import Any
 
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core.sequential_writer import SequentialWriter
+from array_record.python.array_record_module import ArrayRecordWriter
+from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 SPLITS = ("train", "validation")
 RECORDS_PER_SHARD = 8192
 INFO_FILE = "dataset_info.json"
 """TFDS's description of the folder: its splits and how many records each shard has."""
+
+_NAME = "corpus"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,12 +68,15 @@ class ShardWriter:
     """Writes one split of a corpus: shards and index. A context manager.
 
     A further split may be added to a folder that has one already. A split that is broken off
-    leaves shards without an index, so write into a `staging.staged` folder.
+    leaves shards without an index, so write into a `staging.staged` folder. The same records give
+    the same bytes.
     """
 
     def __init__(self, folder: pathlib.Path, split: str):
         """Args: folder: an existing folder. split: "train" or "validation"."""
-        features = tfds.features.FeaturesDict(
+        self._folder = folder
+        self._split = split
+        self._features = tfds.features.FeaturesDict(
             {
                 "id": tfds.features.Text(),
                 "task": tfds.features.Text(),
@@ -79,52 +85,89 @@ class ShardWriter:
                 "annotation": tfds.features.Text(),
             }
         )
-        identity = tfds.core.DatasetIdentity(
-            name="corpus",
-            version=tfds.core.Version("1.0.0"),
-            data_dir=str(folder),
-            module_name="data_pipelines.records",
-        )
-        info = tfds.core.DatasetInfo(builder=identity, features=features)
-        self._folder = folder
-        self._split = split
-        self._shards = SequentialWriter(
-            info, RECORDS_PER_SHARD, overwrite=False, file_format="array_record"
-        )
-        self._shards.initialize_splits([split], fail_if_exists=False)
+        self._serializer = ExampleSerializer(self._features.get_serialized_info())
+        self._shard: ArrayRecordWriter | None = None
+        self._lengths: list[int] = []
+        self._bytes = 0
         self._index = (folder / f"{split}.index.jsonl").open("w", encoding="utf-8")
 
     def add(self, record: Record, samples: tuple[int, ...]) -> None:
         """Appends a record; `samples` are its clips' lengths at 16 kHz."""
         annotation = json.dumps(record.annotation, ensure_ascii=False, sort_keys=True)
-        example = {
-            "id": record.id,
-            "task": record.task,
-            "audio": list(record.audio),
-            "annotation": annotation,
-        }
-        self._shards.add_examples({self._split: [example]})
+        self._write(
+            {
+                "id": record.id,
+                "task": record.task,
+                "audio": list(record.audio),
+                "annotation": annotation,
+            }
+        )
         row = {"id": record.id, "task": record.task, "samples": samples}
         head = json.dumps(row, ensure_ascii=False)[:-1]
         self._index.write(f'{head}, "annotation": {annotation}}}\n')
+
+    def _write(self, example: dict[str, Any]) -> None:
+        if self._shard is None or self._lengths[-1] == RECORDS_PER_SHARD:
+            self._close_shard()
+            # The group size that TFDS uses: a record is read without its neighbours.
+            self._shard = ArrayRecordWriter(
+                str(self._shard_path(len(self._lengths))), "group_size:1"
+            )
+            self._lengths.append(0)
+        proto = self._serializer.get_tf_example(self._features.encode_example(example))
+        # Protobuf, and so TFDS's own writer, orders the fields differently in every process.
+        data = proto.SerializeToString(deterministic=True)
+        self._shard.write(data)
+        self._lengths[-1] += 1
+        self._bytes += len(data)
 
     def __enter__(self) -> "ShardWriter":
         return self
 
     def __exit__(self, *error) -> None:
         self._index.close()
-        self._shards.close_all()
-        self._name_shards()
+        self._close_shard()
+        for number in range(len(self._lengths)):
+            shard = self._shard_path(number)
+            shard.rename(f"{shard}-of-{len(self._lengths):05d}")
+        self._write_info()
 
-    def _name_shards(self) -> None:
-        """Gives the shards TFDS's standard names, now that their number is known."""
-        info = json.loads((self._folder / INFO_FILE).read_text(encoding="utf-8"))
-        for split in info["splits"]:
-            split["filepathTemplate"] = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
-        shards = sorted(self._folder.glob(f"{info['name']}-{self._split}.array_record-?????"))
-        for shard in shards:
-            shard.rename(f"{shard}-of-{len(shards):05d}")
-        (self._folder / INFO_FILE).write_text(json.dumps(info, indent=2), encoding="utf-8")
+    def _close_shard(self) -> None:
+        if self._shard is not None:
+            self._shard.close()
+            self._shard = None
+
+    def _shard_path(self, number: int) -> pathlib.Path:
+        """A shard's path while it is not known how many there will be."""
+        return self._folder / f"{_NAME}-{self._split}.array_record-{number:05d}"
+
+    def _write_info(self) -> None:
+        """Adds the split to what TFDS knows of the folder."""
+        identity = tfds.core.DatasetIdentity(
+            name=_NAME,
+            version=tfds.core.Version("1.0.0"),
+            data_dir=str(self._folder),
+            module_name="data_pipelines.records",
+        )
+        info = tfds.core.DatasetInfo(builder=identity, features=self._features)
+        if (self._folder / INFO_FILE).is_file():
+            info.read_from_directory(self._folder)
+        else:
+            info.set_file_format("array_record")
+        template = tfds.core.ShardedFileTemplate(
+            data_dir=self._folder,
+            dataset_name=_NAME,
+            split=self._split,
+            filetype_suffix="array_record",
+        )
+        split = tfds.core.splits.SplitInfo(
+            name=self._split,
+            shard_lengths=self._lengths,
+            num_bytes=self._bytes,
+            filename_template=template,
+        )
+        info.set_splits(tfds.core.splits.SplitDict([*info.splits.values(), split]))
+        info.write_to_directory(self._folder)
 
 
 class Corpus:

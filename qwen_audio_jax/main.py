@@ -31,7 +31,8 @@ def main(argv: list[str]) -> None:
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
     # Imported late: --help and a mistaken flag should not wait for JAX.
     from data_pipelines.build import build_synthetic_if_missing
-    from qwen_audio_jax import metrics, run_config, train
+    from qwen_audio_jax import run_config, train
+    from qwen_audio_jax.metrics.table import evaluation_table
 
     try:
         config = run_config.from_mapping(_CONFIG.value.to_dict())
@@ -46,9 +47,18 @@ def main(argv: list[str]) -> None:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     if rows:
-        Console().print(metrics.table(rows))
+        Console().print(evaluation_table(rows))
     print(f"report: {workdir / 'report.html'}")
 
 
+def parse_flags(argv: list[str]) -> list[str]:
+    """Absl's parser, with a configuration key that does not exist told in one sentence."""
+    try:
+        return app.parse_flags_with_usage(argv)
+    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+        print(f"error: {str(error).strip()}", file=sys.stderr)
+        sys.exit(1)
+
+
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=parse_flags)

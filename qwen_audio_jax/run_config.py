@@ -199,14 +199,14 @@ def short_hash(config: RunConfig) -> str:
 
 
 def claim_workdir(workdir: pathlib.Path, config: RunConfig) -> None:
-    """Writes config.json into a run folder, or makes sure that the one there is the same run's.
+    """Writes config.json into a run folder, unless another configuration has trained there.
 
     Raises:
         ConfigError: the folder belongs to another configuration; the sentence names the keys.
     """
     path = workdir / "config.json"
     values = to_json(config)
-    if path.exists():
+    if path.exists() and (workdir / "metrics.jsonl").exists():
         before, now = _bound(json.loads(path.read_text())), _bound(values)
         differing = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
         if differing:

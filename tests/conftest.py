@@ -1,18 +1,22 @@
 """What several rooms' tests share: tiny models and examples made from a seed."""
 
+import io
 import os
 import pathlib
 
-import jax
 import numpy as np
 import pytest
+import soundfile
 from flax import nnx
 
 from data_pipelines.examples import Example
+from data_pipelines.records import Record, ShardWriter
+from qwen_audio_jax.audio.decode import decode
 from qwen_audio_jax.audio.lengths import audio_tokens, packed_frames
 from qwen_audio_jax.models.presets import DecoderConfig, EncoderConfig, ModelConfig
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.rendering import Tokens
+from qwen_audio_jax.tokenizer import train_sentencepiece
 
 BEGIN, PLACEHOLDER, END = 90, 91, 92
 
@@ -68,6 +72,35 @@ def make_example(seed: int, clip_frames: tuple[int, ...], text: int = 7, mel_bin
     )
 
 
+def flac(wave: np.ndarray, rate: int = 16000) -> bytes:
+    """A waveform as the bytes of a FLAC file."""
+    file = io.BytesIO()
+    soundfile.write(file, wave, rate, format="FLAC")
+    return file.getvalue()
+
+
+def tone_record(number: int) -> Record:
+    """A short tone or burst of noise, labelled truly; ids and lengths differ."""
+    random = np.random.default_rng(number)
+    kind = ("tone", "noise")[number % 2]
+    time = np.arange(4000 + 160 * (number % 9)) / 16000
+    wave = np.sin(2 * np.pi * (200 + 50 * (number % 7)) * time)
+    wave = 0.3 * (wave if kind == "tone" else random.standard_normal(len(time)).clip(-3, 3) / 3)
+    annotation = {"text": kind, "source": "test", "license": "Apache-2.0"}
+    return Record(f"{kind}-{number}", "instrument_classification", (flac(wave),), annotation)
+
+
+def write_corpus(folder: pathlib.Path, train: int, validation: int = 0) -> None:
+    """Writes a corpus of `tone_record`s, vocabulary and all."""
+    folder.mkdir(parents=True)
+    for split, numbers in (("train", range(train)), ("validation", range(train, train + validation))):
+        if numbers:
+            with ShardWriter(folder, split) as writer:
+                for record in map(tone_record, numbers):
+                    writer.add(record, tuple(len(decode(clip)) for clip in record.audio))
+    train_sentencepiece(["tone", "noise"], ["en"], folder / "tokenizer", pieces=16)
+
+
 @pytest.fixture(scope="session")
 def references() -> pathlib.Path:
     """The folder of large reference files, or a skip that says how to get it."""
@@ -75,6 +108,3 @@ def references() -> pathlib.Path:
     if not folder or not pathlib.Path(folder).is_dir():
         pytest.skip("set QWEN_AUDIO_REFERENCES to the folder of reference files to run this")
     return pathlib.Path(folder).resolve()
-
-
-jax.config.update("jax_default_matmul_precision", "highest")

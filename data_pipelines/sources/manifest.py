@@ -4,9 +4,10 @@ One row a record, as a JSON object:
 
     {"audio": "clips/a.flac", "task": "asr", "text": "good morning", "language": "en"}
 
-`audio` is a path, or a list of them for a task that takes several clips; relative paths start at the
-manifest's folder. `task` is a key of `qwen_audio_jax.tasks.TASKS`. `id` may be left out: it is then
-the audio file's stem and the row's line number. Every other field goes into the annotation as it is.
+`audio` is a path, or a list of them for a task that takes several clips; relative paths start at
+the manifest's folder. `task` is a key of `qwen_audio_jax.tasks.TASKS`. `id` may be left out: it is
+then the audio file's stem and the row's line number. Every other field goes into the annotation as
+it is.
 """
 
 import dataclasses

@@ -20,43 +20,56 @@ LANGUAGES = {
 
 KEYWORDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 
-# One column a meaning: every tuple below has the same order. The article tells the gender.
-NOUNS = {
-    "en": ("dog", "cat", "pig", "rabbit", "cow", "mouse")
-    + ("house", "car", "book", "box", "bag", "flower"),
-    "zh": ("狗", "猫", "猪", "兔子", "牛", "老鼠", "房子", "汽车", "书", "箱子", "包", "花"),
-    "de": ("der hund", "die katze", "das schwein", "der hase", "die kuh", "die maus")
-    + ("das haus", "das auto", "das buch", "die kiste", "die tasche", "die blume"),
-    "es": ("el perro", "el gato", "el cerdo", "el conejo", "la vaca", "el ratón")
-    + ("la casa", "el coche", "el libro", "la caja", "el bolso", "la flor"),
-    "ko": ("개", "고양이", "돼지", "토끼", "소", "쥐", "집", "자동차", "책", "상자", "가방", "꽃"),
-    "fr": ("le chien", "le chat", "le cochon", "le lapin", "la vache", "la souris")
-    + ("la maison", "la voiture", "le livre", "la boîte", "le sac", "la fleur"),
-    "ja": ("いぬ", "ねこ", "ぶた", "うさぎ", "うし", "ねずみ")
-    + ("いえ", "くるま", "ほん", "はこ", "かばん", "はな"),
-    "it": ("il cane", "il gatto", "il maiale", "il coniglio", "la mucca", "il topo")
-    + ("la casa", "la macchina", "il libro", "la scatola", "la borsa", "il fiore"),
+# One column a meaning: every row below has the same order. The article tells the gender.
+_NOUN_ROWS = {
+    "en": "dog, cat, pig, rabbit, cow, mouse, house, car, book, box, bag, flower",
+    "zh": "狗, 猫, 猪, 兔子, 牛, 老鼠, 房子, 汽车, 书, 箱子, 包, 花",
+    "de": (
+        "der hund, die katze, das schwein, der hase, die kuh, die maus, das haus, "
+        "das auto, das buch, die kiste, die tasche, die blume"
+    ),
+    "es": (
+        "el perro, el gato, el cerdo, el conejo, la vaca, el ratón, la casa, el coche, "
+        "el libro, la caja, el bolso, la flor"
+    ),
+    "ko": "개, 고양이, 돼지, 토끼, 소, 쥐, 집, 자동차, 책, 상자, 가방, 꽃",
+    "fr": (
+        "le chien, le chat, le cochon, le lapin, la vache, la souris, la maison, "
+        "la voiture, le livre, la boîte, le sac, la fleur"
+    ),
+    "ja": "いぬ, ねこ, ぶた, うさぎ, うし, ねずみ, いえ, くるま, ほん, はこ, かばん, はな",
+    "it": (
+        "il cane, il gatto, il maiale, il coniglio, la mucca, il topo, la casa, "
+        "la macchina, il libro, la scatola, la borsa, il fiore"
+    ),
 }
 
 # Where the form depends on gender: "masculine/feminine".
-ADJECTIVES = {
-    "en": ("big", "small", "white", "black", "red")
-    + ("blue", "beautiful", "good", "clean", "expensive"),
-    "zh": ("很大", "很小", "是白色的", "是黑色的", "是红色的")
-    + ("是蓝色的", "很漂亮", "很好", "很干净", "很贵"),
-    "de": ("groß", "klein", "weiß", "schwarz", "rot", "blau", "schön", "gut", "sauber", "teuer"),
-    "es": ("es grande", "es pequeño/es pequeña", "es blanco/es blanca", "es negro/es negra")
-    + ("es rojo/es roja", "es azul", "es bonito/es bonita")
-    + ("es bueno/es buena", "está limpio/está limpia", "es caro/es cara"),
-    "ko": ("크다", "작다", "하얗다", "까맣다", "빨갛다")
-    + ("파랗다", "예쁘다", "좋다", "깨끗하다", "비싸다"),
-    "fr": ("grand/grande", "petit/petite", "blanc/blanche", "noir/noire", "rouge")
-    + ("bleu/bleue", "beau/belle", "bon/bonne", "propre", "cher/chère"),
-    "ja": ("おおきい", "ちいさい", "しろい", "くろい", "あかい")
-    + ("あおい", "うつくしい", "いい", "きれいだ", "たかい"),
-    "it": ("grande", "piccolo/piccola", "bianco/bianca", "nero/nera", "rosso/rossa")
-    + ("blu", "bello/bella", "buono/buona", "pulito/pulita", "caro/cara"),
+_ADJECTIVE_ROWS = {
+    "en": "big, small, white, black, red, blue, beautiful, good, clean, expensive",
+    "zh": "很大, 很小, 是白色的, 是黑色的, 是红色的, 是蓝色的, 很漂亮, 很好, 很干净, 很贵",
+    "de": "groß, klein, weiß, schwarz, rot, blau, schön, gut, sauber, teuer",
+    "es": (
+        "es grande, es pequeño/es pequeña, es blanco/es blanca, es negro/es negra, "
+        "es rojo/es roja, es azul, es bonito/es bonita, es bueno/es buena, "
+        "está limpio/está limpia, es caro/es cara"
+    ),
+    "ko": "크다, 작다, 하얗다, 까맣다, 빨갛다, 파랗다, 예쁘다, 좋다, 깨끗하다, 비싸다",
+    "fr": (
+        "grand/grande, petit/petite, blanc/blanche, noir/noire, rouge, bleu/bleue, "
+        "beau/belle, bon/bonne, propre, cher/chère"
+    ),
+    "ja": (
+        "おおきい, ちいさい, しろい, くろい, あかい, あおい, うつくしい, いい, きれいだ, たかい"
+    ),
+    "it": (
+        "grande, piccolo/piccola, bianco/bianca, nero/nera, rosso/rossa, blu, "
+        "bello/bella, buono/buona, pulito/pulita, caro/cara"
+    ),
 }
+
+NOUNS = {language: tuple(row.split(", ")) for language, row in _NOUN_ROWS.items()}
+ADJECTIVES = {language: tuple(row.split(", ")) for language, row in _ADJECTIVE_ROWS.items()}
 
 _FEMININE_ARTICLES = ("la ", "die ")
 _COPULA = {"en": "is", "de": "ist", "fr": "est", "it": "è"}

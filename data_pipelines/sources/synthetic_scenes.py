@@ -6,10 +6,10 @@ import numpy as np
 
 from data_pipelines.sources.synthetic_sounds import (
     Draw,
-    _scale,
     clock,
     event,
     noise,
+    octaves_between,
     place,
     sweep,
 )
@@ -18,26 +18,28 @@ from data_pipelines.sources.synthetic_sounds import (
 def _street(u: float, seconds: float, rng: Draw) -> np.ndarray:
     t = clock(seconds)
     passing = np.exp(-(((t - rng.uniform(0.3, 0.7) * seconds) / 0.5) ** 2))
-    return noise(seconds, 60, 900, rng, slope=-0.6) * (0.5 + _scale(u, 0.7, 1.4) * passing)
+    return noise(seconds, 60, 900, rng, slope=-0.6) * (0.5 + octaves_between(u, 0.7, 1.4) * passing)
 
 
 def _kitchen(u: float, seconds: float, rng: Draw) -> np.ndarray:
-    running_water = noise(seconds, 1200, _scale(u, 3000, 4500), rng)
+    running_water = noise(seconds, 1200, octaves_between(u, 3000, 4500), rng)
     return 0.6 * running_water + 0.5 * np.sin(2 * np.pi * 100 * clock(seconds))
 
 
 def _forest(u: float, seconds: float, rng: Draw) -> np.ndarray:
     t = clock(seconds)
     leaves = 1 + 0.5 * np.sin(2 * np.pi * rng.uniform(0.4, 1) * t + rng.uniform(0, 6.3))
-    return 0.35 * noise(seconds, 300, _scale(u, 1200, 2200), rng, slope=-0.5) * leaves
+    return 0.35 * noise(seconds, 300, octaves_between(u, 1200, 2200), rng, slope=-0.5) * leaves
 
 
 def _rain_storm(u: float, seconds: float, rng: Draw) -> np.ndarray:
-    return noise(seconds, 700, 7500, rng) + _scale(u, 0.5, 1) * noise(seconds, 150, 400, rng)
+    return noise(seconds, 700, 7500, rng) + octaves_between(u, 0.5, 1) * noise(
+        seconds, 150, 400, rng
+    )
 
 
 def _engine_room(u: float, seconds: float, rng: Draw) -> np.ndarray:
-    t, base = clock(seconds), _scale(u, 45, 70)
+    t, base = clock(seconds), octaves_between(u, 45, 70)
     hum = sum(np.sin(2 * np.pi * base * h * t + rng.uniform(0, 6.3)) / h**0.5 for h in range(1, 9))
     whine = np.sin(2 * np.pi * base * 18 * t)
     return hum + 0.5 * whine + 0.5 * noise(seconds, 100, 2000, rng)
@@ -45,20 +47,20 @@ def _engine_room(u: float, seconds: float, rng: Draw) -> np.ndarray:
 
 def _beach(u: float, seconds: float, rng: Draw) -> np.ndarray:
     t = clock(seconds)
-    wave = 0.55 + 0.45 * np.sin(2 * np.pi * _scale(u, 0.5, 0.8) * t + rng.uniform(0, 6.3))
+    wave = 0.55 + 0.45 * np.sin(2 * np.pi * octaves_between(u, 0.5, 0.8) * t + rng.uniform(0, 6.3))
     return noise(seconds, 200, 4500, rng, slope=-0.4) * wave**2
 
 
 def _night_meadow(u: float, seconds: float, rng: Draw) -> np.ndarray:
     t = clock(seconds)
-    trill = (np.sin(2 * np.pi * _scale(u, 16, 28) * t + rng.uniform(0, 6.3)) > 0) * 1.0
+    trill = (np.sin(2 * np.pi * octaves_between(u, 16, 28) * t + rng.uniform(0, 6.3)) > 0) * 1.0
     return trill * np.sin(2 * np.pi * rng.uniform(4300, 4900) * t) + 0.15 * noise(
         seconds, 100, 800, rng
     )
 
 
 def _office(u: float, seconds: float, rng: Draw) -> np.ndarray:
-    fan = noise(seconds, 80, _scale(u, 350, 600), rng)
+    fan = noise(seconds, 80, octaves_between(u, 350, 600), rng)
     keys = [
         (at, 4 * noise(0.015, 1500, 6000, rng) * np.exp(-clock(0.015) / 0.004))
         for at in np.cumsum(rng.uniform(0.08, 0.2, int(seconds / 0.1)))
@@ -80,7 +82,7 @@ def _horn(u: float, seconds: float, rng: Draw) -> np.ndarray:
 
 def _gull(u: float, seconds: float, rng: Draw) -> np.ndarray:
     t = clock(seconds)
-    phase = sweep(_scale(u, 1300, 1800) * (1.3 - 0.5 * t / seconds))
+    phase = sweep(octaves_between(u, 1300, 1800) * (1.3 - 0.5 * t / seconds))
     return sum(np.sin(h * phase) / h for h in (1, 2, 3)) * np.sin(np.pi * t / seconds)
 
 

@@ -21,7 +21,7 @@ def clock(seconds: float) -> np.ndarray:
 
 
 def noise(seconds: float, low: float, high: float, rng: Draw, slope: float = 0.0) -> np.ndarray:
-    """Noise between `low` and `high` Hz with soft edges, RMS 1, [S]; `slope` tilts it by f^slope."""
+    """Noise from `low` to `high` Hz with soft edges, RMS 1, [S]; `slope` tilts it by f^slope."""
     size = clock(seconds).size
     f = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
     shape = 1 / (1 + (low / np.maximum(f, 1)) ** 8) / (1 + (f / high) ** 8)
@@ -36,7 +36,7 @@ def sweep(frequency: np.ndarray) -> np.ndarray:
 
 
 def place(size: int, pieces: list[tuple[float, np.ndarray]]) -> np.ndarray:
-    """The pieces at their times in seconds on a timeline of `size` samples; what sticks out is cut."""
+    """The pieces at their times in seconds on a line of `size` samples; what sticks out is cut."""
     line = np.zeros(size)
     for at, piece in pieces:
         start = int(at * SAMPLE_RATE)
@@ -46,7 +46,7 @@ def place(size: int, pieces: list[tuple[float, np.ndarray]]) -> np.ndarray:
     return line
 
 
-def _scale(u: float, low: float, high: float) -> float:
+def octaves_between(u: float, low: float, high: float) -> float:
     """`low` at u = 0, `high` at u = 1, even steps in between to the ear."""
     return low * (high / low) ** u
 
@@ -66,12 +66,12 @@ def siren(u: float, seconds: float, rng: Draw) -> np.ndarray:
     t = clock(seconds)
     rate, start = rng.uniform(1.2, 2.2), rng.uniform(0, 1)
     wail = np.abs(2 * ((rate * t + start) % 1) - 1)
-    phase = sweep(_scale(u, 500, 800) * 2 ** (0.9 * wail))
+    phase = sweep(octaves_between(u, 500, 800) * 2 ** (0.9 * wail))
     return np.sin(phase) + 0.4 * np.sin(2 * phase) + 0.25 * np.sin(3 * phase)
 
 
 def bell(u: float, seconds: float, rng: Draw) -> np.ndarray:
-    t, base = clock(seconds), _scale(u, 420, 900)
+    t, base = clock(seconds), octaves_between(u, 420, 900)
     ratios = (0.5, 1.0, 1.19, 1.56, 2.0, 2.67, 3.01, 4.1)
     levels = (0.4, 1.0, 0.7, 0.5, 0.8, 0.4, 0.4, 0.25)
     decay = rng.uniform(0.3, 0.5)
@@ -84,14 +84,14 @@ def bell(u: float, seconds: float, rng: Draw) -> np.ndarray:
 
 
 def rain(u: float, seconds: float, rng: Draw) -> np.ndarray:
-    hiss = noise(seconds, _scale(u, 900, 1800), 7500, rng, slope=0.3)
+    hiss = noise(seconds, octaves_between(u, 900, 1800), 7500, rng, slope=0.3)
     drops = (rng.random(hiss.size) < 60 / SAMPLE_RATE) * rng.uniform(2, 8, hiss.size)
     ring = np.exp(-np.arange(60) / 12) * np.sin(np.arange(60) * 1.6)
     return hiss + np.convolve(drops, ring)[: hiss.size]
 
 
 def engine(u: float, seconds: float, rng: Draw) -> np.ndarray:
-    t, base = clock(seconds), _scale(u, 35, 75)
+    t, base = clock(seconds), octaves_between(u, 35, 75)
     phase = sweep(base * (1 + 0.03 * np.sin(2 * np.pi * rng.uniform(0.5, 2) * t)))
     tone = sum(np.sin(h * phase + rng.uniform(0, 6.3)) / h**0.7 for h in range(1, 14))
     return tone + 0.5 * noise(seconds, 60, 500, rng) * (1 + np.sin(phase))
@@ -100,7 +100,7 @@ def engine(u: float, seconds: float, rng: Draw) -> np.ndarray:
 def knock(u: float, seconds: float, rng: Draw) -> np.ndarray:
     def strike() -> np.ndarray:
         t = clock(0.09)
-        body = np.sin(2 * np.pi * _scale(u, 170, 330) * rng.uniform(0.97, 1.03) * t)
+        body = np.sin(2 * np.pi * octaves_between(u, 170, 330) * rng.uniform(0.97, 1.03) * t)
         return (body + 0.7 * noise(0.09, 150, 1500, rng)) * np.exp(-t / 0.018)
 
     return _repeat(seconds, rng.uniform(0.17, 0.24), rng, strike)
@@ -111,21 +111,21 @@ def bird(u: float, seconds: float, rng: Draw) -> np.ndarray:
         length = rng.uniform(0.06, 0.12)
         t = clock(length)
         glide = 1 + 0.35 * np.sin(2 * np.pi * rng.uniform(0.7, 1.6) * t / length)
-        base = _scale(u, 2800, 4200) * rng.uniform(0.9, 1.1)
+        base = octaves_between(u, 2800, 4200) * rng.uniform(0.9, 1.1)
         return np.sin(sweep(base * glide)) * np.sin(np.pi * t / length)
 
     return _repeat(seconds, rng.uniform(0.13, 0.2), rng, chirp)
 
 
 def alarm(u: float, seconds: float, rng: Draw) -> np.ndarray:
-    t, base = clock(seconds), _scale(u, 1500, 2600)
+    t, base = clock(seconds), octaves_between(u, 1500, 2600)
     on = (t * rng.uniform(4.5, 7)) % 1 < 0.55
     return on * (np.sin(2 * np.pi * base * t) + 0.33 * np.sin(6 * np.pi * base * t))
 
 
 def thunder(u: float, seconds: float, rng: Draw) -> np.ndarray:
     t = clock(seconds)
-    rumble = noise(seconds, 25, _scale(u, 90, 220), rng, slope=-0.5)
+    rumble = noise(seconds, 25, octaves_between(u, 90, 220), rng, slope=-0.5)
     roll = 1 + 0.5 * np.sin(2 * np.pi * rng.uniform(2, 5) * t + rng.uniform(0, 6.3))
     crack = noise(seconds, 100, 1500, rng) * np.exp(-t / 0.05)
     return rumble * roll * np.exp(-1.5 * t / seconds) + 0.7 * crack
@@ -136,7 +136,7 @@ def dog(u: float, seconds: float, rng: Draw) -> np.ndarray:
         length = rng.uniform(0.13, 0.19)
         t = clock(length)
         rise_and_fall = 1 + 0.5 * np.sin(np.pi * t / length) - 0.3 * t / length
-        phase = sweep(_scale(u, 260, 480) * rng.uniform(0.95, 1.05) * rise_and_fall)
+        phase = sweep(octaves_between(u, 260, 480) * rng.uniform(0.95, 1.05) * rise_and_fall)
         voice = sum(np.sin(h * phase) / (1 + abs(h - 3)) for h in range(1, 9))
         return (voice + 0.5 * noise(length, 400, 3000, rng)) * np.sin(np.pi * t / length) ** 0.7
 
@@ -149,11 +149,11 @@ def clock_tick(u: float, seconds: float, rng: Draw) -> np.ndarray:
         click = np.sin(2 * np.pi * rng.uniform(3300, 4200) * t) + noise(0.02, 2500, 7000, rng)
         return click * np.exp(-t / 0.003)
 
-    return _repeat(seconds, _scale(u, 0.12, 0.22), rng, tick)
+    return _repeat(seconds, octaves_between(u, 0.12, 0.22), rng, tick)
 
 
 def wind(u: float, seconds: float, rng: Draw) -> np.ndarray:
-    t, middle = clock(seconds), _scale(u, 350, 650)
+    t, middle = clock(seconds), octaves_between(u, 350, 650)
     gust = 1 + 0.6 * np.sin(2 * np.pi * rng.uniform(0.6, 1.5) * t + rng.uniform(0, 6.3))
     return noise(seconds, 0.7 * middle, 1.4 * middle, rng) * gust
 
@@ -161,7 +161,7 @@ def wind(u: float, seconds: float, rng: Draw) -> np.ndarray:
 def whistle(u: float, seconds: float, rng: Draw) -> np.ndarray:
     t = clock(seconds)
     bend = rng.choice((-1, 1)) * rng.uniform(0.1, 0.35) * np.sin(np.pi * t / seconds)
-    phase = sweep(_scale(u, 1000, 1700) * 2**bend)
+    phase = sweep(octaves_between(u, 1000, 1700) * 2**bend)
     return np.sin(phase) + 0.03 * noise(seconds, 1000, 3000, rng)
 
 
@@ -215,5 +215,5 @@ def struck(name: str, count: int, u: float, rng: Draw) -> np.ndarray:
 def alarm_beep(u: float) -> np.ndarray:
     """One beep of 0.12 s, [S]."""
     t = clock(0.12)
-    tone = np.sin(2 * np.pi * _scale(u, 1500, 2600) * t)
+    tone = np.sin(2 * np.pi * octaves_between(u, 1500, 2600) * t)
     return tone * np.minimum(1, np.minimum(t, t[-1] - t) / 0.005)

@@ -1,9 +1,9 @@
 """Speech by eSpeak NG, in this process, with the times of its words.
 
 eSpeak NG carries state from one utterance into the next: the phase of the pitch flutter, the
-resonators of the breath noise, the automatic gain, the seed of its random numbers. `espeak_Terminate`
-does not reset it. So the library is loaded afresh for every utterance (about 0.5 ms) and unloaded
-after it: the same arguments then give the same samples in any process and in any order.
+resonators of the breath noise, the automatic gain; `espeak_Terminate` does not reset it. So the
+library is loaded afresh for every utterance (about 0.5 ms) and unloaded after it: the same
+arguments then give the same samples in any process and in any order.
 """
 
 import _ctypes
@@ -35,7 +35,8 @@ _VOICE_FILES = {
     "it": "roa/it",
 }
 
-# Values of speak_lib.h. AUDIO_OUTPUT_RETRIEVAL would speak from a thread, and lose the race at times.
+# Values of speak_lib.h. Not AUDIO_OUTPUT_RETRIEVAL: that speaks from a thread, and `espeak_Synth`
+# then returns before the samples are there.
 _AUDIO_OUTPUT_SYNCHRONOUS = 2
 _DONT_EXIT = 0x8000
 _CHARS_UTF8 = 1

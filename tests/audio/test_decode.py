@@ -1,0 +1,110 @@
+"""Decoding: four formats, other rates and channels, and everything that has to be refused."""
+
+import io
+
+import numpy as np
+import pytest
+import soundfile
+
+from qwen_audio_jax.audio.decode import AudioError, decode
+
+FORMATS = [("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III")]
+
+
+def encode(wave, rate=16000, container="WAV", subtype=None) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, wave, rate, format=container, subtype=subtype)
+    return file.getvalue()
+
+
+def tone(seconds: float, rate: int = 16000) -> np.ndarray:
+    return 0.5 * np.sin(2 * np.pi * 440 * np.arange(round(seconds * rate)) / rate)
+
+
+@pytest.mark.parametrize(("container", "subtype"), FORMATS)
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+def test_formats_and_rates(container, subtype, rate):
+    wave = decode(encode(tone(1.25, rate), rate, container, subtype))
+    assert wave.dtype == np.float32
+    assert wave.shape == (20000,)
+    lossy = container in ("OGG", "MP3")
+    middle = slice(2000, 18000)  # filters and codecs ring at the ends
+    np.testing.assert_allclose(wave[middle], tone(1.25)[middle], atol=0.1 if lossy else 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate"), [(1000, 8000), (2001, 44100), (4410, 44100), (48001, 48000), (999, 22050)]
+)
+def test_length_is_exact(samples, rate):
+    wave = decode(encode(tone(samples / rate, rate), rate))
+    assert len(wave) == -(-samples * 16000 // rate)
+
+
+def test_pcm16_at_16_khz_is_exact():
+    pcm = np.random.default_rng(0).integers(-32768, 32768, 4000).astype(np.int16)
+    np.testing.assert_array_equal(decode(encode(pcm)), pcm.astype(np.float32) / 32768)
+
+
+def test_channels_are_averaged():
+    both = np.stack([tone(0.5), np.zeros(8000)], axis=1)
+    np.testing.assert_allclose(decode(encode(both, subtype="FLOAT")), tone(0.5) / 2, atol=1e-7)
+
+
+def test_samples_above_full_scale_are_kept():
+    wave = decode(encode(3 * tone(0.5), subtype="FLOAT"))
+    np.testing.assert_allclose(wave, 3 * tone(0.5), atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [16000, 44100])
+def test_thirty_seconds_is_the_most(rate):
+    assert len(decode(encode(np.zeros(30 * rate), rate, "FLAC"))) == 480000
+    with pytest.raises(AudioError, match=r"lasts 30\.00 s.*split"):
+        decode(encode(np.zeros(30 * rate + 1), rate, "FLAC"))
+    with pytest.raises(AudioError, match=r"lasts 31\.00 s.*not supported yet; split"):
+        decode(encode(np.zeros(31 * rate), rate, "FLAC"))
+
+
+def test_one_audio_token_is_the_least():
+    assert len(decode(encode(tone(0.03)))) == 480
+    with pytest.raises(AudioError, match=r"479 samples at 16 kHz.*480"):
+        decode(encode(tone(0.03)[:-1]))
+    with pytest.raises(AudioError, match="no samples"):
+        decode(encode(np.zeros(0)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_not_finite(value):
+    wave = tone(0.5)
+    wave[7] = value
+    with pytest.raises(AudioError, match="1 of its 8000 samples are not numbers"):
+        decode(encode(wave, subtype="FLOAT"))
+
+
+@pytest.mark.parametrize("data", [b"", b"good morning\n" * 99, bytes(1000), b"RIFF", b"OggS" * 50])
+def test_not_audio(data):
+    with pytest.raises(AudioError, match="cannot be read as WAV, FLAC, Ogg or MP3"):
+        decode(data)
+
+
+@pytest.mark.parametrize(("container", "subtype"), FORMATS)
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.99])
+def test_broken_off(container, subtype, part):
+    noise = 0.1 * np.random.default_rng(0).standard_normal(48000)
+    data = encode(noise, 16000, container, subtype)
+    with pytest.raises(AudioError, match=r"broken off|cannot be read"):
+        decode(data[: int(part * len(data))])
+
+
+def test_streamed_wav_does_not_know_its_size():
+    data = bytearray(encode(tone(0.5)))
+    at = data.index(b"data")
+    data[4:8] = data[at + 4 : at + 8] = b"\xff\xff\xff\xff"
+    assert len(decode(bytes(data))) == 8000
+
+
+def test_sentences_are_single_and_clear():
+    for data in (b"text", encode(np.zeros(0)), encode(np.zeros(31 * 16000))):
+        with pytest.raises(AudioError) as error:
+            decode(data)
+        assert "\n" not in str(error.value)
+        assert "BytesIO" not in str(error.value)

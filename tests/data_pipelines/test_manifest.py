@@ -1,0 +1,133 @@
+"""The manifest source: what is found out about a manifest before any audio is decoded."""
+
+import json
+
+import pytest
+
+from data_pipelines.records import RejectedRecord
+from data_pipelines.sources import manifest
+
+GOOD = {"audio": "a.wav", "task": "asr", "text": "größe 大きい ɸ", "language": "en"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("a.wav", "b.wav"):
+        (tmp_path / name).write_bytes(name.encode())  # not audio: nothing here may decode it
+    return tmp_path
+
+
+def read(folder, *lines):
+    text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
+    (folder / "m.jsonl").write_text(text + "\n", encoding="utf-8")
+    return manifest.jobs(folder / "m.jsonl")
+
+
+def reason(folder, line) -> str:
+    rows, rejected = read(folder, line)
+    assert rows == []
+    (rejection,) = rejected
+    assert rejection["row"] == 1
+    assert "\n" not in rejection["reason"]
+    return rejection["reason"]
+
+
+def test_a_good_row(folder):
+    (row,), rejected = read(folder, {**GOOD, "source": "mine", "license": "CC0"})
+    assert rejected == []
+    record = manifest.make(row)
+    assert record.id == "a-1"
+    assert record.task == "asr"
+    assert record.audio == (b"a.wav",)
+    assert record.annotation == {
+        "text": GOOD["text"],
+        "language": "en",
+        "source": "mine",
+        "license": "CC0",
+    }
+
+
+def test_several_clips_and_absolute_paths(folder):
+    audio = ["b.wav", str(folder / "a.wav")]
+    (row,), _ = read(folder, {"audio": audio, "task": "speaker_verification", "text": "same"})
+    assert manifest.make(row).audio == (b"b.wav", b"a.wav")
+    assert row.id == "b-1"
+
+
+def test_ids(folder):
+    rows, rejected = read(
+        folder, {**GOOD, "id": "x"}, GOOD, {**GOOD, "id": 7}, {**GOOD, "id": "x"}, GOOD
+    )
+    assert [row.id for row in rows] == ["x", "a-2", "7", "a-5"]
+    (rejection,) = rejected
+    assert rejection["row"] == 4
+    assert "'x' is line 1's already" in rejection["reason"]
+
+
+def test_blank_lines_and_byte_order_mark_count_but_do_no_harm(folder):
+    line = json.dumps(GOOD).encode()
+    (folder / "m.jsonl").write_bytes(b"\xef\xbb\xbf" + line + b"\r\n\r\n  \n" + line)
+    rows, rejected = manifest.jobs(folder / "m.jsonl")
+    assert [row.line for row in rows] == [1, 4]
+    assert rejected == []
+
+
+def test_bad_rows_do_not_stop_the_others(folder):
+    rows, rejected = read(folder, GOOD, "{", GOOD, {**GOOD, "task": "nothing"}, GOOD)
+    assert [row.line for row in rows] == [1, 3, 5]
+    assert [rejection["row"] for rejection in rejected] == [2, 4]
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({**GOOD, "task": "asrr"}, "unknown task 'asrr'; did you mean 'asr'?"),
+        ({**GOOD, "task": ["asr"]}, "field 'task': must be a text"),
+        ({**GOOD, "task": None}, "field 'task': missing or empty"),
+        ({**GOOD, "text": ""}, "field 'text': missing or empty; task 'asr' needs it"),
+        ({k: v for k, v in GOOD.items() if k != "language"}, "field 'language': missing"),
+        ({k: v for k, v in GOOD.items() if k != "audio"}, "field 'audio': missing or empty"),
+        ({**GOOD, "audio": []}, "field 'audio': missing or empty"),
+        ({**GOOD, "audio": 5}, "field 'audio': must be a path or a list of paths"),
+        ({**GOOD, "audio": ["a.wav", None]}, "field 'audio': must be a path or a list of paths"),
+        ({**GOOD, "audio": ["a.wav", "b.wav"]}, "2 clips given; task 'asr' takes 1"),
+        ({**GOOD, "audio": "gone.wav"}, "gone.wav is not there"),
+        ({**GOOD, "audio": "."}, "is not there"),
+        ({**GOOD, "audio": "a\0.wav"}, "is not there"),
+        ({**GOOD, "audio": "a" * 5000}, "is not there"),
+        ({**GOOD, "id": ""}, "field 'id'"),
+        ({**GOOD, "id": [1]}, "field 'id'"),
+        ({**GOOD, "text": "half \ud83d"}, "surrogate"),
+        ({**GOOD, "task": "word_timestamps", "words": [{"word": "a", "start": "x", "end": 1}]}, ""),
+        ("[1, 2]", "must be a JSON object"),
+        ('{"audio": ', "is not valid JSON"),
+        ('{"audio": "a.wav", "task": "asr", "text": NaN}', "is not valid JSON (NaN is not JSON)"),
+        ("[" * 100_000, "is not valid JSON"),
+    ],
+)
+def test_rejections(folder, row, says):
+    assert says in reason(folder, row)
+
+
+def test_bytes_that_are_not_utf8(folder):
+    (folder / "m.jsonl").write_bytes(b'{"text": "\xff"}\n' + json.dumps(GOOD).encode())
+    rows, rejected = manifest.jobs(folder / "m.jsonl")
+    assert len(rows) == 1
+    assert rejected == [{"row": 1, "reason": "is not UTF-8 (byte 11 of the line)"}]
+
+
+def test_missing_and_empty_manifest(folder):
+    with pytest.raises(RejectedRecord, match="no such file"):
+        manifest.jobs(folder / "gone.jsonl")
+    with pytest.raises(RejectedRecord, match="cannot be read"):
+        manifest.jobs(folder)
+    (folder / "m.jsonl").write_text("\n \n")
+    with pytest.raises(RejectedRecord, match="is empty"):
+        manifest.jobs(folder / "m.jsonl")
+
+
+def test_file_that_vanishes_later(folder):
+    (row,), _ = read(folder, GOOD)
+    (folder / "a.wav").unlink()
+    with pytest.raises(RejectedRecord, match=r"a\.wav: cannot be read"):
+        manifest.make(row)

@@ -1,0 +1,71 @@
+"""Wrong configurations are refused in one sentence that names the key."""
+
+import copy
+import importlib.util
+import pathlib
+
+import pytest
+
+from qwen_audio_jax.run_config import ConfigError, claim_workdir, from_mapping, short_hash
+
+CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
+
+
+@pytest.fixture
+def values():
+    spec = importlib.util.spec_from_file_location("pretrain", CONFIGS / "pretrain.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config().to_dict()
+
+
+def changed(values, key, value):
+    values = copy.deepcopy(values)
+    *groups, last = key.split(".")
+    group = values
+    for name in groups:
+        group = group[name]
+    group[last] = value
+    return values
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("train.stepz", 3, r"config\.train\.stepz: no such key; did you mean 'steps'\?"),
+        ("train.steps", "many", r"config\.train\.steps: must be int"),
+        ("train.steps", 0, r"config\.train\.steps: must be at least 1"),
+        ("train", 3, r"config\.train: must be a group"),
+        ("model.family", "qwen3", r"config\.model\.family: 'qwen3' is none of qwen_audio, qwen2"),
+        ("model.preset", "huge", r"config\.model\.preset: 'huge' is none of tiny"),
+        ("model.dtype", "int8", r"config\.model\.dtype"),
+        ("data.conditioning", "tag", r"config\.data\.conditioning: 'tag' is none of tags, prompts"),
+        ("data.shapes", ((4, 10, 10),), r"config\.data\.shapes: .* multiple of 4"),
+    ],
+)
+def test_mistakes_are_named(values, key, value, message):
+    with pytest.raises(ConfigError, match=message):
+        from_mapping(changed(values, key, value))
+
+
+def test_a_missing_key_is_named(values):
+    del values["data"]["seed"]
+    with pytest.raises(ConfigError, match=r"config\.data\.seed: is missing"):
+        from_mapping(values)
+
+
+def test_hash_tells_runs_apart_but_not_habits(values):
+    base = short_hash(from_mapping(values))
+    assert short_hash(from_mapping(changed(values, "train.steps", 7))) != base
+    assert short_hash(from_mapping(changed(values, "data.mixture", {"other": 1.0}))) != base
+    assert short_hash(from_mapping(changed(values, "checkpoint.every", 7))) == base
+    assert short_hash(from_mapping(changed(values, "mesh.tensor", 2))) == base
+
+
+def test_workdir_of_another_configuration_is_refused(values, tmp_path):
+    claim_workdir(tmp_path, from_mapping(changed(values, "train.steps", 5)))
+    claim_workdir(tmp_path, from_mapping(values))  # nothing was trained there yet
+    (tmp_path / "metrics.jsonl").touch()
+    claim_workdir(tmp_path, from_mapping(changed(values, "evaluate.limit", 3)))
+    with pytest.raises(ConfigError, match=r"\(config\.train\.steps was \d+ and is now 3\)"):
+        claim_workdir(tmp_path, from_mapping(changed(values, "train.steps", 3)))

@@ -1,0 +1,160 @@
+"""Whole runs of `main` in processes of their own: killed and resumed, sharded, refused."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import write_corpus
+from orbax.checkpoint import v1 as ocp
+
+STEPS = 12
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_corpus(folder / "tones", train=40)
+    write_corpus(folder / "scored", train=40, validation=6)
+    return folder
+
+
+def command(root, workdir, *, corpus="tones", **overrides):
+    options = {
+        "data.root": root,
+        "data.mixture": json.dumps({corpus: 1.0}),
+        "data.shapes": "((4, 64, 128),)",
+        "train.steps": STEPS,
+        "optimizer.warmup_steps": 3,
+        "checkpoint.every": 3,
+    }
+    options |= overrides
+    flags = [f"--config.{key}={value}" for key, value in options.items()]
+    main = [sys.executable, "-m", "qwen_audio_jax.main", "--config=configs/pretrain.py"]
+    return [*main, f"--workdir={workdir}", *flags]
+
+
+def run(*arguments, devices=1, **keywords):
+    environment = os.environ | {
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "JAX_PLATFORMS": "cpu",
+    }
+    return subprocess.run(
+        command(*arguments, **keywords), env=environment, capture_output=True, text=True
+    )
+
+
+def finished(*arguments, **keywords):
+    done = run(*arguments, **keywords)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def metrics(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(workdir):
+    rows = metrics(workdir)
+    assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))
+    return [row["loss"] for row in rows]
+
+
+def checkpoint(workdir, step=STEPS):
+    return ocp.load_checkpointables(workdir / "checkpoints" / str(step), {"state": None, "data": None})
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(root, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "whole"
+    finished(root, workdir)
+    return workdir
+
+
+def test_killed_and_resumed_is_bit_identical(root, uninterrupted, tmp_path):
+    workdir, kill_after = tmp_path / "killed", random.randint(3, STEPS - 2)
+    process = subprocess.Popen(
+        command(root, workdir), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    log = workdir / "metrics.jsonl"
+    while process.poll() is None and not (log.exists() and log.read_text().count("\n") >= kill_after):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the run was over before it could be killed"
+
+    finished(root, workdir)
+    assert losses(workdir) == losses(uninterrupted)
+    import jax
+
+    one, two = checkpoint(workdir), checkpoint(uninterrupted)
+    assert jax.tree.structure(one) == jax.tree.structure(two)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+def test_eight_devices_train_like_one(root, uninterrupted, tmp_path):
+    mesh = {f"mesh.{axis}": 2 for axis in ("replica", "fsdp", "tensor")}
+    finished(root, tmp_path / "sharded", devices=8, **mesh)
+    np.testing.assert_allclose(
+        losses(tmp_path / "sharded")[:10], losses(uninterrupted)[:10], rtol=0, atol=1e-4
+    )
+
+
+def test_a_run_writes_everything_it_promises_and_learns(root, tmp_path):
+    workdir = tmp_path / "run"
+    options = {"train.steps": 60, "evaluate.every": 40, "corpus": "scored"}
+    done = finished(root, workdir, **options)
+    assert losses(workdir)[-1] < losses(workdir)[0] / 4
+    for key in ("tokens_per_second", "audio_seconds_per_second"):
+        assert all(row[key] > 0 for row in metrics(workdir))
+    (row,) = json.loads((workdir / "evaluation.json").read_text())
+    assert row["task"] == "instrument_classification"
+    assert (row["metric"], row["n"], row["baseline"]) == ("accuracy", 6, 0.5)
+    assert row["value"] == 1.0
+    assert "instrument_classification" in done.stdout
+    for name in ("config.json", "report.html", "tokenizer/tokenizer.model", "checkpoints/60"):
+        assert (workdir / name).exists()
+    assert list((workdir / "tensorboard").glob("events*"))
+
+    again = finished(root, workdir, **options)
+    assert "steps: 60 of 60 done" in again.stdout
+    other = run(root, workdir, **options | {"train.steps": 61})
+    assert other.returncode == 1
+    assert "holds a run of another configuration (config.train.steps was 60" in other.stderr
+
+
+def test_starts_from_another_run(root, uninterrupted, tmp_path):
+    workdir = tmp_path / "tuned"
+    finished(root, workdir, **{"init_from": uninterrupted, "train.steps": 1})
+    before, after = (losses(folder) for folder in (uninterrupted, workdir))
+    assert after[0] < before[0] / 2
+    options = {"init_from": uninterrupted, "model.family": "qwen2_audio"}
+    other = run(root, tmp_path / "other", **options)
+    assert other.returncode == 1
+    assert "is of another model" in other.stderr
+    assert "Traceback" not in other.stderr
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("train.stepz", "3", "stepz"),
+        ("data.mixture", "{'nothing': 1.0}", "nothing: no corpus there; build one with"),
+        ("data.mixture", "{'tones': 0}", "weight of 'tones' must be above 0"),
+        ("data.shapes", "((4, 8, 8),)", "are larger than every row shape"),
+        ("mesh.fsdp", "3", "does not make 1 devices"),
+        ("model.family", "qwen3", "config.model.family: 'qwen3' is none of"),
+        ("init_from", "nowhere", "nowhere holds no checkpoint"),
+    ],
+)
+def test_mistakes_are_one_sentence(root, tmp_path, key, value, message):
+    done = run(root, tmp_path / "run", **{key: value})
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
