@@ -119,7 +119,10 @@ def build_synthetic_if_missing(root: pathlib.Path | str, mixture: Iterable[str])
     out = pathlib.Path(root) / SYNTHETIC
     if SYNTHETIC not in mixture or (out / "train.index.jsonl").is_file():
         return
-    print(f"building the synthetic corpus in {out} (once, a few minutes)", file=sys.stderr)
+    print(
+        f"building the synthetic corpus in {out} (once, about a minute on two cores)",
+        file=sys.stderr,
+    )
     try:
         build_corpus(out, synthetic_work())
     except CorpusError:
@@ -333,7 +336,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             workers=arguments.workers,
             overwrite=arguments.overwrite,
         )
-    except (CorpusError, RejectedRecord, OSError) as error:
+    except (CorpusError, RejectedRecord, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     _show(arguments.out, summary)

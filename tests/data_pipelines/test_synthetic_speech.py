@@ -9,6 +9,7 @@ import pytest
 from data_pipelines.sources import synthetic_speech
 from data_pipelines.sources.synthetic_phrases import ADJECTIVES, LANGUAGES, NOUNS, spoken, written
 from data_pipelines.sources.synthetic_speech import speak
+from data_pipelines.sources.synthetic_speech_tasks import FEMALE, MALE
 
 
 def test_sentences_agree():
@@ -53,19 +54,23 @@ def test_every_adjective_is_reported():
 
 def test_unknown_voice_is_named():
     pytest.importorskip("espeakng_loader")
-    with pytest.raises(RuntimeError, match=r"no voice 'gmw/en\+nobody'"):
+    with pytest.raises(ValueError, match="variant 'nobody': eSpeak NG has no such"):
         speak("yes", "en", "nobody")
 
 
-def test_long_data_path_still_works(tmp_path):
+def test_long_data_path_still_works(tmp_path, monkeypatch):
     loader = pytest.importorskip("espeakng_loader")
     far = tmp_path / ("a" * 100) / ("b" * 100)
     far.mkdir(parents=True)
     folder = far / "espeak-ng-data"
     os.symlink(loader.get_data_path(), folder)
-    short = synthetic_speech._short_path(str(folder))
-    assert len(short) < 120
-    assert os.path.samefile(short, folder)
+    usual = speak("yes", "en", "f1")
+    monkeypatch.setattr(loader, "get_data_path", lambda: str(folder))
+    synthetic_speech._installation.cache_clear()
+    far_away = speak("yes", "en", "f1")
+    synthetic_speech._installation.cache_clear()
+    assert len(synthetic_speech._short_path(str(folder))) < 120
+    assert np.array_equal(far_away.samples, usual.samples)
 
 
 def test_missing_espeak_says_what_to_install(monkeypatch):
@@ -74,3 +79,16 @@ def test_missing_espeak_says_what_to_install(monkeypatch):
     with pytest.raises(ImportError, match=r"pip install -e '\.\[synthetic\]'"):
         speak("yes", "en", "f1")
     synthetic_speech._installation.cache_clear()
+
+
+def test_pitch_tells_the_gender():
+    pytest.importorskip("espeakng_loader")
+    librosa = pytest.importorskip("librosa")
+
+    def pitch(voice, setting):
+        wave = speak("the dog is big", "en", voice, setting).samples
+        return np.median(librosa.yin(wave, fmin=50, fmax=450, sr=16_000, hop_length=800))
+
+    assert max(pitch(voice, 60) for voice in MALE) < 130
+    assert min(pitch(voice, 40) for voice in FEMALE) > 140
+    assert np.mean([pitch(v, 50) for v in FEMALE]) > 1.5 * np.mean([pitch(v, 50) for v in MALE])
