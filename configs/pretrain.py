@@ -1,4 +1,4 @@
-"""Pre-training. `--config=configs/pretrain.py[:PRESET]`, presets in qwen_audio_jax/models/presets.py.
+"""Pre-training: `--config=configs/pretrain.py[:PRESET]`; qwen_audio_jax/models/presets.py has them.
 
 `tiny` trains in minutes on two CPU cores. Any key can be overridden: --config.train.steps=100
 """

@@ -101,6 +101,7 @@ class PackPlan:
         self.window = min(WINDOW, self.records)
         least_rows = min(shape.rows for shape in self.shapes)
         self.slots_per_window = -(-self.window // least_rows) + len(self.shapes)
+        self._counts: dict[int, int] = {}
         self._plan_window = functools.lru_cache(maxsize=2)(self._plan_window_uncached)
         self._order = functools.lru_cache(maxsize=2 * len(self.components))(self._order_uncached)
 
@@ -109,6 +110,19 @@ class PackPlan:
         window, place = divmod(slot, self.slots_per_window)
         batches = self._plan_window(window)
         return batches[place] if place < len(batches) else None
+
+    def slot_of(self, number: int, first_slot: int) -> int:
+        """The slot of the batch with this number, counted from 0 at `first_slot`."""
+        window, place = divmod(first_slot, self.slots_per_window)
+        while number >= (left := max(self._count(window) - place, 0)):
+            number, window, place = number - left, window + 1, 0
+        return window * self.slots_per_window + place + number
+
+    def _count(self, window: int) -> int:
+        """How many batches a window has."""
+        if window not in self._counts:
+            self._counts[window] = len(self._plan_window(window))
+        return self._counts[window]
 
     def epochs(self, slot: int) -> dict[str, float]:
         """How often each component has been gone through when a slot is reached."""

@@ -20,10 +20,10 @@ _ENDLESS = 1 << 60
 
 
 class PackedBatches(grain.sources.RandomAccessDataSource):
-    """Random access to the batches of a pack plan: slot number in, this host's rows out.
+    """Random access to the batches of a pack plan from a slot on: this host's rows of each.
 
-    An empty slot is None, which Grain passes over. A record that cannot be read leaves its place in
-    the row empty, is logged with its id and counted; more than MAX_BAD_RECORDS stop the run.
+    A record that cannot be read leaves its place in the row empty, is logged with its id and
+    counted; more than MAX_BAD_RECORDS stop the run.
     """
 
     def __init__(
@@ -32,26 +32,34 @@ class PackedBatches(grain.sources.RandomAccessDataSource):
         maker: ExampleMaker,
         plan: PackPlan,
         local_rows: Mapping[RowShape, slice],
+        first_slot: int = 0,
     ):
+        """Args:
+        corpora: the components of the mixture.
+        maker: how records become examples.
+        plan: of all batches.
+        local_rows: which rows of a batch of each shape this host makes.
+        first_slot: 0, or one past the last batch that was trained on.
+        """
         self._corpora = [corpora[name] for name in plan.components]
         self._maker = maker
         self._plan = plan
         self._local_rows = dict(local_rows)
+        self._first_slot = first_slot
         self._bad = 0
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return _ENDLESS
 
-    def __getitem__(self, slot: SupportsIndex) -> dict[str, np.ndarray] | None:
-        planned = self._plan.batch(int(slot))
-        if planned is None:
-            return None
+    def __getitem__(self, number: SupportsIndex) -> dict[str, np.ndarray]:
+        slot = self._plan.slot_of(int(number), self._first_slot)
+        planned = self._plan.batch(slot)
         shape, rows = planned.shape, planned.rows[self._local_rows[planned.shape]]
         batch = empty_batch(len(rows), shape.tokens, shape.frames, self._maker.mel_bins)
-        for number, members in enumerate(rows):
+        for row, members in enumerate(rows):
             examples = (self._example(component, record) for component, record in members)
-            fill_row(batch, number, [example for example in examples if example is not None])
+            fill_row(batch, row, [example for example in examples if example is not None])
         return batch | {"slot": np.int64(slot)}
 
     def _example(self, component: int, number: int) -> Example | None:
@@ -123,20 +131,18 @@ def _check_fit(name: str, rows: Sequence[IndexRow], lengths: np.ndarray, plan: P
         )
 
 
-def batches(
-    source: PackedBatches, first_slot: int, workers: int
-) -> Iterator[dict[str, np.ndarray]]:
-    """This host's part of each batch from a slot on; each carries its `slot`.
+def batches(source: PackedBatches, workers: int) -> Iterator[dict[str, np.ndarray]]:
+    """The parts of the batches that fall to this host; each carries its `slot`.
 
     Args:
-        source: the planned batches.
-        first_slot: 0, or one past the last batch that was trained on.
+        source: the planned batches, from where training goes on.
         workers: processes that make batches; 0 makes them in two threads of this process.
     """
-    dataset = grain.MapDataset.source(source)[first_slot:]
     options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
-    iterator = dataset.to_iter_dataset(options)
+    dataset = grain.MapDataset.source(source).to_iter_dataset(options)
     if workers:
         options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
-        iterator = iterator.mp_prefetch(options)
-    return iter(iterator)
+        # Copied, for Grain's workers hand over shared memory that is theirs.
+        shared = dataset.mp_prefetch(options)
+        return ({name: np.array(array) for name, array in batch.items()} for batch in shared)
+    return iter(dataset)

@@ -2,8 +2,8 @@
 
     python -m qwen_audio_jax.main --config=configs/pretrain.py
 
-trains the tiny preset on the built-in corpus, which is made first if it is not there. Any key of the
-configuration can be overridden (--config.train.steps=100, --config.model.family=qwen2_audio,
+trains the tiny preset on the built-in corpus, which is made first if it is not there. Any key of
+the configuration can be overridden (--config.train.steps=100, --config.model.family=qwen2_audio,
 --config.data.mixture='{"my_corpus": 1.0}'); the keys and their meaning are in
 qwen_audio_jax/run_config.py. Started again, the same command goes on where it stopped.
 """
@@ -23,7 +23,7 @@ _WORKDIR = flags.DEFINE_string(
 
 
 def main(argv: list[str]) -> None:
-    """Configuration in, run folder out; a mistake in the first is one sentence and exit status 1."""
+    """Configuration in, run folder out; a mistake is one sentence and exit status 1."""
     if len(argv) > 1:
         raise app.UsageError(f"{argv[1]!r} is not understood; options begin with --")
     if _CONFIG.value is None:
@@ -38,8 +38,7 @@ def main(argv: list[str]) -> None:
         config = run_config.from_mapping(_CONFIG.value.to_dict())
         stem = pathlib.Path(flags.FLAGS["config"].config_filename).stem
         workdir = pathlib.Path(
-            _WORKDIR.value
-            or f"runs/{stem}-{config.model.preset}-{run_config.short_hash(config)}"
+            _WORKDIR.value or f"runs/{stem}-{config.model.preset}-{run_config.short_hash(config)}"
         )
         build_synthetic_if_missing(config.data.root, config.data.mixture)
         rows = train.run(config, workdir)

@@ -29,7 +29,7 @@ def next_token_loss(
     Returns:
         (sum of weight * loss, sum of weights), float32 scalars.
     """
-    B, L, D = hidden.shape
+    B, L, _ = hidden.shape
     order = jnp.argsort(loss_weights == 0, axis=1, stable=True)
     padded = -(-L // chunk) * chunk
     weights = jnp.take_along_axis(loss_weights, order, axis=1)

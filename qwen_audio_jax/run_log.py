@@ -13,8 +13,8 @@ from tqdm import tqdm
 class RunLog:
     """Writes the metrics of logged steps.
 
-    Metrics of steps after the one that a run resumes from are taken out of metrics.jsonl first: those
-    steps are about to be done again.
+    Metrics of steps after the one that a run resumes from are taken out of metrics.jsonl first:
+    those steps are about to be done again.
     """
 
     def __init__(self, workdir: pathlib.Path, first_step: int, steps: int):

@@ -11,6 +11,7 @@ never become a control token.
 """
 
 import dataclasses
+import difflib
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +28,8 @@ class Task:
         tags: Qwen-Audio's hierarchical tags, written after the audio.
         label: what the model learns to write after the tags, before `<|endoftext|>`; a template, or
             a function from the annotation to one (for labels that are lists).
-        prompts: Qwen2-Audio's natural-language prompts, several wordings; evaluation uses the first.
+        prompts: Qwen2-Audio's natural-language prompts in several wordings; evaluation uses the
+            first.
         answer: what the model learns to write after a prompt; None means the same as `label`.
         metric: the key of `qwen_audio_jax.metrics.METRICS` that scores it.
         clips: how many clips a record has.
@@ -54,12 +56,10 @@ def timed_words(annotation: Annotation) -> str:
 
 
 def timed_events(annotation: Annotation) -> str:
-    """The same timeline for sound events: onset, label, offset; overlaps start anew at the onset."""
+    """Sound events, each as onset, label, offset; they may overlap."""
     parts = []
     for i, event in enumerate(annotation["events"]):
-        parts.append(
-            f"<|{event['start']:.2f}|>{{events[{i}][event]}}<|{event['end']:.2f}|>"
-        )
+        parts.append(f"<|{event['start']:.2f}|>{{events[{i}][event]}}<|{event['end']:.2f}|>")
     return "".join(parts)
 
 
@@ -235,8 +235,6 @@ class AnnotationError(ValueError):
 
 def check_annotation(task: str, annotation: Annotation, clips: int) -> None:
     """Raises AnnotationError unless the annotation has what `task` needs, in usable form."""
-    import difflib
-
     if task not in TASKS:
         near = difflib.get_close_matches(str(task), TASKS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known tasks: {', '.join(sorted(TASKS))}"
@@ -267,8 +265,14 @@ def _check_times(field: str, key: str, units: Any) -> None:
     for unit in units:
         if not isinstance(unit, dict) or not {key, "start", "end"} <= unit.keys():
             raise AnnotationError(need)
+        if not all(type(unit[edge]) in (int, float) for edge in ("start", "end")):
+            raise AnnotationError(
+                f"field {field!r}: start and end of {unit[key]!r} must be numbers, in seconds"
+            )
         if not 0 <= unit["start"] <= unit["end"] <= 30:
-            raise AnnotationError(f"field {field!r}: times of {unit[key]!r} must rise within 0..30 s")
+            raise AnnotationError(
+                f"field {field!r}: times of {unit[key]!r} must rise within 0..30 s"
+            )
         if unit["start"] < clock - 0.005:
             raise AnnotationError(f"field {field!r}: {unit[key]!r} begins before its predecessor")
         clock = unit["end"] if field == "words" else unit["start"]

@@ -74,9 +74,7 @@ def run(config: RunConfig, workdir: pathlib.Path) -> list[dict[str, Any]]:
         model.encoder.mel_bins,
         model.frame_rounding,
     )
-    plan = make_plan(
-        corpora, config.data.mixture, maker, config.data.row_shapes, config.data.seed
-    )
+    plan = make_plan(corpora, config.data.mixture, maker, config.data.row_shapes, config.data.seed)
     held_out = find_held_out(config, corpora)
     claim_workdir(workdir, config)
     tokenizer.save(workdir / "tokenizer")
@@ -89,7 +87,12 @@ def run(config: RunConfig, workdir: pathlib.Path) -> list[dict[str, Any]]:
         make_step(graph, optimizer, mesh), donate_argnums=0, out_shardings=(layout, None)
     )
     evaluator = held_out and Evaluator(
-        *held_out, maker, graph, mesh, config.evaluate.rows, config.evaluate.max_new_tokens,
+        *held_out,
+        maker,
+        graph,
+        mesh,
+        config.evaluate.rows,
+        config.evaluate.max_new_tokens,
         config.evaluate.limit,
     )
 
@@ -111,8 +114,8 @@ def run(config: RunConfig, workdir: pathlib.Path) -> list[dict[str, Any]]:
     # The loop. Its order does not change: save, evaluate, next batch, step, log.
     stop = StopSignal()
     log = RunLog(workdir, first_step, config.train.steps)
-    source = PackedBatches(corpora, maker, plan, my_rows)
-    stream = batches(source, next_slot, config.data.workers)
+    source = PackedBatches(corpora, maker, plan, my_rows, next_slot)
+    stream = batches(source, config.data.workers)
     pending, rows, results, evaluated_at = None, [], [], -1
     for step in range(first_step, config.train.steps):
         batch = next(stream)
@@ -193,9 +196,7 @@ def make_step(graph: nnx.GraphDef, optimizer: optax.GradientTransformation, mesh
         (total, weight), gradients = jax.value_and_grad(loss_sum, has_aux=True)(state.parameters)
         weight = jnp.maximum(weight, 1.0)
         gradients = jax.tree.map(lambda gradient: gradient / weight, gradients)
-        updates, optimizer_state = optimizer.update(
-            gradients, state.optimizer, state.parameters
-        )
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.parameters)
         valid_frames = (batch["mel_segments"] > 0) & (batch["mel_positions"] >= 0)
         metrics = {
             "loss": total / weight,
@@ -219,8 +220,8 @@ def record(log: RunLog, step: int, metrics: dict[str, jax.Array], log_every: int
     log.count(values.pop("tokens"), values.pop("audio_seconds"))
     if not math.isfinite(values["loss"]) or not math.isfinite(values["gradient_norm"]):
         raise TrainingError(
-            f"step {step}: loss {values['loss']}, gradient norm {values['gradient_norm']}; the last "
-            "checkpoint is from before it. Lower config.optimizer.learning_rate or clip_norm"
+            f"step {step}: loss {values['loss']}, gradient norm {values['gradient_norm']}; the "
+            "last checkpoint is from before it. Lower config.optimizer.learning_rate or clip_norm"
         )
     if step % log_every == 0:
         log.write(step, values)
@@ -291,7 +292,8 @@ def write_report(config, workdir, model, state, plan, rows, results) -> None:
         workdir / "report.html",
         title=f"{workdir.name}: {model.family} pre-trained for {config.train.steps} steps",
         run_info={
-            "model": f"{model.family}, {config.model.preset}, {count(state.parameters):,} parameters",
+            "model": f"{model.family}, {config.model.preset}",
+            "parameters": f"{count(state.parameters):,}",
             "data": f"{', '.join(plan.components)}: {plan.records:,} records",
             "conditioning": config.data.conditioning,
             "steps": f"{config.train.steps:,}",

@@ -62,7 +62,9 @@ def make_example(seed: int, clip_frames: tuple[int, ...], text: int = 7, mel_bin
     weights[len(tokens) + text // 2 :] = 1
     return Example(
         Tokens(
-            np.array([*tokens, *words], np.int32), weights, np.array([*audio, *[-1] * text], np.int32)
+            np.array([*tokens, *words], np.int32),
+            weights,
+            np.array([*audio, *[-1] * text], np.int32),
         ),
         tuple(
             random.standard_normal((packed_frames(frames), mel_bins)).astype(np.float32)
@@ -93,7 +95,10 @@ def tone_record(number: int) -> Record:
 def write_corpus(folder: pathlib.Path, train: int, validation: int = 0) -> None:
     """Writes a corpus of `tone_record`s, vocabulary and all."""
     folder.mkdir(parents=True)
-    for split, numbers in (("train", range(train)), ("validation", range(train, train + validation))):
+    for split, numbers in (
+        ("train", range(train)),
+        ("validation", range(train, train + validation)),
+    ):
         if numbers:
             with ShardWriter(folder, split) as writer:
                 for record in map(tone_record, numbers):

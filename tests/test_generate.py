@@ -15,7 +15,10 @@ from qwen_audio_jax.models.attention import packed_mask
 from qwen_audio_jax.models.language_model import rotation
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 
-EXAMPLES = [make_example(i, clips, text) for i, (clips, text) in enumerate([((37,), 5), ((), 9), ((9, 50), 2)])]
+EXAMPLES = [
+    make_example(i, clips, text)
+    for i, (clips, text) in enumerate([((37,), 5), ((), 9), ((9, 50), 2)])
+]
 NEW, NEVER = 12, 95
 
 

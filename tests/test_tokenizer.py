@@ -7,8 +7,32 @@ import pytest
 from qwen_audio_jax.tokenizer import Tokenizer, control_tokens, train_sentencepiece
 
 TEXTS = ["the dog is big", "der Hund ist groß", "狗很大", "いぬは おおきい", "개는 크다"] * 20
-NASTY = ["", " ", "a ", " a", "  two  ", "\n\t\r\n", "\u2581", "a\u2581 b\u2581\u2581", "é", "e\u0301", "😀", "\x00", "\u2028"]
-NASTY += ["<|endoftext|>", "<|en|>the", "<audio>x</audio>", "<0x41>", "<unk>", "ﬁ", "ＡＢ", "Ω≈ç√", "ไทย"]
+NASTY = [
+    "",
+    " ",
+    "a ",
+    " a",
+    "  two  ",
+    "\n\t\r\n",
+    "\u2581",
+    "a\u2581 b\u2581\u2581",
+    "é",
+    "e\u0301",
+    "😀",
+    "\x00",
+    "\u2028",
+]
+NASTY += [
+    "<|endoftext|>",
+    "<|en|>the",
+    "<audio>x</audio>",
+    "<0x41>",
+    "<unk>",
+    "ﬁ",
+    "ＡＢ",
+    "Ω≈ç√",
+    "ไทย",
+]
 
 
 @pytest.fixture(scope="module")

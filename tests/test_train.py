@@ -66,7 +66,9 @@ def losses(workdir):
 
 
 def checkpoint(workdir, step=STEPS):
-    return ocp.load_checkpointables(workdir / "checkpoints" / str(step), {"state": None, "data": None})
+    return ocp.load_checkpointables(
+        workdir / "checkpoints" / str(step), {"state": None, "data": None}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +84,9 @@ def test_killed_and_resumed_is_bit_identical(root, uninterrupted, tmp_path):
         command(root, workdir), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     log = workdir / "metrics.jsonl"
-    while process.poll() is None and not (log.exists() and log.read_text().count("\n") >= kill_after):
+    while process.poll() is None and not (
+        log.exists() and log.read_text().count("\n") >= kill_after
+    ):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, "the run was over before it could be killed"

@@ -34,4 +34,3 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Arr
         [B, L, H, K].
     """
     return jax.nn.dot_product_attention(q, k, v, mask=mask)
-

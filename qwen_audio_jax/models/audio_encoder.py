@@ -103,7 +103,8 @@ class AudioEncoder(nnx.Module):
         before = jnp.pad(pairs[:, :-1, 1], ((0, 0), (1, 0), (0, 0)))
         before = before * _same_as_before(segments)[..., None]
         x = jax.nn.gelu(self.conv2(before, pairs[:, :, 0], pairs[:, :, 1]), approximate=False)
-        x = x + self.positions[...][positions // 2].astype(self.dtype)
+        table = jax.lax.stop_gradient(self.positions[...])  # spares its gradient, a slow scatter
+        x = x + table[positions // 2].astype(self.dtype)
         mask = packed_mask(segments, causal=False, valid=positions >= 0)
         x = scan_layers(self.blocks, x, mask, remat=self.remat)
         # Pool, then norm, as both originals do. A clip's odd last position is dropped.
@@ -112,7 +113,7 @@ class AudioEncoder(nnx.Module):
 
 
 def _same_as_before(segments: jax.Array) -> jax.Array:
-    """bool [B, F]: whether the frame before belongs to the same clip."""
+    """Whether the frame before belongs to the same clip, bool [B, F]."""
     return jnp.pad(segments[:, 1:] == segments[:, :-1], ((0, 0), (1, 0)))
 
 

@@ -95,9 +95,7 @@ class DecoderBlock(nnx.Module):
         q, k, v = self.project(x, rotate)
         return self.finish(x, attend(q, k, v, mask))
 
-    def project(
-        self, x: jax.Array, rotate: Rotation
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def project(self, x: jax.Array, rotate: Rotation) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Rotated query [B, L, H, K], scaled by log-n; rotated key and value [B, L, G, K]."""
         y = self.attention_norm(x)
         q, k, v = (

@@ -40,9 +40,7 @@ class QwenAudio(nnx.Module):
                 contract (docs/design.md).
             constrain: keeps an activation's rows on the mesh's data axes.
         """
-        audio = self.encoder(
-            constrain(batch["mel"]), batch["mel_positions"], batch["mel_segments"]
-        )
+        audio = self.encoder(constrain(batch["mel"]), batch["mel_positions"], batch["mel_segments"])
         audio = constrain(self.projector(audio))
         tokens, index = batch["tokens"], batch["audio_index"]
         x = self.decoder.embed(tokens)

@@ -94,4 +94,6 @@ def test_two_margin_frames_are_all_that_is_looked_at(run):
     }
     weights = batch["loss_weights"]
     used = batch["segments"] == 1
-    np.testing.assert_allclose(run(batch, weights)[0][used], run(longer, weights)[0][used], atol=1e-6)
+    np.testing.assert_allclose(
+        run(batch, weights)[0][used], run(longer, weights)[0][used], atol=1e-6
+    )
