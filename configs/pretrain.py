@@ -18,8 +18,8 @@ def get_config(preset: str = "tiny") -> ConfigDict:
             "mixture": {"synthetic": 1.0},
             "conditioning": "tags",
             "seed": 0,
-            # (rows, tokens, frames): for clips of up to 2.5 s, 5 s and 30 s.
-            "shapes": ((32, 128, 256), (16, 256, 512), (8, 1280, 3264)),
+            # (rows, tokens, frames): for clips of up to 3.5 s and up to 30 s.
+            "shapes": ((16, 144, 352), (8, 1280, 3264)),
             "workers": 0,
         }
     )
@@ -36,8 +36,8 @@ def get_config(preset: str = "tiny") -> ConfigDict:
             "frozen": (),
         }
     )
-    config.train = ConfigDict({"steps": 600, "seed": 0, "log_every": 1})
-    config.checkpoint = ConfigDict({"every": 200, "keep": 2})
+    config.train = ConfigDict({"steps": 450, "seed": 0, "log_every": 1})
+    config.checkpoint = ConfigDict({"every": 150, "keep": 2})
     config.evaluate = ConfigDict(
         {"every": 0, "data": "", "limit": 0, "rows": 64, "max_new_tokens": 64, "examples": 28}
     )

@@ -17,6 +17,7 @@ from data_pipelines.examples import Example, ExampleMaker, empty_batch, fill_row
 from data_pipelines.records import Corpus, Record
 from qwen_audio_jax.generate import greedy
 from qwen_audio_jax.metrics import Answer, score
+from qwen_audio_jax.run_config import EvaluateConfig
 from qwen_audio_jax.sharding import local_rows, place_rows, row_shards
 from qwen_audio_jax.tokenizer import END_OF_TEXT
 
@@ -48,9 +49,7 @@ class Evaluator:
         maker: how records become prompts.
         graph: of the model.
         mesh: to run on.
-        rows: prompts answered together (rounded up to what the mesh divides).
-        max_new_tokens: longest answer.
-        limit: how many records at most, spread evenly over the split; 0 is all.
+        options: how many records and tokens; rows are rounded up to what the mesh divides.
     """
 
     corpus: Corpus
@@ -58,9 +57,7 @@ class Evaluator:
     maker: ExampleMaker
     graph: nnx.GraphDef
     mesh: Mesh
-    rows: int
-    max_new_tokens: int
-    limit: int
+    options: EvaluateConfig
 
     def __call__(self, parameters: Any) -> tuple[list[dict[str, Any]], list[Result]]:
         """Returns (rows of the table: task, metric, value, baseline, n; all results)."""
@@ -86,14 +83,14 @@ class Evaluator:
         """Record numbers in the order of their length, so that a group pads little."""
         index = self.corpus.index(self.split)
         chosen = np.arange(len(index))
-        if self.limit and self.limit < len(index):
-            chosen = np.linspace(0, len(index) - 1, self.limit).round().astype(int)
+        if 0 < self.options.limit < len(index):
+            chosen = np.linspace(0, len(index) - 1, self.options.limit).round().astype(int)
         return sorted(map(int, chosen), key=lambda i: (sum(index[i].samples), i))
 
     def _groups(self, numbers: Sequence[int]) -> Iterator[tuple[list[Record], list[Any]]]:
-        for first in range(0, len(numbers), self.rows):
+        for first in range(0, len(numbers), self.options.rows):
             records, questions = [], []
-            for number in numbers[first : first + self.rows]:
+            for number in numbers[first : first + self.options.rows]:
                 record = self.corpus.record(self.split, number)
                 try:
                     questions.append(self.maker.question(record))
@@ -105,7 +102,7 @@ class Evaluator:
                 yield records, questions
 
     def _answer(self, parameters: Any, examples: Sequence[Example]) -> list[str]:
-        rows = -(-self.rows // row_shards(self.mesh)) * row_shards(self.mesh)
+        rows = -(-self.options.rows // row_shards(self.mesh)) * row_shards(self.mesh)
         tokens = _round_up(max(len(example.text.tokens) for example in examples), 64)
         frames = _round_up(max(sum(map(len, example.clips)) for example in examples), 256)
         batch = empty_batch(rows, tokens, frames, self.maker.mel_bins)
@@ -125,7 +122,7 @@ class Evaluator:
                 parameters,
                 batch,
                 end=self.maker.tokenizer.end_of_text,
-                max_new_tokens=self.max_new_tokens,
+                max_new_tokens=self.options.max_new_tokens,
             )
 
         # Whole on every host, so that each can score.

@@ -1,12 +1,15 @@
 """The training loop. `run` reads from top to bottom like the recipe that it is."""
 
+import collections
 import dataclasses
+import itertools
 import json
 import logging
 import math
 import pathlib
 import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,12 +19,12 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from data_pipelines.examples import ExampleMaker
-from data_pipelines.packing import PackPlan
+from data_pipelines.packing import PackPlan, RowShape
 from data_pipelines.pipeline import PackedBatches, batches, make_plan, open_mixture
 from data_pipelines.records import Corpus
 from qwen_audio_jax import report
 from qwen_audio_jax.checkpoint import Checkpoints, abstract, load_parameters
-from qwen_audio_jax.evaluate import Evaluator
+from qwen_audio_jax.evaluate import Evaluator, Result
 from qwen_audio_jax.models.presets import ModelConfig, model_config
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.objectives import next_token_loss
@@ -53,6 +56,30 @@ class TrainingError(RuntimeError):
     """Training cannot go on. The sentence says why and what to do."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What a run trains on: the corpora, how records become examples, the plan of all batches."""
+
+    corpora: dict[str, Corpus]
+    maker: ExampleMaker
+    plan: PackPlan
+    my_rows: dict[RowShape, slice]
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What stays the same from the first step to the last."""
+
+    config: RunConfig
+    workdir: pathlib.Path
+    mesh: Mesh
+    data: Data
+    model: ModelConfig
+    step: Callable
+    evaluator: Evaluator | None
+    checkpoints: Checkpoints
+
+
 def run(config: RunConfig, workdir: pathlib.Path) -> list[dict[str, Any]]:
     """Trains, or goes on training, and evaluates; returns the rows of evaluation.json.
 
@@ -61,8 +88,125 @@ def run(config: RunConfig, workdir: pathlib.Path) -> list[dict[str, Any]]:
             any long work.
         TrainingError: the loss is not a number, say.
     """
-    # Data: the corpora, their vocabulary, the plan of all batches.
     mesh = make_mesh(config.mesh)
+    data, model = open_data(config, mesh)
+    held_out = find_held_out(config, data.corpora)
+    claim_workdir(workdir, config)
+    data.maker.tokenizer.save(workdir / "tokenizer")
+
+    # Abstract first, so that nothing is ever laid out whole on one device.
+    optimizer = make_optimizer(config.optimizer, config.train.steps)
+    graph, init = make_init(model, optimizer, config.train.seed)
+    layout = shardings(jax.eval_shape(init), mesh)
+    step = make_step(graph, optimizer, mesh)
+    step = jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
+    evaluator = held_out and Evaluator(*held_out, data.maker, graph, mesh, config.evaluate)
+
+    checkpoints = Checkpoints(workdir, config.checkpoint.keep)
+    run = Run(config, workdir, mesh, data, model, step, evaluator, checkpoints)
+    state, next_slot = first_state(config, checkpoints, init, layout)
+    describe(run, state)
+    log = RunLog(workdir, int(state.step), config.train.steps)
+    try:
+        with StopSignal() as stop:
+            state = loop(run, state, next_slot, log, stop)
+        checkpoints.close()
+        if state.step < config.train.steps:
+            logging.warning("stopped by %s; the same command goes on from here", stop.requested)
+            return []
+        return finish(run, state, log)
+    finally:
+        log.close()
+
+
+def loop(run: Run, state: TrainState, next_slot: int, log: RunLog, stop: "StopSignal"):
+    """The steps themselves. Their order does not change: batch, step, log, save, evaluate.
+
+    Returns:
+        The last TrainState; it has fewer steps than the run if a signal has stopped it.
+    """
+    config, data = run.config, run.data
+    source = PackedBatches(data.corpora, data.maker, data.plan, data.my_rows, next_slot)
+    stream = batches(source, config.data.workers)
+    pending = None
+    for done in range(int(state.step) + 1, config.train.steps + 1):
+        batch = next(stream)
+        next_slot = int(batch.pop("slot")) + 1
+        # The step is only dispatched here; its metrics are read after the next one is.
+        state, metrics = run.step(state, place_rows(batch, run.mesh))
+        if pending is not None:
+            record(log, *pending, config.train.log_every)
+        pending = done, metrics
+
+        last = done == config.train.steps or stop.requested
+        if done % config.checkpoint.every == 0 or last:
+            record(log, *pending, config.train.log_every)  # a NaN must never be saved
+            pending = None
+            run.checkpoints.save(done, state, next_slot=next_slot, config=to_json(config))
+        if last:
+            break
+        if run.evaluator and config.evaluate.every and done % config.evaluate.every == 0:
+            evaluate(run, state, log)
+    return state
+
+
+def evaluate(run: Run, state: TrainState, log: RunLog) -> tuple[list[dict[str, Any]], list[Result]]:
+    """Answers and scores the held-out split; writes evaluation.json, whole or not at all."""
+    rows, results = run.evaluator(state.parameters)
+    log.write_evaluation(int(state.step), rows)
+    if jax.process_index() == 0:
+        part = run.workdir / "evaluation.json.part"
+        part.write_text(json.dumps(rows, indent=1) + "\n")
+        part.replace(run.workdir / "evaluation.json")
+    log.restart_clock()
+    return rows, results
+
+
+def finish(run: Run, state: TrainState, log: RunLog) -> list[dict[str, Any]]:
+    """The end: what was learned, as a table and as a page. Returns the table's rows."""
+    rows, results = evaluate(run, state, log) if run.evaluator else ([], [])
+    if jax.process_index() == 0:
+        config, plan = run.config, run.data.plan
+        report.write_report(
+            run.workdir / "report.html",
+            title=f"{run.workdir.name}: {run.model.family} after {int(state.step):,} steps",
+            run_info={
+                "model": f"{run.model.family}, {config.model.preset}",
+                "parameters": f"{count(state.parameters):,}",
+                "data": f"{', '.join(plan.components)}: {plan.records:,} records",
+                "conditioning": config.data.conditioning,
+                "steps": f"{int(state.step):,}",
+                "finished": time.strftime("%Y-%m-%d %H:%M"),
+            },
+            metrics=read_metrics(run.workdir),
+            evaluation=rows,
+            examples=shown_examples(results, config.evaluate.examples),
+        )
+    return rows
+
+
+def shown_examples(results: list[Result], number: int) -> list[report.Example]:
+    """A few results of each task in turn."""
+    by_task = collections.defaultdict(list)
+    for result in results:
+        by_task[result.record.task].append(result)
+    turns = itertools.zip_longest(*(by_task[task] for task in sorted(by_task)))
+    chosen = [result for turn in turns for result in turn if result is not None][:number]
+    return [
+        report.Example(
+            task=result.record.task,
+            id=result.record.id,
+            prompt=result.prompt,
+            clips=list(result.record.audio),
+            reference=result.reference,
+            hypothesis=result.hypothesis,
+        )
+        for result in sorted(chosen, key=lambda result: result.record.task)
+    ]
+
+
+def open_data(config: RunConfig, mesh: Mesh) -> tuple[Data, ModelConfig]:
+    """Opens the mixture, and chooses the model that goes with its vocabulary."""
     my_rows = {shape: local_rows(shape.rows, mesh) for shape in config.data.row_shapes}
     corpora = open_mixture(config.data.root, config.data.mixture)
     tokenizer = Tokenizer.load(next(iter(corpora.values())).path / "tokenizer")
@@ -75,84 +219,23 @@ def run(config: RunConfig, workdir: pathlib.Path) -> list[dict[str, Any]]:
         model.frame_rounding,
     )
     plan = make_plan(corpora, config.data.mixture, maker, config.data.row_shapes, config.data.seed)
-    held_out = find_held_out(config, corpora)
-    claim_workdir(workdir, config)
-    tokenizer.save(workdir / "tokenizer")
+    return Data(corpora, maker, plan, my_rows), model
 
-    # Model and optimizer: abstract first, so that nothing is ever laid out whole on one device.
-    optimizer = make_optimizer(config.optimizer, config.train.steps)
-    graph, init = make_init(model, optimizer, config.train.seed)
-    layout = shardings(jax.eval_shape(init), mesh)
-    step_function = jax.jit(
-        make_step(graph, optimizer, mesh), donate_argnums=0, out_shardings=(layout, None)
-    )
-    evaluator = held_out and Evaluator(
-        *held_out,
-        maker,
-        graph,
-        mesh,
-        config.evaluate.rows,
-        config.evaluate.max_new_tokens,
-        config.evaluate.limit,
-    )
 
-    # State: the run's own last checkpoint, or another run's parameters, or a fresh start.
-    checkpoints = Checkpoints(workdir, config.checkpoint.keep)
-    first_step, next_slot = checkpoints.latest or 0, 0
-    if first_step:
-        state, next_slot = checkpoints.restore(first_step, abstract(jax.eval_shape(init), layout))
-        logging.info("going on from step %d of %s", first_step, workdir)
-    else:
-        state = jax.jit(init, out_shardings=layout)()
-        if config.init_from:
-            parameters = load_parameters(
-                pathlib.Path(config.init_from), abstract(state.parameters, layout.parameters)
-            )
-            state = dataclasses.replace(state, parameters=parameters)
-    describe(config, workdir, model, state, plan, mesh, first_step)
+def first_state(config: RunConfig, checkpoints: Checkpoints, init, layout: TrainState):
+    """The run's own last checkpoint, or another run's parameters, or a fresh start.
 
-    # The loop. Its order does not change: save, evaluate, next batch, step, log.
-    stop = StopSignal()
-    log = RunLog(workdir, first_step, config.train.steps)
-    source = PackedBatches(corpora, maker, plan, my_rows, next_slot)
-    stream = batches(source, config.data.workers)
-    pending, rows, results, evaluated_at = None, [], [], -1
-    for step in range(first_step, config.train.steps):
-        batch = next(stream)
-        next_slot = int(batch.pop("slot")) + 1
-        # The step is only dispatched here; its metrics are read after the next one is.
-        state, metrics = step_function(state, place_rows(batch, mesh))
-        if pending is not None:
-            record(log, *pending, config.train.log_every)
-        pending = step + 1, metrics
-
-        done = step + 1
-        last = done == config.train.steps or stop.requested
-        if done % config.checkpoint.every == 0 or last:
-            record(log, *pending, config.train.log_every)  # a NaN must never be saved
-            pending = None
-            checkpoints.save(done, state, next_slot=next_slot, config=to_json(config))
-        if stop.requested:
-            break
-        if evaluator and config.evaluate.every and done % config.evaluate.every == 0 and not last:
-            rows, results = evaluator(state.parameters)
-            evaluated_at = done
-            write_evaluation(workdir, log, done, rows)
-            log.restart_clock()
-    checkpoints.close()
-    if stop.requested:
-        log.close()
-        logging.warning("stopped by %s; the same command goes on from here", stop.requested)
-        return rows
-
-    # The end: what it learned, as a table and as a page.
-    if evaluator and evaluated_at != config.train.steps:
-        rows, results = evaluator(state.parameters)
-        write_evaluation(workdir, log, config.train.steps, rows)
-    log.close()
-    if jax.process_index() == 0:
-        write_report(config, workdir, model, state, plan, rows, results)
-    return rows
+    Returns:
+        (TrainState, the data position).
+    """
+    if checkpoints.latest is not None:
+        return checkpoints.restore(checkpoints.latest, abstract(jax.eval_shape(init), layout))
+    state = jax.jit(init, out_shardings=layout)()
+    if config.init_from:
+        wanted = abstract(state.parameters, layout.parameters)
+        parameters = load_parameters(pathlib.Path(config.init_from), wanted)
+        state = dataclasses.replace(state, parameters=parameters)
+    return state, 0
 
 
 def choose_model(config: RunConfig, tokenizer: Tokenizer) -> ModelConfig:
@@ -242,25 +325,18 @@ def find_held_out(config: RunConfig, corpora: dict[str, Corpus]) -> tuple[Corpus
     return None
 
 
-def describe(
-    config: RunConfig,
-    workdir: pathlib.Path,
-    model: ModelConfig,
-    state: TrainState,
-    plan: PackPlan,
-    mesh: Mesh,
-    first_step: int,
-) -> None:
+def describe(run: Run, state: TrainState) -> None:
     """Prints what is about to be trained."""
-    axes = ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+    config, model, plan = run.config, run.model, run.data.plan
+    axes = ", ".join(f"{axis} {size}" for axis, size in run.mesh.shape.items())
     print(
         f"{model.family}, {config.model.preset}: {count(state.parameters):,} parameters, "
         f"{model.dtype}, vocabulary of {model.decoder.vocab_size:,}\n"
         f"data: {', '.join(plan.components)}, {plan.records:,} records, "
         f"conditioned by {config.data.conditioning}\n"
         f"mesh: {axes} ({jax.devices()[0].platform})\n"
-        f"steps: {first_step} of {config.train.steps} done\n"
-        f"everything goes to {workdir}",
+        f"steps: {int(state.step)} of {config.train.steps} done\n"
+        f"everything goes to {run.workdir}",
         flush=True,
     )
 
@@ -270,59 +346,27 @@ def count(parameters: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(parameters))
 
 
-def write_evaluation(
-    workdir: pathlib.Path, log: RunLog, step: int, rows: list[dict[str, Any]]
-) -> None:
-    """Writes evaluation.json, whole or not at all."""
-    log.write_evaluation(step, rows)
-    if jax.process_index() == 0:
-        part = workdir / "evaluation.json.part"
-        part.write_text(json.dumps(rows, indent=1) + "\n")
-        part.replace(workdir / "evaluation.json")
-
-
-def write_report(config, workdir, model, state, plan, rows, results) -> None:
-    """Writes report.html: the curve, the table and some held-out answers."""
-    shown, seen = [], {}
-    for result in results:  # a few of each task, in turn
-        seen.setdefault(result.record.task, []).append(result)
-    for place in range(max(map(len, seen.values()), default=0)):
-        shown += [of_task[place] for of_task in seen.values() if place < len(of_task)]
-    report.write_report(
-        workdir / "report.html",
-        title=f"{workdir.name}: {model.family} pre-trained for {config.train.steps} steps",
-        run_info={
-            "model": f"{model.family}, {config.model.preset}",
-            "parameters": f"{count(state.parameters):,}",
-            "data": f"{', '.join(plan.components)}: {plan.records:,} records",
-            "conditioning": config.data.conditioning,
-            "steps": f"{config.train.steps:,}",
-            "finished": time.strftime("%Y-%m-%d %H:%M"),
-        },
-        metrics=read_metrics(workdir),
-        evaluation=rows,
-        examples=[
-            report.Example(
-                task=result.record.task,
-                id=result.record.id,
-                prompt=result.prompt,
-                clips=list(result.record.audio),
-                reference=result.reference,
-                hypothesis=result.hypothesis,
-            )
-            for result in shown[: config.evaluate.examples]
-        ],
-    )
-
-
 class StopSignal:
-    """Set by SIGTERM or Ctrl-C, so that the loop can save before it ends. A second one ends it."""
+    """Set by SIGTERM or Ctrl-C, so that the loop can save before it ends; a second one ends it.
+
+    Attributes:
+        requested: the signal's name, or "".
+    """
 
     def __init__(self):
         self.requested = ""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._request)
 
-    def _request(self, number, frame):
+    def __enter__(self) -> "StopSignal":
+        self._before = {
+            number: signal.signal(number, self._request)
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        return self
+
+    def __exit__(self, *error) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _request(self, number, frame) -> None:
         self.requested = signal.Signals(number).name
-        signal.signal(number, signal.SIG_DFL)
+        signal.signal(number, self._before[number])

@@ -162,3 +162,32 @@ def test_mistakes_are_one_sentence(root, tmp_path, key, value, message):
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_terminated_run_saves_and_goes_on(root, uninterrupted, tmp_path):
+    workdir = tmp_path / "stopped"
+    process = subprocess.Popen(
+        command(root, workdir, **{"checkpoint.every": 100}),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    log = workdir / "metrics.jsonl"
+    while process.poll() is None and not (log.exists() and log.read_text().count("\n") >= 2):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert "stopped by SIGTERM; the same command goes on from here" in errors
+    assert len(list((workdir / "checkpoints").glob("[0-9]*"))) == 1
+    finished(root, workdir, **{"checkpoint.every": 100})
+    assert losses(workdir) == losses(uninterrupted)
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run_before_it_is_saved(root, tmp_path):
+    workdir = tmp_path / "nan"
+    done = run(root, workdir, **{"optimizer.learning_rate": 1e30, "optimizer.warmup_steps": 1})
+    assert done.returncode == 1
+    assert "the last checkpoint is from before it" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((workdir / "checkpoints").glob("[0-9]*"))
