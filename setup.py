@@ -5,7 +5,7 @@ import pathlib
 from setuptools import find_packages, setup
 
 SYNTHETIC = ["espeakng-loader>=0.2.4,<1"]
-TEST = ["pytest>=8,<10", "ruff>=0.14,<1"]
+TEST = ["packaging>=24,<27", "pytest>=8,<10", "ruff>=0.14,<1"]
 
 setup(
     name="qwen-audio-jax",

@@ -63,7 +63,9 @@ class Evaluator:
         """Returns (rows of the table: task, metric, value, baseline, n; all results)."""
         results = []
         numbers = self._numbers()
-        with tqdm(total=len(numbers), desc="evaluating", unit="example", leave=False) as bar:
+        with tqdm(
+            total=len(numbers), desc="evaluating", unit="example", leave=False, disable=None
+        ) as bar:
             for records, questions in self._groups(numbers):
                 examples = [example for example, _ in questions]
                 answers = self._answer(parameters, examples)

@@ -1,0 +1,78 @@
+"""The partition rules at the originals' real size, and what a mesh refuses."""
+
+import jax
+import pytest
+from flax import nnx
+from jax.sharding import AbstractMesh, AxisType
+
+from qwen_audio_jax.models.presets import FAMILIES, model_config
+from qwen_audio_jax.models.qwen_audio import QwenAudio
+from qwen_audio_jax.optimizer import OptimizerConfig, make_optimizer, path_name
+from qwen_audio_jax.sharding import AXES, local_rows, make_mesh, shardings
+
+MESH = AbstractMesh((2, 4, 2), AXES, axis_types=(AxisType.Auto,) * 3)
+# FACTS of the originals: 8,396,222,464 and 8,397,094,912 parameters, position table included.
+TOTALS = {"qwen_audio": 8_396_222_464, "qwen2_audio": 8_397_094_912}
+VOCABULARIES = {"qwen_audio": 155947, "qwen2_audio": 156032}
+
+
+def abstract_parameters(family):
+    config = model_config(
+        f"{family}_7b",
+        family,
+        vocab_size=VOCABULARIES[family],
+        audio_begin=155163,
+        audio_end=155164,
+    )
+    model = nnx.eval_shape(lambda: QwenAudio(config, nnx.Rngs(0)))
+    return nnx.to_pure_dict(nnx.split(model)[1])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_real_size_has_the_originals_parameters_and_is_split(family):
+    parameters = abstract_parameters(family)
+    leaves = jax.tree_util.tree_leaves_with_path(parameters)
+    assert sum(leaf.size for _, leaf in leaves) == TOTALS[family]
+    layout = jax.tree.leaves(shardings(parameters, MESH))
+    whole = 0
+    for (path, leaf), sharding in zip(leaves, layout, strict=True):
+        axes = {axis for axis in sharding.spec if axis}
+        assert "replica" not in axes, path
+        whole += leaf.size * (not axes)
+    assert whole < 0.001 * TOTALS[family]
+
+
+def test_moments_lie_as_their_parameters_do():
+    parameters = abstract_parameters("qwen2_audio")
+    options = OptimizerConfig(1e-4, 1e-5, 10, 0.9, 0.98, 1e-6, 0.05, 1.0)
+    state = jax.eval_shape(make_optimizer(options, 100).init, parameters)
+    by_name = {
+        path_name(path): sharding.spec
+        for path, sharding in jax.tree_util.tree_leaves_with_path(shardings(parameters, MESH))
+    }
+    moments = 0
+    for path, sharding in jax.tree_util.tree_leaves_with_path(shardings(state, MESH)):
+        name = path_name(path).removeprefix("trained/")
+        if name in by_name:
+            moments += 1
+            assert sharding.spec == by_name[name]
+    assert moments == 2 * (len(by_name) - 1)  # all but the frozen position table
+
+
+def test_an_axis_that_does_not_divide_is_left_whole():
+    odd = {"decoder": {"head": jax.ShapeDtypeStruct((64, 33), "float32")}}
+    assert shardings(odd, MESH)["decoder"]["head"].spec == jax.P("fsdp", None)
+
+
+def test_meshes_that_cannot_be():
+    with pytest.raises(ValueError, match=r"config\.mesh: needs exactly the axes"):
+        make_mesh({"data": 1})
+    with pytest.raises(ValueError, match="does not make 1 devices; -1 fills one axis"):
+        make_mesh({"replica": 1, "fsdp": 3, "tensor": 1})
+    mesh = make_mesh({"replica": 1, "fsdp": -1, "tensor": 1})
+    assert local_rows(6, mesh) == slice(0, 6)
+
+
+def test_rows_that_cannot_be_divided():
+    with pytest.raises(ValueError, match="6 rows cannot be divided over 8 data shards"):
+        local_rows(6, MESH)
