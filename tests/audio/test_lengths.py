@@ -33,7 +33,7 @@ def test_table(samples, floor, ceil):
 
 
 def test_qwen_audio_table(references):
-    table = json.loads((references / "qwen_audio/mel/length_table.json").read_text())
+    table = json.loads((references / "golden/qwen_audio/mel/length_table.json").read_text())
     assert table
     for row in table:
         frames = mel_frames(min(row["num_samples"], 480000), "floor")

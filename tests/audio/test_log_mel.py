@@ -71,7 +71,7 @@ def test_refuses_other_shapes(waveform):
 
 
 def test_qwen_audio_goldens(references):
-    folder = references / "qwen_audio/mel"
+    folder = references / "golden/qwen_audio/mel"
     for row in json.loads((folder / "index.json").read_text()):
         golden = np.load(folder / row["file"])
         waveform = golden["waveform_int16"][:480000].astype(np.float32) / 32768
@@ -84,7 +84,7 @@ def test_qwen_audio_goldens(references):
 
 @pytest.mark.parametrize("mel_bins", [80, 128])
 def test_qwen2_audio_goldens(references, mel_bins):
-    folder = references / "qwen2_audio/mel"
+    folder = references / "golden/qwen2_audio/mel"
     waveforms = np.load(folder / "waveforms.npz")
     golden = np.load(folder / f"mel{mel_bins}.npz")
     info = json.loads((folder / "info.json").read_text())
