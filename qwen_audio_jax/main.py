@@ -54,9 +54,15 @@ def parse_flags(argv: list[str]) -> list[str]:
     """Absl's parser, with a configuration key that does not exist told in one sentence."""
     try:
         return app.parse_flags_with_usage(argv)
-    except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        print(f"error: {str(error).strip()}", file=sys.stderr)
-        sys.exit(1)
+    except (AttributeError, KeyError) as error:
+        print(f"error: --config has no such key: {_one_line(error)}", file=sys.stderr)
+    except (TypeError, ValueError, OSError) as error:
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+    sys.exit(1)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error.args[0] if len(error.args) == 1 else error).split())
 
 
 if __name__ == "__main__":
