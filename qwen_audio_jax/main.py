@@ -62,7 +62,9 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error.args[0] if len(error.args) == 1 else error).split())
+    # ml_collections quotes a quoted message, line breaks and all.
+    text = str(error).replace("\\n", " ").replace("\\", "")
+    return " ".join(text.split()).strip("'\"").replace("' Did", ". Did")
 
 
 if __name__ == "__main__":
