@@ -69,9 +69,14 @@ class ExampleMaker:
         return Example(text, clips, tuple(frames))
 
     def question(self, record: Record) -> tuple[Example, str]:
-        """The record's prompt alone, in its first wording, and the reference answer's text."""
+        """The record's prompt alone, in its first wording, and the reference answer's text.
+
+        Where an answer begins with the language, that is given, as in the released evaluation.
+        """
         frames, clips = self._features(record)
         prompt, label = render(record.task, record.annotation, self.conditioning)
+        while label[0].language:
+            prompt.append(dataclasses.replace(label.pop(0), loss=False))
         clip_tokens = [audio_tokens(n) for n in frames]
         text = tokenize(prompt, self.tokenizer, self.family, clip_tokens, end=False)
         return Example(text, clips, tuple(frames)), "".join(s.tag or s.text for s in label)

@@ -87,9 +87,9 @@ TASKS: dict[str, Task] = {
         "<|notimestamps|><|wo_itn|>",
         label="{text}",
         prompts=(
-            "Detect the language and recognize the speech:",
-            "Recognize the speech in its own language:",
-            "Write down what is said:",
+            "Detect the language and recognize the speech: ",
+            "Recognize the speech in its own language: ",
+            "Write down what is said: ",
         ),
         answer="<|{language}|>{text}",
         metric="wer",

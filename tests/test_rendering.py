@@ -93,7 +93,7 @@ def test_prompts_name_languages():
     prompt, _ = render("speech_translation", ANNOTATION, "prompts")
     assert written(prompt) == "ATranslate the English speech into German:"
     prompt, label = render("asr", ANNOTATION, "prompts")
-    assert written(prompt) == "ADetect the language and recognize the speech:"
+    assert written(prompt) == "ADetect the language and recognize the speech: "
     assert written(label) == "<|en|>the dog"
 
 
