@@ -1,7 +1,8 @@
-"""Builds a corpus: a source's records in shards, their index, and a vocabulary.
+r"""Builds a corpus: a source's records in shards, their index, and a vocabulary.
 
-    python -m data_pipelines.build --source=manifest --manifest=train.jsonl --out=mine
-    python -m data_pipelines.build --source=manifest --manifest=dev.jsonl --split=validation --out=mine
+    python -m data_pipelines.build --source=manifest --manifest=train.jsonl --out=data/mine
+    python -m data_pipelines.build --source=manifest --manifest=dev.jsonl --out=data/mine \
+        --split=validation
     python -m data_pipelines.build --source=synthetic --out=data/synthetic
 
 A manifest has one JSON object a line, with paths relative to the manifest:
