@@ -23,7 +23,7 @@ from data_pipelines.pipeline import PackedBatches, batches, make_plan, open_mixt
 from qwen_audio_jax import run_config, train
 from qwen_audio_jax.optimizer import make_optimizer
 from qwen_audio_jax.sharding import local_rows, make_mesh, place_rows
-from qwen_audio_jax.tokenizer import Tokenizer
+from qwen_audio_jax.tokenizer import load_tokenizer
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -45,7 +45,7 @@ def main() -> None:
     config = configuration(arguments.corpus)
     mesh = make_mesh(config.mesh)
     corpora = open_mixture(config.data.root, config.data.mixture)
-    tokenizer = Tokenizer.load(arguments.corpus / "tokenizer")
+    tokenizer = load_tokenizer(arguments.corpus / "tokenizer")
     model = train.choose_model(config, tokenizer)
     maker = ExampleMaker(
         tokenizer,

@@ -2,106 +2,156 @@
 
 A vocabulary of one's own is a SentencePiece BPE model with byte fallback, trained when a corpus is
 built and stored with it. The original families' control tokens are control symbols of that model:
-they have ids, but no text ever encodes to them.
+they have ids, but no text ever encodes to them. The originals' own vocabularies are in
+`tokenizer_qwen`.
 """
 
 import io
-import itertools
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Protocol
 
 import sentencepiece
 
-MODEL_FILE = "tokenizer.model"
-END_OF_TEXT = "<|endoftext|>"
-UNKNOWN = "<|unknown|>"
+from qwen_audio_jax.control_tokens import END_OF_TEXT, ControlTokens, control_tokens, split_at
+from qwen_audio_jax.tokenizer_qwen import JSON_FILE, RANKS_FILE, JsonTokenizer, RanksTokenizer
 
-LANGUAGE_CODES = ("en", "zh", "de", "es", "ko", "fr", "ja", "it")
+__all__ = [
+    "END_OF_TEXT",
+    "SentencePieceTokenizer",
+    "Tokenizer",
+    "control_tokens",
+    "encode_with_control",
+    "load_tokenizer",
+    "train_sentencepiece",
+    "with_control_tokens",
+]
+
+MODEL_FILE = "tokenizer.model"
 _SPACE_MARK = "\u2581"  # SentencePiece writes a space so, and would read it back as one
 
 
-def control_tokens(languages: Iterable[str] = ()) -> list[str]:
-    """The control tokens of both families, in Qwen-Audio's order (v1 repo, tokenization_qwen.py).
-
-    Args:
-        languages: further language codes that the corpus has; each gets a tag of its own.
-    """
-    further = sorted(set(languages) - set(LANGUAGE_CODES) - {"unknown", "zh_tr"})
-    sub_tasks = """caption_audiocaps caption_clotho audioset_ontology caption_plain itn wo_itn
-        startofentityvalue endofentityvalue startofentitytype endofentitytype
-        named_entity_recognition audio_grounding startofword endofword delim emotion_recognition
-        music_description note_analysis"""
-    fields = """sonic instrument speaker_meta song_meta question answer choice scene event
-        vocal_classification speech_understanding scenario action entities speech_edit"""
-    names = itertools.chain(
-        ("endoftext", "im_start", "im_end"),
-        ("startoftranscript", "startofanalysis", "translate", "transcribe", "caption", "keyword"),
-        ("unknown", *LANGUAGE_CODES, "zh_tr", "notimestamps", "sil", "timestamps"),
-        (f"{i / 100:.2f}" for i in range(3001)),
-        sub_tasks.split(),
-        ("pitch", *(f"midi_pitch_{i}" for i in range(128))),
-        ("velocity", *(f"midi_velocity_{i}" for i in range(128))),
-        fields.split(),
-        ("AUDIO", "audio_bos", "audio_eos"),
-        further,
-    )
-    return [f"<|{name}|>" for name in names] + ["[[[AUDIO:modality]]]", "<audio>", "</audio>"]
-
-
-class Tokenizer:
-    """A SentencePiece vocabulary.
+class Tokenizer(Protocol):
+    """What the rest of the project knows of a vocabulary. It can be pickled.
 
     Attributes:
-        vocab_size: number of ids.
+        vocab_size: number of ids that it knows: the highest + 1.
+        control_ids: id by name of every control token.
         end_of_text: id that closes every document, and pads.
     """
 
+    vocab_size: int
+    control_ids: Mapping[str, int]
+    end_of_text: int
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text, never a control token, whatever the text says."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids, control tokens written out by name."""
+
+    def special(self, name: str) -> int:
+        """The id of a control token. Raises KeyError with a sentence if there is none."""
+
+    def tag(self, name: str, *, language: bool = False) -> int:
+        """The id of a tag; a language that the vocabulary has no tag for is `<|unknown|>`."""
+
+    def save(self, folder: pathlib.Path | str) -> None:
+        """Writes the vocabulary into a folder, which is made if need be."""
+
+
+def load_tokenizer(folder: pathlib.Path | str) -> Tokenizer:
+    """Reads the vocabulary in a folder, whichever of the three kinds it is.
+
+    Args:
+        folder: holds `tokenizer.model` (our own), `qwen.tiktoken` (Qwen, Qwen-Audio) or
+            `tokenizer.json` (Qwen2 and later, Qwen2-Audio); the first of these that is there.
+
+    Raises:
+        FileNotFoundError: it holds none of them.
+        ValueError: the file is damaged or of another kind.
+    """
+    folder = pathlib.Path(folder)
+    kinds = {MODEL_FILE: SentencePieceTokenizer, RANKS_FILE: RanksTokenizer}
+    for name, kind in (kinds | {JSON_FILE: JsonTokenizer}).items():
+        if (folder / name).is_file():
+            return kind.load(folder)
+    raise FileNotFoundError(
+        f"{folder}: no vocabulary there ({MODEL_FILE}, {RANKS_FILE} or {JSON_FILE}); "
+        "build the corpus with data_pipelines.build, or give the folder of a released model"
+    )
+
+
+def encode_with_control(
+    tokenizer: Tokenizer, text: str, names: Collection[str] | None = None
+) -> list[int]:
+    """Ids of text that is trusted: names of control tokens in it become those tokens.
+
+    Args:
+        tokenizer: the vocabulary.
+        text: a template, never what a user or a corpus wrote.
+        names: the control tokens that may act; all of the vocabulary's if None.
+    """
+    ids = []
+    parts = split_at(tokenizer.control_ids if names is None else names, text)
+    for number, part in enumerate(parts):
+        ids += [tokenizer.special(part)] if number % 2 else tokenizer.encode(part)
+    return ids
+
+
+def with_control_tokens(tokenizer: Tokenizer, names: Iterable[str]) -> Tokenizer:
+    """The same vocabulary with control tokens appended, for a text model that learns to hear.
+
+    Args:
+        tokenizer: one of the originals' vocabularies.
+        names: control tokens that are wanted; those it lacks get ids from `vocab_size` on.
+
+    Raises:
+        ValueError: the vocabulary is our own, which has its control tokens from training.
+    """
+    new = [name for name in dict.fromkeys(names) if name not in tokenizer.control_ids]
+    if not new:
+        return tokenizer
+    if not isinstance(tokenizer, RanksTokenizer | JsonTokenizer):
+        raise ValueError(
+            f"control token {new[0]!r} cannot be added to a SentencePiece vocabulary; "
+            "build the corpus again"
+        )
+    return tokenizer.appended(new)
+
+
+class SentencePieceTokenizer(ControlTokens):
+    """A vocabulary of one's own."""
+
     def __init__(self, model: bytes):
-        """Args: model: a serialised SentencePiece model."""
+        """Args: model: a serialised SentencePiece model that `train_sentencepiece` made."""
         self._model = model
         self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
-        self.vocab_size: int = self._pieces.vocab_size()
-        self._special = {
-            self._pieces.id_to_piece(i): i
-            for i in range(self.vocab_size)
-            if self._pieces.is_control(i)
-        }
-        self._surface = {i: name for name, i in self._special.items()}
+        ids = range(self._pieces.vocab_size())
+        super().__init__(
+            len(ids), {self._pieces.id_to_piece(i): i for i in ids if self._pieces.is_control(i)}
+        )
         self._space_mark_ids = [
             self._pieces.piece_to_id(f"<0x{byte:02X}>") for byte in _SPACE_MARK.encode()
         ]
-        self.end_of_text = self.special(END_OF_TEXT)
 
     def __reduce__(self):
-        return Tokenizer, (self._model,)
+        return SentencePieceTokenizer, (self._model,)
 
     @classmethod
-    def load(cls, folder: pathlib.Path | str) -> "Tokenizer":
+    def load(cls, folder: pathlib.Path | str) -> "SentencePieceTokenizer":
         """Reads the vocabulary in a folder that `train_sentencepiece` or `save` wrote."""
         path = pathlib.Path(folder) / MODEL_FILE
-        if not path.exists():
-            raise FileNotFoundError(
-                f"{path}: no vocabulary there; build the corpus with data_pipelines.build"
-            )
-        return cls(path.read_bytes())
+        try:
+            return cls(path.read_bytes())
+        except (RuntimeError, KeyError) as error:
+            raise ValueError(f"{path}: not a vocabulary that this project made: {error}") from error
 
     def save(self, folder: pathlib.Path | str) -> None:
         """Writes the vocabulary into a folder, which is made if need be."""
         folder = pathlib.Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MODEL_FILE).write_bytes(self._model)
-
-    def special(self, name: str) -> int:
-        """The id of a control token. Raises KeyError with a sentence if there is none."""
-        if name not in self._special:
-            raise KeyError(f"the vocabulary has no control token {name!r}")
-        return self._special[name]
-
-    def tag(self, name: str, *, language: bool = False) -> int:
-        """The id of a tag; a language that the vocabulary has no tag for is `<|unknown|>`."""
-        if language and name not in self._special:
-            name = UNKNOWN
-        return self.special(name)
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain text, never a control token; `decode` gives the same text back."""
@@ -113,20 +163,13 @@ class Tokenizer:
             ids += self._space_mark_ids + self._pieces.encode(part)
         return ids
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of ids, control tokens written out by name."""
-        parts = []
-        for is_special, run in itertools.groupby(map(int, ids), self._surface.__contains__):
-            if is_special:
-                parts += [self._surface[i] for i in run]
-            else:
-                parts.append(self._pieces.decode(list(run)))
-        return "".join(parts)
+    def _decode_plain(self, ids: list[int]) -> str:
+        return self._pieces.decode(ids)
 
 
 def train_sentencepiece(
     texts: Iterable[str], languages: Iterable[str], out_dir: pathlib.Path | str, pieces: int = 1024
-) -> Tokenizer:
+) -> SentencePieceTokenizer:
     """Trains a vocabulary and writes it into `out_dir`.
 
     Args:
@@ -161,6 +204,6 @@ def train_sentencepiece(
         num_threads=1,
         minloglevel=2,
     )
-    tokenizer = Tokenizer(model.getvalue())
+    tokenizer = SentencePieceTokenizer(model.getvalue())
     tokenizer.save(out_dir)
     return tokenizer

@@ -39,7 +39,7 @@ from qwen_audio_jax.sharding import (
     row_constraint,
     shardings,
 )
-from qwen_audio_jax.tokenizer import Tokenizer
+from qwen_audio_jax.tokenizer import Tokenizer, load_tokenizer
 
 
 @jax.tree_util.register_dataclass
@@ -209,7 +209,7 @@ def open_data(config: RunConfig, mesh: Mesh) -> tuple[Data, ModelConfig]:
     """Opens the mixture, and chooses the model that goes with its vocabulary."""
     my_rows = {shape: local_rows(shape.rows, mesh) for shape in config.data.row_shapes}
     corpora = open_mixture(config.data.root, config.data.mixture)
-    tokenizer = Tokenizer.load(next(iter(corpora.values())).path / "tokenizer")
+    tokenizer = load_tokenizer(next(iter(corpora.values())).path / "tokenizer")
     model = choose_model(config, tokenizer)
     maker = ExampleMaker(
         tokenizer,

@@ -56,15 +56,18 @@ def fill(template: str, annotation: dict[str, Any], *, loss: bool) -> list[Span]
             spans.append(Span(text=str(value), loss=loss))
         else:
             spans.append(Span(text=part["text"], loss=loss))
-    return _join_text(spans)
+    return join_text(spans)
 
 
-def _join_text(spans: list[Span]) -> list[Span]:
-    """Joins neighbouring text, so that it is tokenised as the one string that it is."""
+def join_text(spans: list[Span]) -> list[Span]:
+    """Joins neighbouring text, so that it is tokenised as the one string that it is.
+
+    Empty spans are left out.
+    """
     joined: list[Span] = []
     for span in spans:
         if joined and span.text and joined[-1].text and span.loss == joined[-1].loss:
             joined[-1] = dataclasses.replace(span, text=joined[-1].text + span.text)
-        elif span.text or span.tag:
+        elif span.text or span.tag or span.clip >= 0:
             joined.append(span)
     return joined

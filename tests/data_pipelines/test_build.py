@@ -11,7 +11,7 @@ import soundfile
 
 from data_pipelines import build
 from data_pipelines.records import Corpus
-from qwen_audio_jax.tokenizer import Tokenizer
+from qwen_audio_jax.tokenizer import load_tokenizer
 
 ASR = {"task": "asr", "text": "good morning", "language": "en"}
 
@@ -73,7 +73,7 @@ def test_train_then_validation(clips, tmp_path, capsys):
     assert [row.samples for row in corpus.index("train")] == [(16000,)] * 4
     assert corpus.record("train", 1).audio == ((clips / "slow.flac").read_bytes(),)
     assert (out / "tokenizer/tokenizer.model").read_bytes() == vocabulary
-    tokenizer = Tokenizer.load(out / "tokenizer")
+    tokenizer = load_tokenizer(out / "tokenizer")
     assert tokenizer.decode(tokenizer.encode("good morning 大")) == "good morning 大"
 
 

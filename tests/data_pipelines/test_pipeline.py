@@ -17,7 +17,7 @@ from data_pipelines.pipeline import (
     open_mixture,
 )
 from data_pipelines.records import Corpus, Record, ShardWriter
-from qwen_audio_jax.tokenizer import Tokenizer, train_sentencepiece
+from qwen_audio_jax.tokenizer import load_tokenizer, train_sentencepiece
 
 SHAPE = RowShape(4, 64, 128)
 
@@ -32,7 +32,7 @@ def root(tmp_path_factory):
 
 def source_of(root, mixture, first_slot=0, local=slice(0, 4)):
     corpora = open_mixture(root, mixture)
-    tokenizer = Tokenizer.load(root / next(iter(mixture)) / "tokenizer")
+    tokenizer = load_tokenizer(root / next(iter(mixture)) / "tokenizer")
     maker = ExampleMaker(tokenizer, "qwen_audio", "tags", 16, "floor")
     plan = make_plan(corpora, mixture, maker, [SHAPE], seed=0)
     return PackedBatches(corpora, maker, plan, {SHAPE: local}, first_slot)
@@ -82,7 +82,7 @@ def test_hosts_make_parts_of_the_same_batch(root, whole):
 
 
 def test_batch_contract(root, whole):
-    tokenizer = Tokenizer.load(root / "one" / "tokenizer")
+    tokenizer = load_tokenizer(root / "one" / "tokenizer")
     placeholder = tokenizer.special("[[[AUDIO:modality]]]")
     for batch in whole:
         here = batch["segments"] > 0
