@@ -66,26 +66,71 @@ class Checkpoints:
         self._checkpointer.close()
 
 
-def load_parameters(folder: pathlib.Path, abstract_parameters: Any) -> Any:
-    """Parameters of another run's last checkpoint, or of one step folder.
+def run_folder(folder: pathlib.Path | str) -> pathlib.Path:
+    """The run or import folder that a path means: itself, or the one its step folder lies in."""
+    folder = pathlib.Path(folder)
+    return folder.parent.parent if folder.parent.name == "checkpoints" else folder
+
+
+def last_step(folder: pathlib.Path | str) -> pathlib.Path:
+    """The step folder that a path means: itself, or the last one of a run or import folder.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+    """
+    folder = pathlib.Path(folder)
+    steps = [step for step in (folder / "checkpoints").glob("[0-9]*") if step.name.isdigit()]
+    step = max(steps, key=lambda path: int(path.name)) if steps else folder
+    if not (step / "state").is_dir():
+        raise FileNotFoundError(f"{folder}: holds no checkpoint")
+    return step
+
+
+def saved_shapes(step: pathlib.Path) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shape and dtype of every parameter in a step folder, by path."""
+    saved = ocp.checkpointables_metadata(step).metadata["state"]["parameters"]
+    leaves = jax.tree_util.tree_leaves_with_path(saved)
+    return {
+        path_name(path): jax.ShapeDtypeStruct(tuple(leaf.shape), leaf.dtype)
+        for path, leaf in leaves
+    }
+
+
+def load_parameters(folder: pathlib.Path | str, abstract_parameters: Any) -> dict[str, Any]:
+    """Parameters of a run, of what `convert import` wrote, or of one step folder.
+
+    Args:
+        folder: where they lie.
+        abstract_parameters: those wanted, as ShapeDtypeStructs with shardings.
+
+    Returns:
+        The parts that the checkpoint has (`encoder`, `decoder` ...), each of them whole, in the
+        dtypes wanted.
 
     Raises:
         FileNotFoundError: there is no checkpoint.
         ValueError: its parameters have other names or shapes; the sentence names one.
     """
-    folder = folder / "checkpoints" if (folder / "checkpoints").is_dir() else folder
-    steps = [step for step in folder.glob("[0-9]*") if step.is_dir()]
-    step = max(steps, key=lambda path: int(path.name)) if steps else folder
-    if not (step / "state").is_dir():
-        raise FileNotFoundError(f"config.init_from: {folder} holds no checkpoint")
-    saved = ocp.checkpointables_metadata(step).metadata["state"]["parameters"]
-    _check_shapes(folder, _shapes(saved), _shapes(abstract_parameters))
+    step = last_step(folder)
+    saved = {path: leaf.shape for path, leaf in saved_shapes(step).items()}
+    wanted = {part: abstract_parameters[part] for part in abstract_parameters if _has(saved, part)}
+    _check_shapes(folder, saved, _shapes(wanted))
+    return load_partly(step, wanted)
+
+
+def load_partly(step: pathlib.Path, wanted: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a step folder that a nested dict of ShapeDtypeStructs asks for."""
     partial = ocp.options.PyTreeOptions(
         loading=ocp.options.PyTreeOptions.Loading(partial_load=True)
     )
     with ocp.Context(pytree_options=partial):
-        wanted = {"state": {"parameters": abstract_parameters}}
-        return ocp.load_checkpointables(step, wanted)["state"]["parameters"]
+        return ocp.load_checkpointables(step, {"state": {"parameters": wanted}})["state"][
+            "parameters"
+        ]
+
+
+def _has(saved: dict[str, Any], part: str) -> bool:
+    return any(path.split("/")[0] == part for path in saved)
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
@@ -93,7 +138,7 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     return {path_name(path): tuple(leaf.shape) for path, leaf in leaves}
 
 
-def _check_shapes(folder: pathlib.Path, saved: dict, wanted: dict) -> None:
+def _check_shapes(folder: pathlib.Path | str, saved: dict, wanted: dict) -> None:
     for name in sorted(saved | wanted):
         if saved.get(name) != wanted.get(name):
             raise ValueError(

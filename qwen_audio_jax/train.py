@@ -23,14 +23,15 @@ from data_pipelines.packing import PackPlan, RowShape
 from data_pipelines.pipeline import PackedBatches, batches, make_plan, open_mixture
 from data_pipelines.records import Corpus
 from qwen_audio_jax import report
-from qwen_audio_jax.checkpoint import Checkpoints, abstract, load_parameters
+from qwen_audio_jax.checkpoint import Checkpoints, abstract, load_parameters, run_folder
 from qwen_audio_jax.evaluate import Evaluator, Result
-from qwen_audio_jax.models.presets import ModelConfig, model_config
+from qwen_audio_jax.models.parts import Parts, parts_of, read_parts, write_parts
+from qwen_audio_jax.models.presets import ModelConfig, model_config, preset_parts
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.objectives import next_token_loss
 from qwen_audio_jax.optimizer import make_optimizer
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
-from qwen_audio_jax.run_config import RunConfig, claim_workdir, to_json
+from qwen_audio_jax.run_config import ConfigError, RunConfig, claim_workdir, to_json
 from qwen_audio_jax.run_log import RunLog, read_metrics
 from qwen_audio_jax.sharding import (
     local_rows,
@@ -93,6 +94,7 @@ def run(config: RunConfig, workdir: pathlib.Path) -> list[dict[str, Any]]:
     held_out = find_held_out(config, data.corpora)
     claim_workdir(workdir, config)
     data.maker.tokenizer.save(workdir / "tokenizer")
+    write_parts(workdir, parts_of(model))
 
     # Abstract first, so that nothing is ever laid out whole on one device.
     optimizer = make_optimizer(config.optimizer, config.train.steps)
@@ -209,8 +211,9 @@ def open_data(config: RunConfig, mesh: Mesh) -> tuple[Data, ModelConfig]:
     """Opens the mixture, and chooses the model that goes with its vocabulary."""
     my_rows = {shape: local_rows(shape.rows, mesh) for shape in config.data.row_shapes}
     corpora = open_mixture(config.data.root, config.data.mixture)
-    tokenizer = load_tokenizer(next(iter(corpora.values())).path / "tokenizer")
-    model = choose_model(config, tokenizer)
+    start = read_start(config)
+    tokenizer = choose_tokenizer(config, start, corpora)
+    model = choose_model(config, tokenizer, start)
     maker = ExampleMaker(
         tokenizer,
         model.family,
@@ -223,7 +226,7 @@ def open_data(config: RunConfig, mesh: Mesh) -> tuple[Data, ModelConfig]:
 
 
 def first_state(config: RunConfig, checkpoints: Checkpoints, init, layout: TrainState):
-    """The run's own last checkpoint, or another run's parameters, or a fresh start.
+    """The run's own last checkpoint, or parameters from elsewhere, or a fresh start.
 
     Returns:
         (TrainState, the data position).
@@ -233,21 +236,57 @@ def first_state(config: RunConfig, checkpoints: Checkpoints, init, layout: Train
     state = jax.jit(init, out_shardings=layout)()
     if config.init_from:
         wanted = abstract(state.parameters, layout.parameters)
-        parameters = load_parameters(pathlib.Path(config.init_from), wanted)
-        state = dataclasses.replace(state, parameters=parameters)
+        loaded = load_parameters(pathlib.Path(config.init_from), wanted)
+        print(f"{', '.join(sorted(loaded))}: from {config.init_from}")
+        state = dataclasses.replace(state, parameters=state.parameters | loaded)
     return state, 0
 
 
-def choose_model(config: RunConfig, tokenizer: Tokenizer) -> ModelConfig:
-    """The model's configuration, for the vocabulary at hand and the devices there are."""
+def read_start(config: RunConfig) -> Parts:
+    """What training starts from; nothing if from scratch."""
+    if not config.init_from:
+        return Parts()
+    try:
+        return read_parts(run_folder(config.init_from))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"config.init_from: {error}") from error
+
+
+def choose_tokenizer(config: RunConfig, start: Parts, corpora: dict[str, Corpus]) -> Tokenizer:
+    """The vocabulary of the decoder that training starts from, else the first corpus's."""
+    if start.decoder:
+        folder = run_folder(config.init_from) / "tokenizer"
+        if folder.is_dir():
+            return load_tokenizer(folder)
+    return load_tokenizer(next(iter(corpora.values())).path / "tokenizer")
+
+
+def choose_model(config: RunConfig, tokenizer: Tokenizer, start: Parts) -> ModelConfig:
+    """The model's configuration: the preset's, but for the parts that training starts from.
+
+    Raises:
+        ConfigError: those parts are of another family, or have another vocabulary.
+    """
     family, dtype = config.model.family, config.model.dtype
+    encoder, decoder = preset_parts(config.model.preset, family, tokenizer.vocab_size)
+    encoder, decoder = start.encoder or encoder, start.decoder or decoder
+    if start.family not in ("", family):
+        raise ConfigError(
+            f"config.init_from: {config.init_from} is of family {start.family}; add "
+            f"--config.model.family={start.family}"
+        )
+    if decoder.vocab_size < tokenizer.vocab_size:
+        raise ConfigError(
+            f"config.init_from: {config.init_from} knows {decoder.vocab_size} tokens and the "
+            f"vocabulary has {tokenizer.vocab_size}; import it together with its tokenizer files"
+        )
     begin, _, end = AUDIO_TAGS[family]
     if dtype == "auto":
         dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return model_config(
-        config.model.preset,
         family,
-        vocab_size=tokenizer.vocab_size,
+        encoder,
+        decoder,
         audio_begin=tokenizer.special(begin),
         audio_end=tokenizer.special(end),
         dtype=dtype,

@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 from jax.sharding import AbstractMesh, AxisType
 
-from qwen_audio_jax.models.presets import FAMILIES, model_config
+from qwen_audio_jax.models.presets import FAMILIES, model_config, preset_parts
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.optimizer import OptimizerConfig, make_optimizer, path_name
 from qwen_audio_jax.sharding import AXES, local_rows, make_mesh, shardings
@@ -17,13 +17,8 @@ VOCABULARIES = {"qwen_audio": 155947, "qwen2_audio": 156032}
 
 
 def abstract_parameters(family):
-    config = model_config(
-        f"{family}_7b",
-        family,
-        vocab_size=VOCABULARIES[family],
-        audio_begin=155163,
-        audio_end=155164,
-    )
+    parts = preset_parts(f"{family}_7b", family, VOCABULARIES[family])
+    config = model_config(family, *parts, audio_begin=155163, audio_end=155164)
     model = nnx.eval_shape(lambda: QwenAudio(config, nnx.Rngs(0)))
     return nnx.to_pure_dict(nnx.split(model)[1])
 

@@ -140,7 +140,7 @@ def test_starts_from_another_run(root, uninterrupted, tmp_path):
     options = {"init_from": uninterrupted, "model.family": "qwen2_audio"}
     other = run(root, tmp_path / "other", **options)
     assert other.returncode == 1
-    assert "is of another model" in other.stderr
+    assert "is of family qwen_audio; add --config.model.family=qwen_audio" in other.stderr
     assert "Traceback" not in other.stderr
 
 
@@ -153,7 +153,7 @@ def test_starts_from_another_run(root, uninterrupted, tmp_path):
         ("data.shapes", "((4, 8, 8),)", "are larger than every row shape"),
         ("mesh.fsdp", "3", "does not make 1 devices"),
         ("model.family", "qwen3", "config.model.family: 'qwen3' is none of"),
-        ("init_from", "nowhere", "nowhere holds no checkpoint"),
+        ("init_from", "nowhere", "config.init_from: nowhere/model.json: is missing"),
     ],
 )
 def test_mistakes_are_one_sentence(root, tmp_path, key, value, message):

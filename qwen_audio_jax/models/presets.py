@@ -116,17 +116,8 @@ _FAMILY_FIELDS = {
 _MEL_BINS = {"qwen_audio": 80, "qwen2_audio": 128}
 
 
-def model_config(
-    preset: str,
-    family: str,
-    *,
-    vocab_size: int,
-    audio_begin: int,
-    audio_end: int,
-    dtype: str = "float32",
-    remat: bool = False,
-) -> ModelConfig:
-    """The configuration of a preset in a family, for a vocabulary.
+def preset_parts(preset: str, family: str, vocab_size: int) -> tuple[EncoderConfig, DecoderConfig]:
+    """Encoder and decoder of a preset in a family, for a vocabulary.
 
     Raises:
         ValueError: unknown preset or family; the sentence lists the known ones.
@@ -136,13 +127,29 @@ def model_config(
     if family not in FAMILIES:
         raise ValueError(f"config.model.family: {family!r} is none of {', '.join(FAMILIES)}")
     encoder, decoder = _SIZES[_SIZE_OF_PRESET[preset]]
-    long_context = family == "qwen_audio"
+    if family == "qwen_audio":  # has no grouped heads, and evaluates beyond its trained length
+        decoder = decoder | dict(kv_heads=decoder["heads"], log_n=True, dynamic_ntk=True)
+    return (
+        EncoderConfig(mel_bins=_MEL_BINS[family], **encoder),
+        DecoderConfig(vocab_size=vocab_size, **decoder),
+    )
+
+
+def model_config(
+    family: str,
+    encoder: EncoderConfig,
+    decoder: DecoderConfig,
+    *,
+    audio_begin: int,
+    audio_end: int,
+    dtype: str = "float32",
+    remat: bool = False,
+) -> ModelConfig:
+    """The configuration of a family with these parts."""
     return ModelConfig(
         family=family,
-        encoder=EncoderConfig(mel_bins=_MEL_BINS[family], **encoder),
-        decoder=DecoderConfig(
-            vocab_size=vocab_size, log_n=long_context, dynamic_ntk=long_context, **decoder
-        ),
+        encoder=encoder,
+        decoder=decoder,
         audio_begin=audio_begin,
         audio_end=audio_end,
         dtype=dtype,

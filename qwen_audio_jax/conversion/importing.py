@@ -1,0 +1,148 @@
+"""PyTorch folders into a checkpoint, a few parameters at a time."""
+
+import itertools
+import pathlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from orbax.checkpoint import v1 as ocp
+from safetensors import safe_open
+from tqdm import tqdm
+
+from qwen_audio_jax.conversion.errors import ConversionError
+from qwen_audio_jax.conversion.names import Row, copy_transposed, to_parameter
+from qwen_audio_jax.conversion.shapes import parameter_shapes, tensor_names
+from qwen_audio_jax.conversion.sources import DTYPES, Source, open_source
+from qwen_audio_jax.models.parts import Parts
+
+_GROUP_BYTES = 512 << 20
+"""Small parameters are saved together until they are this much."""
+
+
+def combine(sources: Sequence[Source]) -> Parts:
+    """The configuration of what several folders make together.
+
+    Raises:
+        ConversionError: two of them bring the same part.
+    """
+    if len(sources) == 1:
+        return sources[0].parts
+    for part in ("encoder", "decoder"):
+        having = [source for source in sources if getattr(source.parts, part)]
+        if len(having) > 1:
+            raise ConversionError(
+                f"{having[0].folder} and {having[1].folder} both have {_a(part)}; a new model "
+                "starts from one encoder and one decoder"
+            )
+    encoder = next((s.parts.encoder for s in sources if s.parts.encoder), None)
+    decoder = next((s.parts.decoder for s in sources if s.parts.decoder), None)
+    return Parts(encoder=encoder, decoder=decoder)
+
+
+def _a(part: str) -> str:
+    return f"a{'n' if part[0] in 'aeiou' else ''} {part}"
+
+
+def load_original(folder: pathlib.Path | str) -> tuple[Parts, dict]:
+    """A whole folder in memory: (its configuration, nested dict of numpy parameters)."""
+    source = open_source(pathlib.Path(folder))
+    tree: dict = {}
+    for path, array in parameters(source):
+        *groups, last = path.split("/")
+        node = tree
+        for group in groups:
+            node = node.setdefault(group, {})
+        node[last] = array
+    return source.parts, tree
+
+
+def total_bytes(source: Source) -> int:
+    """Bytes of a source's tensors."""
+    sizes = {"F32": 4, "BF16": 2, "F16": 2}
+    return sum(sizes[t.dtype] * int(np.prod(t.shape)) for t in source.tensors.values())
+
+
+def parameters(source: Source) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields (path, array) of every parameter, one at a time, in the tensors' own dtype."""
+    shapes = parameter_shapes(source.parts)
+    for row in source.rows:
+        yield row.path, _read(source, row, shapes[row.path])
+
+
+def _read(source: Source, row: Row, shape: tuple[int, ...]) -> np.ndarray:
+    tensors = tensor_names(row, shape[0] if row.layered else 1)
+    dtypes = {source.tensors[name].dtype for name in tensors}
+    if len(dtypes) > 1:
+        raise ConversionError(
+            f"{source.folder}: {row.name} is {' in some layers and '.join(sorted(dtypes))} in "
+            "others; one array holds all layers, so they must agree"
+        )
+    array = np.empty(shape, np.dtype(DTYPES[dtypes.pop()]))
+    by_file = defaultdict(list)
+    for layer, name in enumerate(tensors):
+        by_file[source.tensors[name].file].append((layer, name))
+    for file, wanted in by_file.items():
+        # Opened anew for each parameter, so that what was mapped of it does not stay in memory.
+        with safe_open(file, "numpy") as opened:
+            for layer, name in wanted:
+                tensor = _rows(opened, name, row.part)
+                target = array[layer] if row.layered else array
+                if row.layout == "linear":
+                    copy_transposed(target, tensor)
+                else:
+                    target[...] = to_parameter(tensor, row.layout)
+    return array
+
+
+def _rows(opened, name: str, part: tuple[int, int]) -> np.ndarray:
+    index, of = part
+    if of == 1:
+        return opened.get_tensor(name)
+    view = opened.get_slice(name)
+    size = view.get_shape()[0] // of
+    return view[index * size : (index + 1) * size]
+
+
+def write_checkpoint(
+    step: pathlib.Path, arrays: Iterable[tuple[str, np.ndarray]], bytes_in_all: int
+) -> None:
+    """Writes parameters into a step folder as they come.
+
+    Args:
+        step: the step folder, `checkpoints/0`; it appears when all is written.
+        arrays: (path, array).
+        bytes_in_all: for the progress bar.
+    """
+    context = ocp.Context()
+    # Weights hardly compress, and trying takes longer than writing them.
+    context.array.saving.use_compression = False
+    with (
+        context,
+        tqdm(total=bytes_in_all, unit="B", unit_scale=True, desc="importing", disable=None) as bar,
+    ):
+        for group in _groups(arrays):
+            tree: dict = {}
+            for path, array in group:
+                *folders, last = path.split("/")
+                node = tree
+                for folder in folders:
+                    node = node.setdefault(folder, {})
+                node[last] = array
+            ocp.partial.save(step, {"parameters": tree})
+            bar.update(sum(array.nbytes for _, array in group))
+        ocp.partial.finalize(step)
+
+
+def _groups(
+    arrays: Iterable[tuple[str, np.ndarray]],
+) -> Iterator[list[tuple[str, np.ndarray]]]:
+    group: list[tuple[str, np.ndarray]] = []
+    for path, array in itertools.chain(arrays, [("", None)]):
+        if group and (
+            array is None or sum(a.nbytes for _, a in group) + array.nbytes > _GROUP_BYTES
+        ):
+            yield group
+            group = []
+        if array is not None:
+            group.append((path, array))

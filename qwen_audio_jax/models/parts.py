@@ -1,0 +1,89 @@
+"""model.json: what the parameters beside it are, be they a whole model or a part of one."""
+
+import dataclasses
+import json
+import pathlib
+
+from qwen_audio_jax.models.presets import (
+    FAMILIES,
+    DecoderConfig,
+    EncoderConfig,
+    ModelConfig,
+    model_config,
+)
+
+MODEL_FILE = "model.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """A model, or the encoder or decoder that a new one starts from.
+
+    Attributes:
+        family: "qwen_audio" or "qwen2_audio"; "" of a part that either can have.
+        encoder, decoder: None where there is none.
+        audio_begin, audio_end: ids of the tokens around a clip; -1 where no vocabulary tells.
+    """
+
+    family: str = ""
+    encoder: EncoderConfig | None = None
+    decoder: DecoderConfig | None = None
+    audio_begin: int = -1
+    audio_end: int = -1
+
+    @property
+    def whole(self) -> bool:
+        return bool(self.family and self.encoder and self.decoder)
+
+    def model(self, dtype: str = "float32") -> ModelConfig:
+        """The configuration of a whole model."""
+        if not self.whole:
+            raise ValueError("only a part of a model")
+        return model_config(
+            self.family,
+            self.encoder,
+            self.decoder,
+            audio_begin=self.audio_begin,
+            audio_end=self.audio_end,
+            dtype=dtype,
+        )
+
+
+def parts_of(model: ModelConfig) -> Parts:
+    """All of a model."""
+    return Parts(model.family, model.encoder, model.decoder, model.audio_begin, model.audio_end)
+
+
+def write_parts(folder: pathlib.Path, parts: Parts) -> None:
+    """Writes model.json, whole or not at all."""
+    path = folder / MODEL_FILE
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(dataclasses.asdict(parts), indent=2) + "\n")
+    part.replace(path)
+
+
+def read_parts(folder: pathlib.Path) -> Parts:
+    """Reads model.json.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is not one of ours.
+    """
+    path = folder / MODEL_FILE
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path}: is missing, so {folder} is neither a run folder nor what convert import wrote"
+        )
+    try:
+        values = json.loads(path.read_text())
+        encoder, decoder = values.pop("encoder"), values.pop("decoder")
+        parts = Parts(
+            encoder=encoder and EncoderConfig(**encoder),
+            decoder=decoder and DecoderConfig(**decoder),
+            **values,
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{path}: is not a model description ({error})") from error
+    if parts.family not in ("", *FAMILIES):
+        raise ValueError(f"{path}: family {parts.family!r} is none of {', '.join(FAMILIES)}")
+    return parts
