@@ -70,6 +70,12 @@ def test_training_and_reading_are_deterministic(tokenizer, tmp_path):
         assert pickle.loads(pickle.dumps(again)).encode(text) == tokenizer.encode(text)
 
 
+def test_an_id_beyond_the_vocabulary_is_no_text(tokenizer):
+    the = tokenizer.encode("the")
+    ids = [*the, tokenizer.vocab_size, tokenizer.end_of_text, *the]
+    assert tokenizer.decode(ids) == "the\ufffd<|endoftext|>the"
+
+
 def test_no_vocabulary_says_so(tmp_path):
     with pytest.raises(FileNotFoundError, match="no vocabulary there"):
         load_tokenizer(tmp_path)
