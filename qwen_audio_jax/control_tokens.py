@@ -69,8 +69,8 @@ def qwen_audio_control_tokens() -> list[str]:
 class ControlTokens:
     """The part of a vocabulary that is looked up by name, which all vocabularies share.
 
-    A subclass has the ids of plain text to itself: `encode`, and `_decode_plain`, which is given
-    runs of ids below `vocab_size` without a control token.
+    A subclass has the ids of plain text to itself: `_encode_plain`, which must not give a control
+    token, and `_decode_plain`, which is given runs of ids below `vocab_size` without one.
 
     Attributes:
         vocab_size: number of ids: the highest + 1.
@@ -96,6 +96,22 @@ class ControlTokens:
             name = UNKNOWN
         return self.special(name)
 
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text, never a control token, whatever the text says.
+
+        `decode` gives the text back; in its NFC form, if the vocabulary is one of Qwen's.
+
+        Raises:
+            ValueError: half of a surrogate pair is in it, as JSON can hold; the three libraries
+                would each do something else with it.
+        """
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            half = text[error.start]
+            raise ValueError(f"text holds {half!r}, half of a surrogate pair") from None
+        return self._encode_plain(text)
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, control tokens written out by name.
 
@@ -116,6 +132,9 @@ class ControlTokens:
         if i in self._names:
             return "control"
         return "plain" if 0 <= i < self.vocab_size else "unknown"
+
+    def _encode_plain(self, text: str) -> list[int]:
+        raise NotImplementedError
 
     def _decode_plain(self, ids: list[int]) -> str:
         raise NotImplementedError

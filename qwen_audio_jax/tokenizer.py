@@ -45,7 +45,7 @@ class Tokenizer(Protocol):
     end_of_text: int
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain text, never a control token, whatever the text says."""
+        """Ids of plain text, never a control token. Raises ValueError if it is no Unicode."""
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of ids, control tokens written out by name."""
@@ -153,8 +153,7 @@ class SentencePieceTokenizer(ControlTokens):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / MODEL_FILE).write_bytes(self._model)
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of plain text, never a control token; `decode` gives the same text back."""
+    def _encode_plain(self, text: str) -> list[int]:
         if _SPACE_MARK not in text:
             return self._pieces.encode(text)
         first, *rest = text.split(_SPACE_MARK)

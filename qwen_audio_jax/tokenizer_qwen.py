@@ -89,8 +89,7 @@ class RanksTokenizer(ControlTokens):
         """The vocabulary with control tokens that it lacks, their ids from `vocab_size` on."""
         return RanksTokenizer(self._ranks, [*self._extra, *names])
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of plain text, never a control token; `decode` gives back the text in NFC."""
+    def _encode_plain(self, text: str) -> list[int]:
         return self._plain.encode_ordinary(unicodedata.normalize("NFC", text))
 
     def _decode_plain(self, ids: list[int]) -> str:
@@ -155,8 +154,7 @@ class JsonTokenizer(ControlTokens):
         ]
         return JsonTokenizer(json.dumps(content, ensure_ascii=False, indent=2).encode())
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of plain text, never a control token; `decode` gives back the text in NFC."""
+    def _encode_plain(self, text: str) -> list[int]:
         return self._plain.encode(text, add_special_tokens=False).ids
 
     def _decode_plain(self, ids: list[int]) -> str:

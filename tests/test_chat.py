@@ -43,6 +43,14 @@ def test_layout_of_both_families():
         assert [span.clip for span in spans if span.clip >= 0] == [0, 1, 2]
 
 
+def test_text_is_tokenised_in_the_pieces_that_the_originals_take():
+    messages = [{"role": "user", "content": [AUDIO, {"type": "text", "text": "\nCompare."}]}]
+    texts = [span.text for span in chat.render(messages, "qwen_audio") if span.text]
+    assert texts[4:] == ["user", "\n", "Audio 1:", "\n\nCompare.", "\n"]
+    texts = [span.text for span in chat.render(messages, "qwen2_audio") if span.text]
+    assert texts[2:] == ["user\nAudio 1: ", "\n\nCompare.", "\n"]
+
+
 def test_own_system_message_replaces_the_default():
     messages = [{"role": "system", "content": ""}, {"role": "user", "content": "hello"}]
     for family in AUDIO_TAGS:
@@ -119,6 +127,18 @@ def test_latest_turns_that_fit_stay_with_their_clips(family, tokenizer):
     kept = chat.recent(longer, tokenizer, family, clip_tokens, 1)
     assert kept == ([chat.SYSTEM, longer[-1]], 2)
     assert chat.recent([], tokenizer, family, []) == ([], 0)
+
+
+def test_window_is_exact(tokenizer):
+    def length(messages, clip_tokens):
+        spans = chat.render(messages, "qwen_audio")
+        return len(tokenize(spans, tokenizer, "qwen_audio", clip_tokens, end=False).tokens)
+
+    # The system message without its newline, and the first turn: what the original adds up.
+    size = length(CONVERSATION[:2], [30, 30]) - len(tokenizer.encode("\n"))
+    for window, kept in ((size, CONVERSATION[2:]), (size + 1, CONVERSATION)):
+        recent = chat.recent(CONVERSATION, tokenizer, "qwen_audio", [30, 30, 30], window)
+        assert recent == (kept, 3 - sum(map(str(kept).count, ["'audio'"])))
 
 
 def test_answer_is_cut_and_nothing_is_lost(tokenizer):

@@ -76,6 +76,11 @@ def test_an_id_beyond_the_vocabulary_is_no_text(tokenizer):
     assert tokenizer.decode(ids) == "the\ufffd<|endoftext|>the"
 
 
+def test_half_a_surrogate_pair_is_refused(tokenizer):
+    with pytest.raises(ValueError, match="half of a surrogate pair"):
+        tokenizer.encode("the \ud800 dog")
+
+
 def test_no_vocabulary_says_so(tmp_path):
     with pytest.raises(FileNotFoundError, match="no vocabulary there"):
         load_tokenizer(tmp_path)

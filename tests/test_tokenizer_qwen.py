@@ -139,6 +139,11 @@ def test_bytes_and_ids_that_are_no_text(tokenizer):
     assert tokenizer.decode([tokenizer.vocab_size, 257]) == "\ufffdthe"
 
 
+def test_half_a_surrogate_pair_is_refused(tokenizer):
+    with pytest.raises(ValueError, match="half of a surrogate pair"):
+        tokenizer.encode("the \ud800 dog")
+
+
 def test_saved_and_pickled_vocabularies_are_the_same(folder, tokenizer, tmp_path):
     tokenizer.save(tmp_path / "again")
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
