@@ -69,7 +69,7 @@ def main() -> None:
     optimizer = make_optimizer(config.optimizer, config.train.steps)
     graph, init = train.make_init(model, optimizer, config.train.seed)
     state = jax.jit(init)()
-    step = jax.jit(train.make_step(graph, optimizer, mesh), donate_argnums=0)
+    step = jax.jit(train.make_step(graph, optimizer, mesh, config.optimizer), donate_argnums=0)
     seconds, audio = [], []
     for batch in warm[:3] + made:
         batch.pop("slot")

@@ -119,14 +119,15 @@ def load_parameters(folder: pathlib.Path | str, abstract_parameters: Any) -> dic
 
 
 def load_partly(step: pathlib.Path, wanted: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of a step folder that a nested dict of ShapeDtypeStructs asks for."""
-    partial = ocp.options.PyTreeOptions(
-        loading=ocp.options.PyTreeOptions.Loading(partial_load=True)
-    )
-    with ocp.Context(pytree_options=partial):
-        return ocp.load_checkpointables(step, {"state": {"parameters": wanted}})["state"][
-            "parameters"
-        ]
+    """The parameters of a step folder that a nested dict of ShapeDtypeStructs asks for.
+
+    Each needs a sharding; what was saved in another dtype is cast.
+    """
+    context = ocp.Context()
+    context.pytree.loading.partial_load = True
+    with context:
+        loaded = ocp.load_checkpointables(step, {"state": {"parameters": wanted}})
+    return loaded["state"]["parameters"]
 
 
 def _has(saved: dict[str, Any], part: str) -> bool:

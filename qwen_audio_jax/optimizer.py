@@ -50,16 +50,23 @@ def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     )
 
 
-def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """Clipping, AdamW and freezing. Frozen parameters carry no optimizer state."""
+def trained(config: OptimizerConfig, parameters: Any) -> Any:
+    """Which parameters are trained: a pytree of bools."""
     patterns = [re.compile(pattern) for pattern in (*FROZEN, *config.frozen)]
 
-    def label(path, _):
-        name = path_name(path)
-        return "frozen" if any(pattern.search(name) for pattern in patterns) else "trained"
+    def is_trained(path, _):
+        return not any(pattern.search(path_name(path)) for pattern in patterns)
+
+    return jax.tree_util.tree_map_with_path(is_trained, parameters)
+
+
+def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """Clipping, AdamW and freezing. Frozen parameters carry no optimizer state."""
 
     def labels(parameters):
-        return jax.tree_util.tree_map_with_path(label, parameters)
+        return jax.tree.map(
+            lambda is_trained: "trained" if is_trained else "frozen", trained(config, parameters)
+        )
 
     def decays(parameters):
         # Stacking makes biases and norms two-dimensional, so the name decides and not the shape.
@@ -67,7 +74,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
             lambda path, _: path_name(path).endswith(("kernel", "embedding", "head")), parameters
         )
 
-    trained = optax.chain(
+    adamw = optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
         optax.adamw(
             schedule(config, steps),
@@ -78,4 +85,4 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
             mask=decays,
         ),
     )
-    return optax.partition({"trained": trained, "frozen": optax.set_to_zero()}, labels)
+    return optax.partition({"trained": adamw, "frozen": optax.set_to_zero()}, labels)

@@ -29,7 +29,7 @@ from qwen_audio_jax.models.parts import Parts, parts_of, read_parts, write_parts
 from qwen_audio_jax.models.presets import ModelConfig, model_config, preset_parts
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.objectives import next_token_loss
-from qwen_audio_jax.optimizer import make_optimizer
+from qwen_audio_jax.optimizer import OptimizerConfig, make_optimizer, trained
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
 from qwen_audio_jax.run_config import ConfigError, RunConfig, claim_workdir, to_json
 from qwen_audio_jax.run_log import RunLog, read_metrics
@@ -100,7 +100,7 @@ def run(config: RunConfig, workdir: pathlib.Path) -> list[dict[str, Any]]:
     optimizer = make_optimizer(config.optimizer, config.train.steps)
     graph, init = make_init(model, optimizer, config.train.seed)
     layout = shardings(jax.eval_shape(init), mesh)
-    step = make_step(graph, optimizer, mesh)
+    step = make_step(graph, optimizer, mesh, config.optimizer)
     step = jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
     evaluator = held_out and Evaluator(*held_out, data.maker, graph, mesh, config.evaluate)
 
@@ -305,12 +305,25 @@ def make_init(model: ModelConfig, optimizer: optax.GradientTransformation, seed:
     return graph, init
 
 
-def make_step(graph: nnx.GraphDef, optimizer: optax.GradientTransformation, mesh: Mesh):
+def make_step(
+    graph: nnx.GraphDef,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    options: OptimizerConfig,
+):
     """Returns step(state, batch) -> (state, metrics), to be compiled once per row shape."""
     constrain = row_constraint(mesh)
 
     def step(state: TrainState, batch: dict[str, jax.Array]):
+        is_trained = trained(options, state.parameters)
+
         def loss_sum(parameters):
+            # No gradient is computed for what is frozen, nor for what only leads there.
+            parameters = jax.tree.map(
+                lambda leaf, train: leaf if train else jax.lax.stop_gradient(leaf),
+                parameters,
+                is_trained,
+            )
             hidden = nnx.merge(graph, parameters)(batch, constrain)
             head = parameters["decoder"]["head"]
             return next_token_loss(hidden, head, batch["targets"], batch["loss_weights"])

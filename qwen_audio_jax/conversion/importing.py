@@ -10,14 +10,57 @@ from orbax.checkpoint import v1 as ocp
 from safetensors import safe_open
 from tqdm import tqdm
 
+from qwen_audio_jax.conversion import companions, vocabulary
 from qwen_audio_jax.conversion.errors import ConversionError
 from qwen_audio_jax.conversion.names import Row, copy_transposed, to_parameter
+from qwen_audio_jax.conversion.output import whole_folder
 from qwen_audio_jax.conversion.shapes import parameter_shapes, tensor_names
 from qwen_audio_jax.conversion.sources import DTYPES, Source, open_source
-from qwen_audio_jax.models.parts import Parts
+from qwen_audio_jax.models.parts import Parts, write_parts
 
 _GROUP_BYTES = 512 << 20
 """Small parameters are saved together until they are this much."""
+
+
+def run(folders: Sequence[pathlib.Path], out: pathlib.Path) -> None:
+    """`convert import`.
+
+    Raises:
+        ConversionError: see `sources.open_source`, `combine` and `output.whole_folder`.
+    """
+    sources = [open_source(folder) for folder in folders]
+    parts = combine(sources)
+    tokenizer = vocabulary.take_tokenizer(sources, parts)
+    parts = vocabulary.with_vocabulary(parts, tokenizer)
+    needed = sum(map(total_bytes, sources))
+    with whole_folder(out, needed) as folder:
+        arrays = itertools.chain.from_iterable(map(parameters, sources))
+        arrays = vocabulary.with_rows(arrays, parts)
+        write_checkpoint(folder / "checkpoints" / "0", arrays, needed)
+        write_parts(folder, parts)
+        if tokenizer:
+            tokenizer.save(folder / "tokenizer")
+        for source in sources:
+            companions.take(source.folder, folder)
+    for source in sources:
+        print(f"{source.title}: {source.folder}, {len(source.tensors)} tensors")
+    print(_summary(parts, out))
+
+
+def _summary(parts: Parts, out: pathlib.Path) -> str:
+    lines = []
+    if encoder := parts.encoder:
+        lines.append(
+            f"encoder: {encoder.layers} layers of width {encoder.width}, {encoder.mel_bins} mel bins"
+        )
+    if decoder := parts.decoder:
+        lines.append(
+            f"decoder: {decoder.layers} layers of width {decoder.width}, "
+            f"{decoder.vocab_size:,} tokens"
+        )
+    family = f" --config.model.family={parts.family}" if parts.family else ""
+    lines.append(f"written to {out}; train from it with --config.init_from={out}{family}")
+    return "\n".join(lines)
 
 
 def combine(sources: Sequence[Source]) -> Parts:
