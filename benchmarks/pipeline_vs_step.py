@@ -21,6 +21,7 @@ from rich.table import Table
 from data_pipelines.examples import ExampleMaker
 from data_pipelines.pipeline import PackedBatches, batches, make_plan, open_mixture
 from qwen_audio_jax import run_config, train
+from qwen_audio_jax.models.parts import Parts
 from qwen_audio_jax.optimizer import make_optimizer
 from qwen_audio_jax.sharding import local_rows, make_mesh, place_rows
 from qwen_audio_jax.tokenizer import load_tokenizer
@@ -46,7 +47,7 @@ def main() -> None:
     mesh = make_mesh(config.mesh)
     corpora = open_mixture(config.data.root, config.data.mixture)
     tokenizer = load_tokenizer(arguments.corpus / "tokenizer")
-    model = train.choose_model(config, tokenizer)
+    model = train.choose_model(config, tokenizer, Parts())
     maker = ExampleMaker(
         tokenizer,
         model.family,

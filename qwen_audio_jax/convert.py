@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         required=True,
         metavar="DIR",
-        help="folder with config.json and *.safetensors; give it twice for an encoder and a decoder",
+        help="folder with config.json and *.safetensors; twice for an encoder and a decoder",
     )
     importer.add_argument(
         "--out", type=pathlib.Path, required=True, metavar="DIR", help="new checkpoint folder"

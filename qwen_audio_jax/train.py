@@ -94,7 +94,8 @@ def run(config: RunConfig, workdir: pathlib.Path) -> list[dict[str, Any]]:
     held_out = find_held_out(config, data.corpora)
     claim_workdir(workdir, config)
     data.maker.tokenizer.save(workdir / "tokenizer")
-    write_parts(workdir, parts_of(model))
+    placeholder = AUDIO_TAGS[model.family][1]
+    write_parts(workdir, parts_of(model, data.maker.tokenizer.special(placeholder)))
 
     # Abstract first, so that nothing is ever laid out whole on one device.
     optimizer = make_optimizer(config.optimizer, config.train.steps)

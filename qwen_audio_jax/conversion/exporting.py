@@ -1,1 +1,113 @@
-def run(*a): raise NotImplementedError
+"""A checkpoint into the folder that the originals' code opens, a few parameters at a time."""
+
+import itertools
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import jax
+import numpy as np
+
+from qwen_audio_jax.checkpoint import last_step, load_partly, run_folder, saved_shapes
+from qwen_audio_jax.conversion import companions, names
+from qwen_audio_jax.conversion.errors import ConversionError
+from qwen_audio_jax.conversion.output import whole_folder
+from qwen_audio_jax.conversion.safetensors_writer import Planned, plan_shards, write_shards
+from qwen_audio_jax.conversion.shapes import parameter_shapes, tensor_names
+from qwen_audio_jax.models.parts import Parts, read_parts
+from qwen_audio_jax.tokenizer import load_tokenizer
+
+
+def run(checkpoint: pathlib.Path, out: pathlib.Path, dtype: str | None, shard_gb: float) -> None:
+    """`convert export`.
+
+    Raises:
+        ConversionError: only a part of a model, parameters that are not the model's, or a model
+            that the original's code has no place for.
+    """
+    if shard_gb <= 0:
+        raise ConversionError(f"--shard-gb: must be above 0, not {shard_gb}")
+    folder, step = run_folder(checkpoint), last_step(checkpoint)
+    parts = read_parts(folder)
+    if not parts.whole:
+        raise ConversionError(f"{folder}: is a part of a model; train one from it first")
+    saved = saved_shapes(step)
+    _compare(step, parts, saved)
+    tokenizer = load_tokenizer(folder / "tokenizer") if (folder / "tokenizer").is_dir() else None
+
+    rows = names.qwen_audio() if parts.family == "qwen_audio" else names.qwen2_audio()
+    groups = [list(group) for _, group in itertools.groupby(rows, key=lambda row: row.name)]
+    planned = [tensor for group in groups for tensor in _plan(group, saved, dtype)]
+    shards = plan_shards(planned, int(shard_gb * 1e9))
+    dtypes = {tensor.dtype for tensor in planned}
+    files = companions.files(parts, tokenizer, max(dtypes))
+    with whole_folder(out, sum(tensor.bytes for tensor in planned)) as place:
+        arrays = itertools.chain.from_iterable(_tensors(step, group, saved) for group in groups)
+        write_shards(place, shards, _cast(arrays, dtype))
+        companions.write(place, files, tokenizer, folder)
+    print(
+        f"{parts.family}: {len(planned)} tensors, {', '.join(sorted(dtypes))}, in {len(shards)} "
+        f"file{'s' * (len(shards) > 1)}\nwritten to {out}"
+    )
+
+
+def _compare(step: pathlib.Path, parts: Parts, saved: Mapping[str, jax.ShapeDtypeStruct]) -> None:
+    wanted = parameter_shapes(parts)
+    faults = [f"missing: {path}" for path in sorted(wanted.keys() - saved.keys())]
+    faults += [f"unexpected: {path}" for path in sorted(saved.keys() - wanted.keys())]
+    faults += [
+        f"misshapen: {path} is {list(saved[path].shape)}, and by model.json it should be "
+        f"{list(shape)}"
+        for path, shape in wanted.items()
+        if path in saved and saved[path].shape != tuple(shape)
+    ]
+    if faults:
+        raise ConversionError(
+            f"{step}: its parameters are not those of its model.json:\n  " + "\n  ".join(faults)
+        )
+
+
+def _plan(
+    group: Sequence[names.Row], saved: Mapping[str, jax.ShapeDtypeStruct], dtype: str | None
+) -> list[Planned]:
+    row = group[0]
+    leaf = saved[row.path]
+    layers, shape = (leaf.shape[0], leaf.shape[1:]) if row.layered else (1, leaf.shape)
+    dtype = dtype or np.dtype(leaf.dtype).name
+    return [Planned(name, row.tensor_shape(shape), dtype) for name in tensor_names(row, layers)]
+
+
+def _tensors(
+    step: pathlib.Path,
+    group: Sequence[names.Row],
+    saved: Mapping[str, jax.ShapeDtypeStruct],
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields (name, tensor) of the rows that share a name: the tensor is their parts in order."""
+    leaves = [_load(step, row.path, saved[row.path]) for row in group]
+    row = group[0]
+    for layer, name in enumerate(tensor_names(row, leaves[0].shape[0] if row.layered else 1)):
+        parts = [leaf[layer] if row.layered else leaf for leaf in leaves]
+        yield name, np.concatenate([_to_original(part, row.layout) for part in parts])
+
+
+def _to_original(array: np.ndarray, layout: str) -> np.ndarray:
+    if layout != "linear":
+        return array if layout == "same" else array.T
+    tensor = np.empty(array.shape[::-1], array.dtype)
+    names.copy_transposed(tensor, array)
+    return tensor
+
+
+def _load(step: pathlib.Path, path: str, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+    wanted = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
+    tree = wanted
+    for key in reversed(path.split("/")):
+        tree = {key: tree}
+    return np.asarray(jax.tree.leaves(load_partly(step, tree))[0])
+
+
+def _cast(
+    arrays: Iterator[tuple[str, np.ndarray]], dtype: str | None
+) -> Iterator[tuple[str, np.ndarray]]:
+    for name, array in arrays:
+        yield name, array if dtype is None else array.astype(dtype, copy=False)

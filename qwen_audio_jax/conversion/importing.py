@@ -51,7 +51,8 @@ def _summary(parts: Parts, out: pathlib.Path) -> str:
     lines = []
     if encoder := parts.encoder:
         lines.append(
-            f"encoder: {encoder.layers} layers of width {encoder.width}, {encoder.mel_bins} mel bins"
+            f"encoder: {encoder.layers} layers of width {encoder.width}, "
+            f"{encoder.mel_bins} mel bins"
         )
     if decoder := parts.decoder:
         lines.append(

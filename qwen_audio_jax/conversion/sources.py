@@ -152,7 +152,12 @@ def _recognise(folder: pathlib.Path, tensors: Mapping[str, Stored]) -> Recognise
 def _qwen2_audio(fields: configs.Fields, tensors: Mapping[str, Stored]) -> Recognised:
     text = configs.Fields(fields.get("text_config", {}), f"{fields.where}, text_config")
     audio = configs.Fields(fields.get("audio_config", {}), f"{fields.where}, audio_config")
-    parts = Parts("qwen2_audio", configs.transformers_encoder(audio), configs.qwen2_decoder(text))
+    parts = Parts(
+        "qwen2_audio",
+        configs.transformers_encoder(audio),
+        configs.qwen2_decoder(text),
+        audio_token=fields.integer("audio_token_index", 151646),
+    )
     in_memory = any(name.startswith("model.audio_tower.") for name in tensors)
     return "Qwen2-Audio", parts, names.qwen2_audio(in_memory=in_memory), _BUFFERS
 

@@ -51,14 +51,19 @@ def with_vocabulary(parts: Parts, tokenizer: Tokenizer | None) -> Parts:
             f"the tokenizer has {tokenizer.vocab_size} tokens and the model {rows}; they do not "
             "belong together"
         )
-    begin, _, end = map(tokenizer.special, AUDIO_TAGS[parts.family])
+    begin, placeholder, end = map(tokenizer.special, AUDIO_TAGS[parts.family])
     if parts.audio_begin not in (-1, begin):
         raise ConversionError(
             f"config.json has audio_start_id {parts.audio_begin} and the tokenizer has <audio> at "
             f"{begin}: they are of different releases. Import it without the tokenizer file, or "
             "with the one of its own release"
         )
-    return dataclasses.replace(parts, audio_begin=begin, audio_end=end)
+    if parts.audio_token not in (-1, placeholder):
+        raise ConversionError(
+            f"config.json has audio_token_index {parts.audio_token} and the tokenizer has the "
+            f"placeholder at {placeholder}: they do not belong together"
+        )
+    return dataclasses.replace(parts, audio_begin=begin, audio_end=end, audio_token=placeholder)
 
 
 def with_rows(

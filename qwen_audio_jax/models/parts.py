@@ -22,7 +22,8 @@ class Parts:
     Attributes:
         family: "qwen_audio" or "qwen2_audio"; "" of a part that either can have.
         encoder, decoder: None where there is none.
-        audio_begin, audio_end: ids of the tokens around a clip; -1 where no vocabulary tells.
+        audio_begin, audio_end: ids of the tokens around a clip; -1 where nothing tells.
+        audio_token: id of the placeholder of one audio token; likewise.
     """
 
     family: str = ""
@@ -30,6 +31,7 @@ class Parts:
     decoder: DecoderConfig | None = None
     audio_begin: int = -1
     audio_end: int = -1
+    audio_token: int = -1
 
     @property
     def whole(self) -> bool:
@@ -49,9 +51,16 @@ class Parts:
         )
 
 
-def parts_of(model: ModelConfig) -> Parts:
+def parts_of(model: ModelConfig, audio_token: int) -> Parts:
     """All of a model."""
-    return Parts(model.family, model.encoder, model.decoder, model.audio_begin, model.audio_end)
+    return Parts(
+        model.family,
+        model.encoder,
+        model.decoder,
+        model.audio_begin,
+        model.audio_end,
+        audio_token,
+    )
 
 
 def write_parts(folder: pathlib.Path, parts: Parts) -> None:
