@@ -24,6 +24,7 @@ from qwen_audio_jax import run_config, train
 from qwen_audio_jax.models.parts import Parts
 from qwen_audio_jax.optimizer import make_optimizer
 from qwen_audio_jax.sharding import local_rows, make_mesh, place_rows
+from qwen_audio_jax.start import choose_model, make_init
 from qwen_audio_jax.tokenizer import load_tokenizer
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -47,7 +48,7 @@ def main() -> None:
     mesh = make_mesh(config.mesh)
     corpora = open_mixture(config.data.root, config.data.mixture)
     tokenizer = load_tokenizer(arguments.corpus / "tokenizer")
-    model = train.choose_model(config, tokenizer, Parts())
+    model = choose_model(config, tokenizer, Parts())
     maker = ExampleMaker(
         tokenizer,
         model.family,
@@ -68,7 +69,7 @@ def main() -> None:
     stream.close()
 
     optimizer = make_optimizer(config.optimizer, config.train.steps)
-    graph, init = train.make_init(model, optimizer, config.train.seed)
+    graph, init = make_init(model, optimizer, config.train.seed)
     state = jax.jit(init)()
     step = jax.jit(train.make_step(graph, optimizer, mesh, config.optimizer), donate_argnums=0)
     seconds, audio = [], []

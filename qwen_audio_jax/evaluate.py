@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from data_pipelines.examples import Example, ExampleMaker, empty_batch, fill_row
 from data_pipelines.records import Corpus, Record
-from qwen_audio_jax.generate import greedy
+from qwen_audio_jax.generate import generate
 from qwen_audio_jax.metrics import Answer, score
 from qwen_audio_jax.run_config import EvaluateConfig
 from qwen_audio_jax.sharding import local_rows, place_rows, row_shards
@@ -119,11 +119,11 @@ class Evaluator:
     @functools.cached_property
     def _greedy(self):
         def answer(parameters, batch):
-            return greedy(
+            return generate(
                 self.graph,
                 parameters,
                 batch,
-                end=self.maker.tokenizer.end_of_text,
+                stop=(self.maker.tokenizer.end_of_text,),
                 max_new_tokens=self.options.max_new_tokens,
             )
 

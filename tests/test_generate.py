@@ -10,7 +10,7 @@ from conftest import make_example, tiny_config
 from flax import nnx
 
 from data_pipelines.examples import empty_batch, fill_row
-from qwen_audio_jax.generate import greedy
+from qwen_audio_jax.generate import generate
 from qwen_audio_jax.models.attention import packed_mask
 from qwen_audio_jax.models.language_model import rotation
 from qwen_audio_jax.models.qwen_audio import QwenAudio
@@ -65,7 +65,7 @@ def test_equals_decoding_without_cache(family, long_context):
     # Large enough weights that the answer depends on everything before it.
     model.decoder.embedding[...] *= 50
     graph, parameters = nnx.split(model)
-    decode = jax.jit(functools.partial(greedy, graph, end=NEVER, max_new_tokens=NEW))
+    decode = jax.jit(functools.partial(generate, graph, stop=(NEVER,), max_new_tokens=NEW))
     together = np.asarray(decode(parameters, prompts(EXAMPLES)))
     for row, example in enumerate(EXAMPLES):
         alone = np.asarray(decode(parameters, prompts([example])))
@@ -78,10 +78,10 @@ def test_stops_at_the_end_token():
     model = QwenAudio(tiny_config("qwen2_audio"), nnx.Rngs(3))
     model.decoder.embedding[...] *= 50
     graph, parameters = nnx.split(model)
-    decode = jax.jit(functools.partial(greedy, graph, max_new_tokens=NEW), static_argnames="end")
-    free = np.asarray(decode(parameters, prompts(EXAMPLES), end=NEVER))
+    decode = jax.jit(functools.partial(generate, graph, max_new_tokens=NEW), static_argnames="stop")
+    free = np.asarray(decode(parameters, prompts(EXAMPLES), stop=(NEVER,)))
     end = int(free[0, 3])
-    stopped = np.asarray(decode(parameters, prompts(EXAMPLES), end=end))
+    stopped = np.asarray(decode(parameters, prompts(EXAMPLES), stop=(end,)))
     for row, before in zip(stopped, free, strict=True):
         first = np.flatnonzero(before == end)
         keep = first[0] if len(first) else NEW

@@ -34,3 +34,21 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Arr
         [B, L, H, K].
     """
     return jax.nn.dot_product_attention(q, k, v, mask=mask)
+
+
+def attend_cached(q: jax.Array, k: jax.Array, v: jax.Array, seen: jax.Array) -> jax.Array:
+    """The same for one position a row, over a cache whose heads come before its slots.
+
+    Args:
+        q: [B, 1, H, K]. k, v: [B, G, S, K] with G dividing H.
+        seen: bool [B, S], True somewhere in each row.
+
+    Returns:
+        [B, 1, H, K].
+    """
+    B, G, _, K = k.shape
+    grouped = q.reshape(B, G, -1, K)
+    logits = jnp.einsum("bghk,bgsk->bghs", grouped, k, preferred_element_type=jnp.float32)
+    logits = jnp.where(seen[:, None, None], logits * K**-0.5, -jnp.inf)
+    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
+    return jnp.einsum("bghs,bgsk->bghk", weights, v).reshape(q.shape)

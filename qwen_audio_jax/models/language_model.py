@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from qwen_audio_jax.models.attention import attend
+from qwen_audio_jax.models.attention import attend, attend_cached
 from qwen_audio_jax.models.layers import RMSNorm, linear, scan_layers, stack_layers
 from qwen_audio_jax.models.presets import DecoderConfig
 
@@ -14,10 +14,21 @@ from qwen_audio_jax.models.presets import DecoderConfig
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Cache:
-    """Keys (rotated) and values of every layer, float [layers, B, S, G, K]."""
+    """Keys (rotated) and values of every layer, float [layers, B, G, S, K].
+
+    Heads come before slots, so that a head's slots are one matrix in memory.
+    """
 
     keys: jax.Array
     values: jax.Array
+
+    def put(self, layer: jax.Array, slot: jax.Array, k: jax.Array, v: jax.Array) -> "Cache":
+        """The cache with k and v, [B, 1, G, K], in a slot of a layer."""
+        start = (layer, 0, 0, slot, 0)
+        new = (y.swapaxes(1, 2)[None] for y in (k, v))
+        return Cache(
+            *map(jax.lax.dynamic_update_slice, (self.keys, self.values), new, (start, start))
+        )
 
 
 @jax.tree_util.register_dataclass
@@ -135,37 +146,62 @@ class LanguageModel(nnx.Module):
         """Embeddings [B, L, D] of packed rows -> normalised hidden states [B, L, D]."""
         return self.norm(scan_layers(self.blocks, x, mask, rotate, remat=self.remat))
 
-    def with_cache(
-        self, x: jax.Array, mask: jax.Array, rotate: Rotation, cache: Cache, slot: jax.Array
+    def prefill(
+        self, x: jax.Array, mask: jax.Array, rotate: Rotation, slots: int
     ) -> tuple[jax.Array, Cache]:
-        """The same, writing keys and values into a cache and attending to all of it.
+        """The same for a prompt, keeping its keys and values.
 
         Args:
-            x: [B, L, D], the new positions.
-            mask: bool [B, 1, L, S], which cache slots each new position sees.
-            rotate: of the new positions.
-            cache: of S slots.
-            slot: int32, where in the cache the L new positions go.
+            x: [B, L, D].
+            mask: bool [B, 1, L, L].
+            rotate: of the prompt's positions.
+            slots: S, how many positions the cache has room for; L at least.
+
+        Returns:
+            Normalised hidden states [B, L, D], and the cache with its first L slots filled.
         """
         graph, parameters = nnx.split(self.blocks)
 
-        def body(x, layer):
-            layer_parameters, keys, values = layer
+        def body(x, layer_parameters):
             block = nnx.merge(graph, layer_parameters)
             q, k, v = block.project(x, rotate)
-            keys = jax.lax.dynamic_update_slice_in_dim(keys, k, slot, axis=1)
-            values = jax.lax.dynamic_update_slice_in_dim(values, v, slot, axis=1)
-            return block.finish(x, attend(q, keys, values, mask)), (keys, values)
+            room = ((0, 0), (0, 0), (0, slots - x.shape[1]), (0, 0))
+            kept = Cache(*(jnp.pad(y.swapaxes(1, 2), room) for y in (k, v)))
+            return block.finish(x, attend(q, k, v, mask)), kept
 
-        layers = (parameters, cache.keys, cache.values)
-        x, (keys, values) = jax.lax.scan(body, x, layers)
-        return self.norm(x), Cache(keys, values)
+        x, cache = jax.lax.scan(body, x, parameters)
+        return self.norm(x), cache
 
-    def empty_cache(self, rows: int, slots: int) -> Cache:
-        """A cache of zeros for `rows` rows of `slots` positions."""
-        config = self.config
-        shape = (config.layers, rows, slots, config.kv_heads, config.head_dim)
-        return Cache(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype))
+    def decode(
+        self, x: jax.Array, seen: jax.Array, rotate: Rotation, cache: Cache, slot: jax.Array
+    ) -> tuple[jax.Array, Cache]:
+        """The same for one more position of each row, which enters the cache.
+
+        Args:
+            x: [B, 1, D], the new position.
+            seen: bool [B, S], which cache slots it sees; its own among them.
+            rotate: of the new position.
+            cache: of S slots.
+            slot: int32, where in the cache the new position goes.
+
+        Returns:
+            Normalised hidden states [B, 1, D], and the cache with that slot filled.
+        """
+        graph, parameters = nnx.split(self.blocks)
+
+        def body(carry, layer):
+            x, cache = carry
+            number, layer_parameters = layer
+            block = nnx.merge(graph, layer_parameters)
+            q, k, v = block.project(x, rotate)
+            cache = cache.put(number, slot, k, v)
+            attended = attend_cached(q, cache.keys[number], cache.values[number], seen)
+            return (block.finish(x, attended), cache), None
+
+        # The cache is carried, not scanned over: so it is written in place, and not copied whole.
+        layers = (jnp.arange(self.config.layers), parameters)
+        (x, cache), _ = jax.lax.scan(body, (x, cache), layers)
+        return self.norm(x), cache
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """[..., D] -> float32 [..., V]."""

@@ -1,0 +1,158 @@
+"""What a run starts from: its data, its model, and the first state."""
+
+import dataclasses
+import logging
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+
+from data_pipelines.examples import ExampleMaker
+from data_pipelines.packing import PackPlan, RowShape
+from data_pipelines.pipeline import make_plan, open_mixture
+from data_pipelines.records import Corpus
+from qwen_audio_jax.checkpoint import Checkpoints, abstract, load_parameters, run_folder
+from qwen_audio_jax.models.parts import Parts, read_parts
+from qwen_audio_jax.models.presets import ModelConfig, model_config, preset_parts
+from qwen_audio_jax.models.qwen_audio import QwenAudio
+from qwen_audio_jax.rendering.spans import AUDIO_TAGS
+from qwen_audio_jax.run_config import ConfigError, RunConfig
+from qwen_audio_jax.sharding import local_rows
+from qwen_audio_jax.tokenizer import Tokenizer, load_tokenizer
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """Steps done, parameters (float32) and optimizer state."""
+
+    step: jax.Array
+    parameters: Any
+    optimizer: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What a run trains on: the corpora, how records become examples, the plan of all batches."""
+
+    corpora: dict[str, Corpus]
+    maker: ExampleMaker
+    plan: PackPlan
+    my_rows: dict[RowShape, slice]
+
+
+def open_data(config: RunConfig, mesh: Mesh) -> tuple[Data, ModelConfig]:
+    """Opens the mixture, and chooses the model that goes with its vocabulary."""
+    my_rows = {shape: local_rows(shape.rows, mesh) for shape in config.data.row_shapes}
+    corpora = open_mixture(config.data.root, config.data.mixture)
+    start = read_start(config)
+    tokenizer = choose_tokenizer(config, start, corpora)
+    model = choose_model(config, tokenizer, start)
+    maker = ExampleMaker(
+        tokenizer,
+        model.family,
+        config.data.conditioning,
+        model.encoder.mel_bins,
+        model.frame_rounding,
+    )
+    plan = make_plan(corpora, config.data.mixture, maker, config.data.row_shapes, config.data.seed)
+    return Data(corpora, maker, plan, my_rows), model
+
+
+def read_start(config: RunConfig) -> Parts:
+    """What training starts from; nothing if from scratch."""
+    if not config.init_from:
+        return Parts()
+    try:
+        return read_parts(run_folder(config.init_from))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"config.init_from: {error}") from error
+
+
+def choose_tokenizer(config: RunConfig, start: Parts, corpora: dict[str, Corpus]) -> Tokenizer:
+    """The vocabulary of the decoder that training starts from, else the first corpus's."""
+    if start.decoder:
+        folder = run_folder(config.init_from) / "tokenizer"
+        if folder.is_dir():
+            return load_tokenizer(folder)
+    return load_tokenizer(next(iter(corpora.values())).path / "tokenizer")
+
+
+def choose_model(config: RunConfig, tokenizer: Tokenizer, start: Parts) -> ModelConfig:
+    """The model's configuration: the preset's, but for the parts that training starts from.
+
+    Raises:
+        ConfigError: those parts are of another family, or have another vocabulary.
+    """
+    family, dtype = config.model.family, config.model.dtype
+    encoder, decoder = preset_parts(config.model.preset, family, tokenizer.vocab_size)
+    encoder, decoder = start.encoder or encoder, start.decoder or decoder
+    if start.family not in ("", family):
+        raise ConfigError(
+            f"config.init_from: {config.init_from} is of family {start.family}; add "
+            f"--config.model.family={start.family}"
+        )
+    if decoder.vocab_size < tokenizer.vocab_size:
+        raise ConfigError(
+            f"config.init_from: {config.init_from} knows {decoder.vocab_size} tokens and the "
+            f"vocabulary has {tokenizer.vocab_size}; import it together with its tokenizer files"
+        )
+    begin, _, end = AUDIO_TAGS[family]
+    if dtype == "auto":
+        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return model_config(
+        family,
+        encoder,
+        decoder,
+        audio_begin=tokenizer.special(begin),
+        audio_end=tokenizer.special(end),
+        dtype=dtype,
+        remat=config.model.remat,
+    )
+
+
+def find_held_out(config: RunConfig, corpora: dict[str, Corpus]) -> tuple[Corpus, str] | None:
+    """The corpus and split to evaluate on; None, with a warning, if there is none."""
+    if config.evaluate.data:
+        corpus = Corpus(pathlib.Path(config.data.root) / config.evaluate.data)
+        return corpus, "validation" if "validation" in corpus.splits else corpus.splits[0]
+    for corpus in corpora.values():
+        if "validation" in corpus.splits:
+            return corpus, "validation"
+    logging.warning(
+        "no corpus of the mixture has a validation split, so nothing is evaluated; build one with "
+        "data_pipelines.build --split=validation, or name a corpus in config.evaluate.data"
+    )
+    return None
+
+
+def make_init(model: ModelConfig, optimizer: optax.GradientTransformation, seed: int):
+    """Returns (graph of the model, function that makes the first TrainState)."""
+    graph, _ = nnx.split(nnx.eval_shape(lambda: QwenAudio(model, nnx.Rngs(0))))
+
+    def init() -> TrainState:
+        parameters = nnx.to_pure_dict(nnx.split(QwenAudio(model, nnx.Rngs(seed)))[1])
+        return TrainState(jnp.int32(0), parameters, optimizer.init(parameters))
+
+    return graph, init
+
+
+def first_state(config: RunConfig, checkpoints: Checkpoints, init, layout: TrainState):
+    """The run's own last checkpoint, or parameters from elsewhere, or a fresh start.
+
+    Returns:
+        (TrainState, the data position).
+    """
+    if checkpoints.latest is not None:
+        return checkpoints.restore(checkpoints.latest, abstract(jax.eval_shape(init), layout))
+    state = jax.jit(init, out_shardings=layout)()
+    if config.init_from:
+        wanted = abstract(state.parameters, layout.parameters)
+        loaded = load_parameters(pathlib.Path(config.init_from), wanted)
+        print(f"{', '.join(sorted(loaded))}: from {config.init_from}")
+        state = dataclasses.replace(state, parameters=state.parameters | loaded)
+    return state, 0

@@ -1,0 +1,367 @@
+"""Conversion both ways keeps every bit, recognises what it is given, and says what is wrong."""
+
+import json
+import pathlib
+import resource
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import originals
+import pytest
+from originals import ENCODER
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from qwen_audio_jax import convert
+from qwen_audio_jax.checkpoint import last_step, saved_shapes
+from qwen_audio_jax.conversion import names
+from qwen_audio_jax.conversion.importing import load_original
+from qwen_audio_jax.models.parts import read_parts
+
+
+def read_tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
+    tensors = {}
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "numpy") as opened:
+            tensors |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    return tensors
+
+
+def same(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -> bool:
+    return one.keys() == other.keys() and all(
+        one[name].dtype == other[name].dtype and one[name].tobytes() == other[name].tobytes()
+        for name in one
+    )
+
+
+def run(*arguments) -> int:
+    return convert.main([str(argument) for argument in arguments])
+
+
+def imported(source, out):
+    assert run("import", f"--source={source}", f"--out={out}") == 0
+    return out
+
+
+def exported(checkpoint, out, *options):
+    assert run("export", f"--checkpoint={checkpoint}", f"--out={out}", *options) == 0
+    return out
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+@pytest.mark.parametrize("make", [originals.qwen_audio, originals.qwen2_audio])
+def test_there_and_back_keeps_every_bit(tmp_path, make, dtype):
+    source = make(tmp_path / "source", dtype)
+    first = imported(source, tmp_path / "first")
+    out = exported(first, tmp_path / "out", "--shard-gb=0.000008")
+    assert len(list(out.glob("*.safetensors"))) > 2
+    assert max(file.stat().st_size for file in out.glob("*.safetensors")) < 12_000
+    assert same(read_tensors(out), read_tensors(source))
+    again = imported(out, tmp_path / "again")
+    assert read_parts(first) == read_parts(again)
+    assert same(flat(first), flat(again))
+
+
+def flat(folder):
+    """Parameters of a checkpoint by path."""
+    from qwen_audio_jax.conversion.exporting import _load
+
+    step = last_step(folder)
+    return {path: _load(step, path, leaf) for path, leaf in saved_shapes(step).items()}
+
+
+def test_both_spellings_of_qwen2_audio_are_one_model(tmp_path):
+    published = load_original(originals.qwen2_audio(tmp_path / "published"))
+    in_memory = load_original(originals.qwen2_audio(tmp_path / "in_memory", in_memory=True))
+    assert published[0] == in_memory[0]
+    assert str(published[1]) == str(in_memory[1])
+
+
+def test_export_casts_when_asked(tmp_path):
+    source = originals.qwen2_audio(tmp_path / "source", "float32")
+    checkpoint = imported(source, tmp_path / "checkpoint")
+    out = exported(checkpoint, tmp_path / "out", "--dtype=bfloat16")
+    for name, tensor in read_tensors(out).items():
+        expected = read_tensors(source)[name].astype(tensor.dtype)
+        assert tensor.dtype.name == "bfloat16"
+        assert tensor.tobytes() == expected.tobytes()
+    assert json.loads((out / "config.json").read_text())["torch_dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize("family", ["v1", "v2"])
+def test_tables_are_the_originals_one_to_one(references, family):
+    """Names and shapes of all 749 and 876 tensors, and every parameter used once."""
+    from qwen_audio_jax.conversion.shapes import parameter_shapes, tensor_shapes
+    from qwen_audio_jax.models.parts import Parts
+    from qwen_audio_jax.models.presets import preset_parts
+
+    table = json.loads((references / f"golden/names_shapes_{family}.json").read_text())["tensors"]
+    name, rows, vocabulary = {
+        "v1": ("qwen_audio", names.qwen_audio(), 155947),
+        "v2": ("qwen2_audio", names.qwen2_audio(), 156032),
+    }[family]
+    parts = Parts(name, *preset_parts(f"{name}_7b", name, vocabulary))
+    parameters = parameter_shapes(parts)
+    ours = tensor_shapes(rows, parameters)
+    assert {key: list(shape) for key, shape in ours.items()} == {
+        key: value["shape"] if isinstance(value, dict) else value[0] for key, value in table.items()
+    }
+    assert sorted(row.path for row in rows) == sorted(parameters)
+    assert sum(map(np.prod, ours.values())) == sum(map(np.prod, parameters.values()))
+    if family == "v2":
+        in_memory = tensor_shapes(names.qwen2_audio(in_memory=True), parameters)
+        assert in_memory.keys() == {value["module_name_transformers_5"] for value in table.values()}
+
+
+@pytest.mark.parametrize(
+    ("rows", "config"),
+    [
+        (names.transformers_encoder("model.encoder."), originals.WHISPER),
+        (names.transformers_encoder("encoder."), originals.WHISPER),
+        (names.openai_encoder("encoder."), originals.WHISPER),
+        (
+            names.openai_encoder("encoder."),
+            {
+                "n_mels": 8,
+                "n_audio_ctx": 20,
+                "n_audio_state": 12,
+                "n_audio_head": 3,
+                "n_audio_layer": 2,
+            },
+        ),
+    ],
+)
+def test_whisper_under_all_its_names(tmp_path, rows, config):
+    parts, parameters = load_original(originals.whisper(tmp_path / "whisper", rows, config))
+    assert parts.encoder == ENCODER
+    assert not parts.whole
+    assert list(parameters) == ["encoder"]
+
+
+def test_encoder_and_decoder_together_start_a_model(tmp_path, capsys):
+    whisper = originals.whisper(tmp_path / "whisper")
+    for decoder in (originals.qwen2(tmp_path / "qwen2"), originals.qwen(tmp_path / "qwen")):
+        out = tmp_path / f"start-{decoder.name}"
+        assert run("import", f"--source={whisper}", f"--source={decoder}", f"--out={out}") == 0
+        parts = read_parts(out)
+        assert parts.encoder == ENCODER
+        assert parts.family == ""
+        paths = saved_shapes(last_step(out))
+        assert {path.split("/")[0] for path in paths} == {"encoder", "decoder"}
+        assert "--config.init_from=" in capsys.readouterr().out
+    assert read_parts(tmp_path / "start-qwen2").decoder.rope_base == 1e6
+    log_n = read_parts(tmp_path / "start-qwen").decoder
+    assert (log_n.log_n, log_n.trained_length, log_n.mlp_width) == (True, 32, 20)
+    assert run("import", f"--source={whisper}", f"--source={whisper}", f"--out={out}2") == 1
+    assert "both have an encoder" in capsys.readouterr().err
+    assert run("export", f"--checkpoint={out}", f"--out={out}3") == 1
+    assert "is a part of a model" in capsys.readouterr().err
+
+
+def test_tied_embeddings_become_a_head(tmp_path):
+    _, parameters = load_original(originals.qwen2(tmp_path / "tied", tied=True))
+    decoder = parameters["decoder"]
+    np.testing.assert_array_equal(decoder["head"], decoder["embedding"].T)
+
+
+def test_every_fault_is_named_at_once(tmp_path, capsys):
+    source = originals.qwen2_audio(tmp_path / "source")
+    shard = source / "model-0.safetensors"
+    tensors = read_tensors(source)
+    with safe_open(shard, "numpy") as opened:
+        here = {name: tensors[name] for name in opened.keys()}  # noqa: SIM118
+    missing, misshapen, whole = sorted(name for name in here if name.endswith("norm.weight"))[:3]
+    del here[missing]
+    here[misshapen] = np.zeros(13, np.float16)
+    here[whole] = here[whole].astype(np.int32)
+    here["visual.weight"] = np.zeros(1, np.float32)
+    save_file(here, shard)
+    assert run("import", f"--source={source}", f"--out={tmp_path / 'out'}") == 1
+    error = capsys.readouterr().err
+    for words in (
+        f"missing: {missing} [{len(tensors[missing])}]",
+        f"misshapen: {misshapen} is [13], and by config.json it should be "
+        f"[{len(tensors[misshapen])}]",
+        f"wrong dtype: {whole} is I32",
+        "unexpected: visual.weight",
+    ):
+        assert words in error
+    assert not (tmp_path / "out").exists()
+
+
+def truncated(folder):
+    path = folder / "model-1.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def pickled(folder):
+    for path in folder.glob("*.safetensors"):
+        path.rename(path.with_suffix(".bin"))
+
+
+def without_shard(folder):
+    index = {"weight_map": {"a": "model-0.safetensors", "b": "model-7.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def config_value(key, value):
+    def change(folder):
+        path = folder / "config.json"
+        config = json.loads(path.read_text())
+        *groups, last = key.split("/")
+        node = config
+        for group in groups:
+            node = node[group]
+        node[last] = value
+        path.write_text(json.dumps(config))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (truncated, "model-1.safetensors: is not a whole safetensors file"),
+        (pickled, "its weights are pickled (model-0.bin)"),
+        (without_shard, "names model-7.safetensors, which the folder lacks"),
+        (lambda folder: (folder / "config.json").unlink(), "config.json: is missing"),
+        (lambda folder: (folder / "config.json").write_text("{"), "config.json: is not JSON"),
+        (config_value("model_type", "llama"), "model_type is 'llama'; known are"),
+        (config_value("text_config/hidden_size", 20), "misshapen: language_model.model.norm"),
+        (
+            config_value("text_config/num_hidden_layers", 4),
+            "missing: language_model.model.layers.3",
+        ),
+        (
+            config_value("text_config/num_hidden_layers", 2),
+            "unexpected: language_model.model.layer",
+        ),
+        (config_value("text_config/hidden_size", "16"), "must be a positive whole number"),
+        (config_value("text_config/use_sliding_window", True), "use_sliding_window is True; only"),
+        (config_value("audio_config/encoder_ffn_dim", 50), "encoder_ffn_dim is 50; only 48"),
+        (config_value("audio_config/encoder_attention_heads", 5), "is not divided by 5 heads"),
+        (
+            config_value("text_config/rope_scaling", {"rope_type": "yarn", "factor": 4.0}),
+            "rotary scaling 'yarn' is not supported",
+        ),
+    ],
+)
+def test_a_bad_folder_is_told_in_a_sentence(tmp_path, capsys, change, message):
+    source = originals.qwen2_audio(tmp_path / "source")
+    change(source)
+    assert run("import", f"--source={source}", f"--out={tmp_path / 'out'}") == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_nothing_is_overwritten_and_the_disk_is_asked_first(tmp_path, capsys, monkeypatch):
+    source = originals.qwen_audio(tmp_path / "source")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
+    assert run("import", f"--source={source}", f"--out={tmp_path / 'out'}") == 1
+    assert "is there already" in capsys.readouterr().err
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000}))
+    assert run("import", f"--source={source}", f"--out={tmp_path / 'new'}") == 1
+    assert "and the disk has 0.0 GB free" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "source"]
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path):
+    """The real error of a file that cannot grow, as on a full disk."""
+    source = originals.qwen_audio(tmp_path / "source", "float32")
+    checkpoint = imported(source, tmp_path / "checkpoint")
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    for command, given, out in (
+        ("export", f"--checkpoint={checkpoint}", "exported"),
+        ("import", f"--source={source}", "imported"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "qwen_audio_jax.convert", command, given, f"--out={out}"],
+            cwd=tmp_path,
+            preexec_fn=limit,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert "error: " in done.stderr
+        assert "File too large" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "source"]
+
+
+def test_killed_conversion_does_not_look_finished(tmp_path):
+    source = originals.qwen_audio(tmp_path / "source", "float32")
+    checkpoint = imported(source, tmp_path / "checkpoint")
+    script = (
+        "import time, qwen_audio_jax.conversion.exporting as e\n"
+        "write = e.companions.write\n"
+        "e.companions.write = lambda *a: (print('now', flush=True), time.sleep(60))\n"
+        f"e.run(__import__('pathlib').Path({str(checkpoint)!r}), "
+        f"__import__('pathlib').Path({str(tmp_path / 'out')!r}), None, 5.0)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "now\n"
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "out").exists()
+    left = [path.name for path in tmp_path.iterdir() if path.name.startswith("out")]
+    assert len(left) == 1
+    assert ".unfinished-" in left[0]
+    exported(checkpoint, tmp_path / "out")
+    assert same(read_tensors(tmp_path / "out"), read_tensors(source))
+
+
+def test_a_checkpoint_that_is_not_its_model(tmp_path, capsys):
+    checkpoint = imported(originals.qwen2_audio(tmp_path / "source"), tmp_path / "checkpoint")
+    path = checkpoint / "model.json"
+    model = json.loads(path.read_text())
+    model["decoder"]["width"] = 20
+    path.write_text(json.dumps(model))
+    assert run("export", f"--checkpoint={checkpoint}", f"--out={tmp_path / 'out'}") == 1
+    assert "misshapen: decoder/embedding is [64, 16]" in capsys.readouterr().err
+    path.write_text('{"family": "llama", "encoder": null, "decoder": null}')
+    assert run("export", f"--checkpoint={checkpoint}", f"--out={tmp_path / 'out'}") == 1
+    assert "family 'llama' is none of" in capsys.readouterr().err
+    path.unlink()
+    assert run("export", f"--checkpoint={checkpoint}", f"--out={tmp_path / 'out'}") == 1
+    assert "is neither a run folder nor" in capsys.readouterr().err
+
+
+def test_a_family_refuses_what_it_has_no_place_for(tmp_path, capsys):
+    for make, change, message in (
+        (originals.qwen2_audio, {"family": "qwen_audio"}, "missing: delimiters"),
+        (originals.qwen_audio, {"family": "qwen2_audio"}, "unexpected: delimiters"),
+    ):
+        checkpoint = imported(make(tmp_path / message), tmp_path / f"{message}2")
+        path = checkpoint / "model.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+        assert run("export", f"--checkpoint={checkpoint}", f"--out={tmp_path / 'out'}") == 1
+        assert message in capsys.readouterr().err
+
+
+def test_companions_are_kept(tmp_path):
+    source = originals.qwen2_audio(tmp_path / "source")
+    (source / "generation_config.json").write_text('{"repetition_penalty": 1.1}')
+    (source / "chat_template.json").write_text('{"chat_template": "x"}')
+    out = exported(imported(source, tmp_path / "checkpoint"), tmp_path / "out")
+    assert json.loads((out / "generation_config.json").read_text()) == {"repetition_penalty": 1.1}
+    assert (out / "chat_template.json").is_file()
+
+
+def test_help_teaches():
+    for command in ([], ["import"], ["export"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "qwen_audio_jax.convert", *command, "--help"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "safetensors" in done.stdout or "PyTorch" in done.stdout
