@@ -15,6 +15,9 @@ WINDOW_SAMPLES = WINDOW_FRAMES * HOP
 """The 30 s to which the originals pad every clip."""
 
 _EDGE = N_FFT // 2
+_PIECE = 32
+"""Mel bins weighed at once."""
+
 _BLOCK = 64
 """Frames transformed at once: as many as the processor's cache holds."""
 
@@ -72,7 +75,9 @@ def _mel_power(waveform: np.ndarray, mel_bins: int) -> np.ndarray:
         block = slice(first, first + _BLOCK)
         # In float32 the rounding of the loudest bin would show in bins 80 dB below it.
         spectrum = scipy.fft.rfft(windows[block] * _hann(), axis=-1, overwrite_x=True)
-        mel[block] = (spectrum.real**2 + spectrum.imag**2) @ _mel_bank(mel_bins)
+        power = spectrum.real**2 + spectrum.imag**2
+        for frequencies, bins, weights in _mel_bank(mel_bins):
+            mel[block, bins] = power[:, frequencies] @ weights
     return mel
 
 
@@ -82,7 +87,17 @@ def _hann() -> np.ndarray:
 
 
 @functools.cache
-def _mel_bank(mel_bins: int) -> np.ndarray:
-    """float64 [201, M]: Slaney scale and area normalisation, 0 to 8 kHz."""
-    bank = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=mel_bins, dtype=np.float64)
-    return np.ascontiguousarray(bank.T)
+def _mel_bank(mel_bins: int) -> tuple[tuple[slice, slice, np.ndarray], ...]:
+    """The bank in pieces: (FFT frequencies, mel bins, float64 weights between them).
+
+    Slaney scale and area normalisation, 0 to 8 kHz. A mel bin hears few frequencies, so most of the
+    whole matrix is zeros.
+    """
+    bank = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=mel_bins, dtype=np.float64).T
+    pieces = []
+    for first in range(0, mel_bins, _PIECE):
+        bins = slice(first, min(first + _PIECE, mel_bins))
+        heard = np.flatnonzero(bank[:, bins].any(axis=1))
+        frequencies = slice(heard[0], heard[-1] + 1)
+        pieces.append((frequencies, bins, np.ascontiguousarray(bank[frequencies, bins])))
+    return tuple(pieces)

@@ -1,10 +1,12 @@
 """PyTorch folders into a checkpoint, a few parameters at a time."""
 
 import itertools
+import math
 import pathlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
+import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
 from safetensors import safe_open
@@ -20,6 +22,9 @@ from qwen_audio_jax.models.parts import Parts, write_parts
 
 _GROUP_BYTES = 512 << 20
 """Small parameters are saved together until they are this much."""
+
+_CHUNK_BYTES = 256 << 20
+"""Large ones are stored in pieces of this size."""
 
 
 def run(folders: Sequence[pathlib.Path], out: pathlib.Path) -> None:
@@ -122,7 +127,7 @@ def _read(source: Source, row: Row, shape: tuple[int, ...]) -> np.ndarray:
             f"{source.folder}: {row.name} is {' in some layers and '.join(sorted(dtypes))} in "
             "others; one array holds all layers, so they must agree"
         )
-    array = np.empty(shape, np.dtype(DTYPES[dtypes.pop()]))
+    array = _aligned(shape, np.dtype(DTYPES[dtypes.pop()]))
     by_file = defaultdict(list)
     for layer, name in enumerate(tensors):
         by_file[source.tensors[name].file].append((layer, name))
@@ -137,6 +142,15 @@ def _read(source: Source, row: Row, shape: tuple[int, ...]) -> np.ndarray:
                 else:
                     target[...] = to_parameter(tensor, row.layout)
     return array
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An empty array that JAX takes over as it is: it copies what starts at an odd address."""
+    boundary = 64
+    size = math.prod(shape) * dtype.itemsize
+    memory = np.empty(size + boundary, np.uint8)
+    start = -memory.ctypes.data % boundary
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def _rows(opened, name: str, part: tuple[int, int]) -> np.ndarray:
@@ -161,6 +175,10 @@ def write_checkpoint(
     context = ocp.Context()
     # Weights hardly compress, and trying takes longer than writing them.
     context.array.saving.use_compression = False
+    # In one piece, the largest parameter would be copied twice on its way to the disk.
+    context.array.saving.storage_options.chunk_byte_size = _CHUNK_BYTES
+    context.array.saving.storage_options.shard_axes = (0,)
+    cpu = jax.local_devices(backend="cpu")[0]
     with (
         context,
         tqdm(total=bytes_in_all, unit="B", unit_scale=True, desc="importing", disable=None) as bar,
@@ -172,7 +190,8 @@ def write_checkpoint(
                 node = tree
                 for folder in folders:
                     node = node.setdefault(folder, {})
-                node[last] = array
+                # Orbax copies numpy arrays before it writes them, and JAX's not.
+                node[last] = jax.device_put(array, cpu, may_alias=True)
             ocp.partial.save(step, {"parameters": tree})
             bar.update(sum(array.nbytes for _, array in group))
         ocp.partial.finalize(step)
@@ -182,11 +201,10 @@ def _groups(
     arrays: Iterable[tuple[str, np.ndarray]],
 ) -> Iterator[list[tuple[str, np.ndarray]]]:
     group: list[tuple[str, np.ndarray]] = []
-    for path, array in itertools.chain(arrays, [("", None)]):
-        if group and (
-            array is None or sum(a.nbytes for _, a in group) + array.nbytes > _GROUP_BYTES
-        ):
+    for path, array in arrays:
+        group.append((path, array))
+        if sum(array.nbytes for _, array in group) >= _GROUP_BYTES:
             yield group
             group = []
-        if array is not None:
-            group.append((path, array))
+    if group:
+        yield group
