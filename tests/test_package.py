@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = pathlib.Path(__file__).parents[1]
-OWN = {"qwen_audio_jax", "data_pipelines", "conftest", "originals"}
+OWN = {"qwen_audio_jax", "data_pipelines", "conftest", "originals", "parity"}
 
 
 def name_of(requirement: str) -> str:
