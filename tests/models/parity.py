@@ -7,7 +7,7 @@ leaves about ten times that for another order of summation.
 
 import functools
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -41,11 +41,18 @@ GRADIENT = 1e-4
 """Largest difference of a gradient, as a fraction of the largest entry of its tensor."""
 
 
-def build(config: ModelConfig, parameters: Mapping[str, Any]) -> tuple[nnx.GraphDef, nnx.State]:
-    """A model with given parameters, split; nothing is drawn at random."""
-    graph, state = nnx.split(nnx.eval_shape(lambda: QwenAudio(config, nnx.Rngs(0))))
+def fill(
+    make: Callable[[], nnx.Module], parameters: Mapping[str, Any]
+) -> tuple[nnx.GraphDef, nnx.State]:
+    """A module with given parameters, split; nothing is drawn at random."""
+    graph, state = nnx.split(nnx.eval_shape(make))
     nnx.replace_by_pure_dict(state, jax.tree.map(jnp.asarray, parameters))
     return graph, state
+
+
+def build(config: ModelConfig, parameters: Mapping[str, Any]) -> tuple[nnx.GraphDef, nnx.State]:
+    """A whole model, likewise."""
+    return fill(lambda: QwenAudio(config, nnx.Rngs(0)), parameters)
 
 
 def clip(mel: np.ndarray, frames: int, cut: int | None = None) -> np.ndarray:
@@ -91,8 +98,7 @@ def batch_of(
     return batch
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def forward(graph, parameters, batch, lengths=None) -> dict[str, jax.Array]:
+def forward(graph, parameters, batch, lengths=None) -> dict[str, np.ndarray]:
     """Everything there is to compare.
 
     Args:
@@ -100,6 +106,11 @@ def forward(graph, parameters, batch, lengths=None) -> dict[str, jax.Array]:
         batch: of the Batch contract.
         lengths: int32 [B], what long-context scaling goes by in evaluation; None in training.
     """
+    return jax.tree.map(np.asarray, _forward(graph, parameters, batch, lengths))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _forward(graph, parameters, batch, lengths):
     model = nnx.merge(graph, parameters)
     encoder, kept = model.encoder, []
     model.encoder = lambda *inputs: kept.append(encoder(*inputs)) or kept[0]
@@ -117,34 +128,38 @@ def forward(graph, parameters, batch, lengths=None) -> dict[str, jax.Array]:
     }
 
 
-@functools.partial(jax.jit, static_argnums=0)
+QUICK = {"xla_backend_optimization_level": 0}
+"""Halves the compilation, which takes nearly all the time of these tests; sums stay float32's."""
+
+
+@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
 def loss_and_gradients(graph, parameters, batch):
-    """Mean loss and its gradient by the parameters."""
+    """((mean loss, logits), gradient of the loss by the parameters), in training."""
 
     def loss_of(parameters):
         model = nnx.merge(graph, parameters)
         hidden, head = model(batch), model.decoder.head[...]
         loss, weight = next_token_loss(hidden, head, batch["targets"], batch["loss_weights"])
-        return loss / weight
+        return loss / weight, model.decoder.logits(hidden)
 
-    return jax.value_and_grad(loss_of)(parameters)
+    return jax.value_and_grad(loss_of, has_aux=True)(parameters)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4))
+@functools.partial(jax.jit, static_argnums=(0, 4), compiler_options=QUICK)
 def greedy(graph, parameters, batch, stop, max_new_tokens) -> jax.Array:
     """Ids that follow each prompt: int32 [B, max_new_tokens]."""
     return generate(graph, parameters, batch, stop=(stop,), max_new_tokens=max_new_tokens)
 
 
-def audio_rows(encoded: jax.Array, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+def audio_rows(encoded: np.ndarray, batch: Mapping[str, np.ndarray]) -> np.ndarray:
     """What the encoder makes of each audio token, in the order of the tokens: [N, D]."""
     rows, places = np.nonzero(batch["audio_index"] >= 0)
-    return np.asarray(encoded)[rows, batch["audio_index"][rows, places]]
+    return encoded[rows, batch["audio_index"][rows, places]]
 
 
 def tensors(rows: Iterable[Row], parameters: Any) -> dict[str, np.ndarray]:
     """Parameters (or their gradients) under the original's names and in its layouts."""
-    leaves = jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(parameters))
+    leaves = jax.tree_util.tree_leaves_with_path(parameters)
     leaf = {path_name(path): np.asarray(array) for path, array in leaves}
     found = {}
     for _, group in itertools.groupby(rows, key=lambda row: row.name):
