@@ -68,9 +68,10 @@ def test_loss_lies_on_answers_and_their_ends(family, tokenizer):
     assert list(made.audio[made.audio >= 0]) == list(range(12))
     # An answer goes where a generation prompt ends.
     prompt = chat.render(CONVERSATION, family, add_generation_prompt=True)
-    parts = [prompt, chat.render_answer("Louder.", family)]
-    apart = [tokenize(part, tokenizer, family, [3, 4, 5], end=False).tokens for part in parts]
-    assert [*apart[0], *apart[1]] == list(made.tokens)
+    asked = tokenize(prompt, tokenizer, family, [3, 4, 5], end=False).tokens
+    answer = chat.render_answer("Louder.", family)
+    answered = tokenize(answer, tokenizer, family, [], end=False).tokens
+    assert [*asked, *answered] == list(made.tokens)
 
 
 @pytest.mark.parametrize("family", AUDIO_TAGS)
@@ -228,3 +229,10 @@ def test_qwen2_audio_is_the_released_template(references, monkeypatch):
             clips = [1] * expected.count("<|AUDIO|>")
             ids = tokenize(spans, ours, "qwen2_audio", clips, end=False).tokens.tolist()
             assert ids == theirs(expected)["input_ids"]
+
+
+@pytest.mark.parametrize("clips", [[], [3], [3, 4], [3, 4, 5, 6]])
+def test_as_many_clips_as_places(tokenizer, clips):
+    spans = chat.render(CONVERSATION, "qwen2_audio")
+    with pytest.raises(ValueError, match=f"{len(clips)} clips? given and 3 places for audio"):
+        tokenize(spans, tokenizer, "qwen2_audio", clips)

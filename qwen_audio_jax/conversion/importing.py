@@ -1,7 +1,11 @@
 """PyTorch folders into a checkpoint, a few parameters at a time."""
 
+import concurrent.futures
+import ctypes
+import gc
 import itertools
 import math
+import os
 import pathlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,9 +16,9 @@ from orbax.checkpoint import v1 as ocp
 from safetensors import safe_open
 from tqdm import tqdm
 
-from qwen_audio_jax.conversion import companions, vocabulary
+from qwen_audio_jax.conversion import companions, names, vocabulary
 from qwen_audio_jax.conversion.errors import ConversionError
-from qwen_audio_jax.conversion.names import Row, copy_transposed, to_parameter
+from qwen_audio_jax.conversion.names import Row
 from qwen_audio_jax.conversion.output import whole_folder
 from qwen_audio_jax.conversion.shapes import parameter_shapes, tensor_names
 from qwen_audio_jax.conversion.sources import DTYPES, Source, open_source
@@ -128,20 +132,24 @@ def _read(source: Source, row: Row, shape: tuple[int, ...]) -> np.ndarray:
             "others; one array holds all layers, so they must agree"
         )
     array = _aligned(shape, np.dtype(DTYPES[dtypes.pop()]))
+    targets = array if row.layered else array[None]
     by_file = defaultdict(list)
-    for layer, name in enumerate(tensors):
-        by_file[source.tensors[name].file].append((layer, name))
-    for file, wanted in by_file.items():
-        # Opened anew for each parameter, so that what was mapped of it does not stay in memory.
-        with safe_open(file, "numpy") as opened:
-            for layer, name in wanted:
-                tensor = _rows(opened, name, row.part)
-                target = array[layer] if row.layered else array
-                if row.layout == "linear":
-                    copy_transposed(target, tensor)
-                else:
-                    target[...] = to_parameter(tensor, row.layout)
+    for target, name in zip(targets, tensors, strict=True):
+        by_file[source.tensors[name].file].append((target, name))
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
+        for file, wanted in by_file.items():
+            # Opened anew for each parameter, so that what was mapped of it does not stay in memory.
+            with safe_open(file, "numpy") as opened:
+                list(threads.map(lambda item: _copy(opened, row, *item), wanted))
     return array
+
+
+def _copy(opened, row: Row, target: np.ndarray, name: str) -> None:
+    tensor = _rows(opened, name, row.part)
+    if row.layout == "linear":
+        names.copy_transposed(target, tensor)
+    else:
+        target[...] = names.to_parameter(tensor, row.layout)
 
 
 def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
@@ -194,7 +202,16 @@ def write_checkpoint(
                 node[last] = jax.device_put(array, cpu, may_alias=True)
             ocp.partial.save(step, {"parameters": tree})
             bar.update(sum(array.nbytes for _, array in group))
+            del group, tree, node, array
+            _give_back()
         ocp.partial.finalize(step)
+
+
+def _give_back() -> None:
+    """Frees what saving left behind: Orbax in reference cycles, glibc in its threads' pools."""
+    gc.collect()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
 
 
 def _groups(

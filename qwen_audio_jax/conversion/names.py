@@ -43,11 +43,10 @@ def to_parameter(tensor: np.ndarray, layout: str) -> np.ndarray:
 
 
 def copy_transposed(target: np.ndarray, source: np.ndarray) -> None:
-    """`target[...] = source.T` for matrices too large for the processor's cache."""
-    tile = 256
-    for i in range(0, source.shape[0], tile):
-        for j in range(0, source.shape[-1], tile):
-            target[j : j + tile, i : i + tile] = source[i : i + tile, j : j + tile].T
+    """`target[...] = source.T`, a few rows at a time: whole, it would miss the cache."""
+    rows = 16
+    for i in range(0, source.shape[0], rows):
+        target[:, i : i + rows] = source[i : i + rows].T
 
 
 _OPENAI_ENCODER = """

@@ -61,7 +61,16 @@ def tokenize(
         family: "qwen_audio" or "qwen2_audio"; decides the tokens around and under the audio.
         clip_tokens: audio tokens of each clip.
         end: whether to close with the end-of-text token, which is learned like the label.
+
+    Raises:
+        ValueError: the places for audio are not as many as the clips.
     """
+    places = [span.clip for span in spans if span.clip >= 0]
+    if sorted(places) != list(range(len(clip_tokens))):
+        raise ValueError(
+            f"{len(clip_tokens)} clip{'s' * (len(clip_tokens) != 1)} given and {len(places)} "
+            f"place{'s' * (len(places) != 1)} for audio in the text; each clip needs one place"
+        )
     begin, placeholder, finish = (tokenizer.special(name) for name in AUDIO_TAGS[family])
     first_audio = np.cumsum([0, *clip_tokens])
     ids: list[int] = []

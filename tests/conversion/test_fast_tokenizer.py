@@ -153,3 +153,13 @@ def test_transformers_opens_the_folder(folder, ours, references, tmp_path, monke
     assert len(padded) > 0
     assert set(padded.tolist()) == {ours.end_of_text}
     assert made["input_ids"][1][made["attention_mask"][1] == 1].tolist() == ours.encode("the")
+
+
+def test_a_vocabulary_that_saw_no_space(tmp_path):
+    ours = train_sentencepiece(["tone", "noise"], [], tmp_path, pieces=4)
+    fast = tokenizers.Tokenizer.from_str(
+        sentencepiece_to_fast((tmp_path / "tokenizer.model").read_bytes())
+    )
+    for text in (" ", "a tone  of noise ", "\u2581 \u2581"):
+        assert ours.encode(text) == fast.encode(text).ids
+        assert ours.decode(ours.encode(text)) == text
