@@ -95,6 +95,15 @@ class AudioEncoder(nnx.Module):
             [B, F // 4, width] in the compute dtype: one vector per audio token, at the clip's first
             frame // 4 onward. Slots of margins and padding hold finite values that nobody reads.
         """
+        x = self.before_pooling(mel, mel_positions, mel_segments)
+        # Pool, then norm, as both originals do. A clip's odd last position is dropped.
+        x = x.reshape(len(x), -1, 2, x.shape[-1]).mean(axis=2)
+        return self.norm(x).astype(self.dtype)
+
+    def before_pooling(
+        self, mel: jax.Array, mel_positions: jax.Array, mel_segments: jax.Array
+    ) -> jax.Array:
+        """The same up to the last block: [B, F // 2, width], 50 a second, not normalised."""
         B, F, _ = mel.shape
         x = jax.nn.gelu(self.conv1(*_neighbours(mel, mel_segments)), approximate=False)
         # Stride 2: a position reads frames 2t-1, 2t, 2t+1, and only 2t-1 can be another clip's.
@@ -106,10 +115,7 @@ class AudioEncoder(nnx.Module):
         table = jax.lax.stop_gradient(self.positions[...])  # spares its gradient, a slow scatter
         x = x + table[positions // 2].astype(self.dtype)
         mask = packed_mask(segments, causal=False, valid=positions >= 0)
-        x = scan_layers(self.blocks, x, mask, remat=self.remat)
-        # Pool, then norm, as both originals do. A clip's odd last position is dropped.
-        x = x.reshape(B, F // 4, 2, -1).mean(axis=2)
-        return self.norm(x).astype(self.dtype)
+        return scan_layers(self.blocks, x, mask, remat=self.remat)
 
 
 def _same_as_before(segments: jax.Array) -> jax.Array:
