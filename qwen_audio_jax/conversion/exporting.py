@@ -9,6 +9,7 @@ import numpy as np
 
 from qwen_audio_jax.checkpoint import last_step, load_partly, run_folder, saved_shapes
 from qwen_audio_jax.conversion import companions, names
+from qwen_audio_jax.conversion.ahead import ahead
 from qwen_audio_jax.conversion.errors import ConversionError
 from qwen_audio_jax.conversion.output import whole_folder
 from qwen_audio_jax.conversion.safetensors_writer import Planned, plan_shards, write_shards
@@ -41,8 +42,9 @@ def run(checkpoint: pathlib.Path, out: pathlib.Path, dtype: str | None, shard_gb
     dtypes = {tensor.dtype for tensor in planned}
     files = companions.files(parts, tokenizer, max(dtypes))
     with whole_folder(out, sum(tensor.bytes for tensor in planned)) as place:
-        arrays = itertools.chain.from_iterable(_tensors(step, group, saved) for group in groups)
-        write_shards(place, shards, _cast(arrays, dtype))
+        loaded = ahead(_load_group(step, group, saved) for group in groups)
+        arrays = itertools.chain.from_iterable(map(_tensors, groups, loaded))
+        write_shards(place, shards, ahead(_cast(arrays, dtype)))
         companions.write(place, files, tokenizer, folder)
     print(
         f"{parts.family}: {len(planned)} tensors, {', '.join(sorted(dtypes))}, in {len(shards)} "
@@ -76,17 +78,21 @@ def _plan(
     return [Planned(name, row.tensor_shape(shape), dtype) for name in tensor_names(row, layers)]
 
 
+def _load_group(
+    step: pathlib.Path, group: Sequence[names.Row], saved: Mapping[str, jax.ShapeDtypeStruct]
+) -> list[np.ndarray]:
+    return [_load(step, row.path, saved[row.path]) for row in group]
+
+
 def _tensors(
-    step: pathlib.Path,
-    group: Sequence[names.Row],
-    saved: Mapping[str, jax.ShapeDtypeStruct],
+    group: Sequence[names.Row], leaves: Sequence[np.ndarray]
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yields (name, tensor) of the rows that share a name: the tensor is their parts in order."""
-    leaves = [_load(step, row.path, saved[row.path]) for row in group]
     row = group[0]
     for layer, name in enumerate(tensor_names(row, leaves[0].shape[0] if row.layered else 1)):
         parts = [leaf[layer] if row.layered else leaf for leaf in leaves]
-        yield name, np.concatenate([_to_original(part, row.layout) for part in parts])
+        made = [_to_original(part, row.layout) for part in parts]
+        yield name, made[0] if len(made) == 1 else np.concatenate(made)
 
 
 def _to_original(array: np.ndarray, layout: str) -> np.ndarray:

@@ -7,16 +7,15 @@ import itertools
 import math
 import os
 import pathlib
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 import jax
 import numpy as np
 from orbax.checkpoint import v1 as ocp
-from safetensors import safe_open
 from tqdm import tqdm
 
 from qwen_audio_jax.conversion import companions, names, vocabulary
+from qwen_audio_jax.conversion.ahead import ahead
 from qwen_audio_jax.conversion.errors import ConversionError
 from qwen_audio_jax.conversion.names import Row
 from qwen_audio_jax.conversion.output import whole_folder
@@ -133,19 +132,20 @@ def _read(source: Source, row: Row, shape: tuple[int, ...]) -> np.ndarray:
         )
     array = _aligned(shape, np.dtype(DTYPES[dtypes.pop()]))
     targets = array if row.layered else array[None]
-    by_file = defaultdict(list)
-    for target, name in zip(targets, tensors, strict=True):
-        by_file[source.tensors[name].file].append((target, name))
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
-        for file, wanted in by_file.items():
-            # Opened anew for each parameter, so that what was mapped of it does not stay in memory.
-            with safe_open(file, "numpy") as opened:
-                list(threads.map(lambda item: _copy(opened, row, *item), wanted))
+        list(threads.map(lambda name, target: _copy(source, row, name, target), tensors, targets))
     return array
 
 
-def _copy(opened, row: Row, target: np.ndarray, name: str) -> None:
-    tensor = _rows(opened, name, row.part)
+def _copy(source: Source, row: Row, name: str, target: np.ndarray) -> None:
+    """Reads a tensor, or the row's part of it, into a parameter."""
+    stored = source.tensors[name]
+    index, of = row.part
+    shape = (stored.shape[0] // of, *stored.shape[1:])
+    size = math.prod(shape) * target.itemsize
+    # Not mapped into memory: a cold mapped file comes page by page, and counts as resident.
+    data = np.fromfile(stored.file, np.uint8, size, offset=stored.offset + index * size)
+    tensor = data.view(target.dtype).reshape(shape)
     if row.layout == "linear":
         names.copy_transposed(target, tensor)
     else:
@@ -159,15 +159,6 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     memory = np.empty(size + boundary, np.uint8)
     start = -memory.ctypes.data % boundary
     return memory[start : start + size].view(dtype).reshape(shape)
-
-
-def _rows(opened, name: str, part: tuple[int, int]) -> np.ndarray:
-    index, of = part
-    if of == 1:
-        return opened.get_tensor(name)
-    view = opened.get_slice(name)
-    size = view.get_shape()[0] // of
-    return view[index * size : (index + 1) * size]
 
 
 def write_checkpoint(
@@ -191,7 +182,7 @@ def write_checkpoint(
         context,
         tqdm(total=bytes_in_all, unit="B", unit_scale=True, desc="importing", disable=None) as bar,
     ):
-        for group in _groups(arrays):
+        for group in ahead(_groups(arrays)):
             tree: dict = {}
             for path, array in group:
                 *folders, last = path.split("/")

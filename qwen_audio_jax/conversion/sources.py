@@ -21,9 +21,10 @@ _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-    """A tensor on disk: its file, shape, and dtype as safetensors calls it."""
+    """A tensor on disk: its file, first byte, shape, and dtype as safetensors calls it."""
 
     file: pathlib.Path
+    offset: int
     shape: tuple[int, ...]
     dtype: str
 
@@ -78,19 +79,31 @@ def _find_tensors(folder: pathlib.Path) -> dict[str, Stored]:
     tensors: dict[str, Stored] = {}
     for file in files:
         try:
-            with safe_open(file, "numpy") as opened:
-                for name in opened.keys():  # noqa: SIM118
-                    view = opened.get_slice(name)
-                    if name in tensors:
-                        raise ConversionError(
-                            f"{file}: has {name}, as has {tensors[name].file.name}"
-                        )
-                    tensors[name] = Stored(file, tuple(view.get_shape()), view.get_dtype())
+            here = _read_header(file)
         except SafetensorError as error:
             raise ConversionError(
                 f"{file}: is not a whole safetensors file ({error}); fetch it again"
             ) from error
+        for name in here.keys() & tensors.keys():
+            raise ConversionError(f"{file}: has {name}, as has {tensors[name].file.name}")
+        tensors |= here
     return tensors
+
+
+def _read_header(file: pathlib.Path) -> dict[str, Stored]:
+    """The tensors of a file. The library checks it; where they begin, it does not tell."""
+    with safe_open(file, "numpy"):
+        pass
+    with file.open("rb") as opened:
+        size = int.from_bytes(opened.read(8), "little")
+        header = json.loads(opened.read(size))
+    header.pop("__metadata__", None)
+    return {
+        name: Stored(
+            file, 8 + size + entry["data_offsets"][0], tuple(entry["shape"]), entry["dtype"]
+        )
+        for name, entry in header.items()
+    }
 
 
 def _refuse(folder: pathlib.Path) -> None:

@@ -2,8 +2,6 @@
 
 import json
 import pathlib
-import resource
-import signal
 import subprocess
 import sys
 
@@ -274,24 +272,25 @@ def test_a_write_that_fails_leaves_nothing(tmp_path):
     """The real error of a file that cannot grow, as on a full disk."""
     source = originals.qwen_audio(tmp_path / "source", "float32")
     checkpoint = imported(source, tmp_path / "checkpoint")
-
-    def limit():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
+    script = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "from qwen_audio_jax.convert import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
     for command, given, out in (
         ("export", f"--checkpoint={checkpoint}", "exported"),
         ("import", f"--source={source}", "imported"),
     ):
         done = subprocess.run(
-            [sys.executable, "-m", "qwen_audio_jax.convert", command, given, f"--out={out}"],
+            [sys.executable, "-c", script, command, given, f"--out={out}"],
             cwd=tmp_path,
-            preexec_fn=limit,
             capture_output=True,
             text=True,
             check=False,
         )
-        assert done.returncode == 1
+        assert done.returncode == 1, done.stderr
         assert "error: " in done.stderr
         assert "File too large" in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "source"]
