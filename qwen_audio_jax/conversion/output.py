@@ -3,6 +3,7 @@
 import contextlib
 import pathlib
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 
@@ -37,4 +38,13 @@ def whole_folder(out: pathlib.Path, needed: int) -> Iterator[pathlib.Path]:
         yield folder
         folder.rename(out)
     finally:
+        _remove(folder)
+
+
+def _remove(folder: pathlib.Path) -> None:
+    """Deletes a folder, in which threads of a failed Orbax save may go on writing for a while."""
+    for _ in range(100):
         shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(0.1)

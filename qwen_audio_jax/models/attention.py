@@ -37,18 +37,20 @@ def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Arr
 
 
 def attend_cached(q: jax.Array, k: jax.Array, v: jax.Array, seen: jax.Array) -> jax.Array:
-    """The same for one position a row, over a cache whose heads come before its slots.
+    """The same for one position a row, over a cache of [B * G, S, K].
 
     Args:
-        q: [B, 1, H, K]. k, v: [B, G, S, K] with G dividing H.
+        q: [B, 1, H, K].
+        k, v: [B * G, S, K] with G dividing H.
         seen: bool [B, S], True somewhere in each row.
 
     Returns:
         [B, 1, H, K].
     """
-    B, G, _, K = k.shape
-    grouped = q.reshape(B, G, -1, K)
-    logits = jnp.einsum("bghk,bgsk->bghs", grouped, k, preferred_element_type=jnp.float32)
-    logits = jnp.where(seen[:, None, None], logits * K**-0.5, -jnp.inf)
+    N, _, K = k.shape
+    grouped = q.reshape(N, -1, K)
+    logits = jnp.einsum("nhk,nsk->nhs", grouped, k, preferred_element_type=jnp.float32)
+    seen = jnp.repeat(seen, N // len(seen), axis=0)
+    logits = jnp.where(seen[:, None], logits * K**-0.5, -jnp.inf)
     weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-    return jnp.einsum("bghs,bgsk->bghk", weights, v).reshape(q.shape)
+    return jnp.einsum("nhs,nsk->nhk", weights, v).reshape(q.shape)

@@ -1,6 +1,7 @@
 """The Qwen decoder: RMSNorm, rotary positions, grouped key/value heads, gated MLP, untied head."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,21 +15,26 @@ from qwen_audio_jax.models.presets import DecoderConfig
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Cache:
-    """Keys (rotated) and values of every layer, float [layers, B, G, S, K].
+    """Keys (rotated) and values of a layer, float [B * G, S, K].
 
-    Heads come before slots, so that a head's slots are one matrix in memory.
+    Rows and heads are one axis, as the products with them want it: else XLA copies the cache.
     """
 
     keys: jax.Array
     values: jax.Array
 
-    def put(self, layer: jax.Array, slot: jax.Array, k: jax.Array, v: jax.Array) -> "Cache":
-        """The cache with k and v, [B, 1, G, K], in a slot of a layer."""
-        start = (layer, 0, 0, slot, 0)
-        new = (y.swapaxes(1, 2)[None] for y in (k, v))
+    def put(self, slot: jax.Array, k: jax.Array, v: jax.Array) -> "Cache":
+        """The cache with k and v, [B, 1, G, K], in a slot."""
+        start = (0, slot, 0)
         return Cache(
-            *map(jax.lax.dynamic_update_slice, (self.keys, self.values), new, (start, start))
+            jax.lax.dynamic_update_slice(self.keys, _rows_and_heads(k), start),
+            jax.lax.dynamic_update_slice(self.values, _rows_and_heads(v), start),
         )
+
+
+def _rows_and_heads(x: jax.Array) -> jax.Array:
+    """[B, L, G, K] -> [B * G, L, K]."""
+    return x.swapaxes(1, 2).reshape(-1, x.shape[1], x.shape[3])
 
 
 @jax.tree_util.register_dataclass
@@ -148,60 +154,72 @@ class LanguageModel(nnx.Module):
 
     def prefill(
         self, x: jax.Array, mask: jax.Array, rotate: Rotation, slots: int
-    ) -> tuple[jax.Array, Cache]:
+    ) -> tuple[jax.Array, list[Cache]]:
         """The same for a prompt, keeping its keys and values.
 
         Args:
             x: [B, L, D].
             mask: bool [B, 1, L, L].
             rotate: of the prompt's positions.
-            slots: S, how many positions the cache has room for; L at least.
+            slots: S, how many positions the caches have room for; L at least.
 
         Returns:
-            Normalised hidden states [B, L, D], and the cache with its first L slots filled.
+            Normalised hidden states [B, L, D], and each layer's cache, its first L slots filled.
         """
         graph, parameters = nnx.split(self.blocks)
 
         def body(x, layer_parameters):
             block = nnx.merge(graph, layer_parameters)
             q, k, v = block.project(x, rotate)
-            room = ((0, 0), (0, 0), (0, slots - x.shape[1]), (0, 0))
-            kept = Cache(*(jnp.pad(y.swapaxes(1, 2), room) for y in (k, v)))
-            return block.finish(x, attend(q, k, v, mask)), kept
+            return block.finish(x, attend(q, k, v, mask)), Cache(*map(_rows_and_heads, (k, v)))
 
-        x, cache = jax.lax.scan(body, x, parameters)
-        return self.norm(x), cache
+        room = ((0, 0), (0, slots - x.shape[1]), (0, 0))
+        x, stacked = jax.lax.scan(body, x, parameters)
+        caches = [
+            jax.tree.map(lambda y, layer=layer: jnp.pad(y[layer], room), stacked)
+            for layer in range(self.config.layers)
+        ]
+        return self.norm(x), caches
+
+    def unstack(self) -> list[DecoderBlock]:
+        """The blocks one by one, for `decode`.
+
+        A loop over steps would copy each layer out of the stack in every step.
+        """
+        graph, parameters = nnx.split(self.blocks)
+        return [
+            nnx.merge(graph, jax.tree.map(lambda w, layer=layer: w[layer], parameters))
+            for layer in range(self.config.layers)
+        ]
 
     def decode(
-        self, x: jax.Array, seen: jax.Array, rotate: Rotation, cache: Cache, slot: jax.Array
-    ) -> tuple[jax.Array, Cache]:
-        """The same for one more position of each row, which enters the cache.
+        self,
+        blocks: Sequence[DecoderBlock],
+        x: jax.Array,
+        seen: jax.Array,
+        rotate: Rotation,
+        caches: Sequence[Cache],
+        slot: jax.Array,
+    ) -> tuple[jax.Array, list[Cache]]:
+        """The same for one more position of each row, which enters the caches.
 
         Args:
+            blocks: from `unstack`.
             x: [B, 1, D], the new position.
             seen: bool [B, S], which cache slots it sees; its own among them.
             rotate: of the new position.
-            cache: of S slots.
-            slot: int32, where in the cache the new position goes.
+            caches: each layer's, of S slots.
+            slot: int32, where in the caches the new position goes.
 
         Returns:
-            Normalised hidden states [B, 1, D], and the cache with that slot filled.
+            Normalised hidden states [B, 1, D], and the caches with that slot filled.
         """
-        graph, parameters = nnx.split(self.blocks)
-
-        def body(carry, layer):
-            x, cache = carry
-            number, layer_parameters = layer
-            block = nnx.merge(graph, layer_parameters)
+        filled = []
+        for block, cache in zip(blocks, caches, strict=True):
             q, k, v = block.project(x, rotate)
-            cache = cache.put(number, slot, k, v)
-            attended = attend_cached(q, cache.keys[number], cache.values[number], seen)
-            return (block.finish(x, attended), cache), None
-
-        # The cache is carried, not scanned over: so it is written in place, and not copied whole.
-        layers = (jnp.arange(self.config.layers), parameters)
-        (x, cache), _ = jax.lax.scan(body, (x, cache), layers)
-        return self.norm(x), cache
+            filled.append(cache.put(slot, k, v))
+            x = block.finish(x, attend_cached(q, filled[-1].keys, filled[-1].values, seen))
+        return self.norm(x), filled
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """[..., D] -> float32 [..., V]."""
