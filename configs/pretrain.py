@@ -10,7 +10,7 @@ def get_config(preset: str = "tiny") -> ConfigDict:
     """The configuration; what each key means is written in qwen_audio_jax/run_config.py."""
     config = ConfigDict()
     config.model = ConfigDict(
-        {"family": "qwen_audio", "preset": preset, "dtype": "auto", "remat": preset != "tiny"}
+        {"family": "qwen2_audio", "preset": preset, "dtype": "auto", "remat": preset != "tiny"}
     )
     config.data = ConfigDict(
         {

@@ -34,7 +34,7 @@ def root(tmp_path_factory):
     [
         (),
         ("--config.data.conditioning=prompts",),
-        ("--config.model.family=qwen2_audio",),
+        ("--config.model.family=qwen_audio",),
     ],
 )
 def test_closed_set_tasks_beat_guessing_by_twenty_points(root, tmp_path, overrides):

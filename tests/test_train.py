@@ -137,10 +137,10 @@ def test_starts_from_another_run(root, uninterrupted, tmp_path):
     finished(root, workdir, **{"init_from": uninterrupted, "train.steps": 1})
     before, after = (losses(folder) for folder in (uninterrupted, workdir))
     assert after[0] < before[0] / 2
-    options = {"init_from": uninterrupted, "model.family": "qwen2_audio"}
+    options = {"init_from": uninterrupted, "model.family": "qwen_audio"}
     other = run(root, tmp_path / "other", **options)
     assert other.returncode == 1
-    assert "is of family qwen_audio; add --config.model.family=qwen_audio" in other.stderr
+    assert "is of family qwen2_audio; add --config.model.family=qwen2_audio" in other.stderr
     assert "Traceback" not in other.stderr
 
 
