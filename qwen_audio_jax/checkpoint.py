@@ -88,7 +88,7 @@ def last_step(folder: pathlib.Path | str) -> pathlib.Path:
 
 def saved_shapes(step: pathlib.Path) -> dict[str, jax.ShapeDtypeStruct]:
     """Shape and dtype of every parameter in a step folder, by path."""
-    saved = ocp.checkpointables_metadata(step).metadata["state"]["parameters"]
+    saved = ocp.metadata(step, "state").metadata["parameters"]
     leaves = jax.tree_util.tree_leaves_with_path(saved)
     return {
         path_name(path): jax.ShapeDtypeStruct(tuple(leaf.shape), leaf.dtype)
