@@ -42,8 +42,6 @@ def generate(
     """
     if not stop:
         raise ValueError("stop: name one id at least that ends an answer")
-    if sampling.temperature > 0 and seeds is None:
-        raise ValueError("seeds: sampling with a temperature above 0 needs a seed for each row")
     model = nnx.merge(graph, parameters)
     decoder = _cast(model.decoder)
     blocks = decoder.unstack()

@@ -59,6 +59,8 @@ def choose(
     scores = process(logits, used, sampling)
     if sampling.temperature == 0:
         return jnp.argmax(scores, axis=-1).astype(jnp.int32)
+    if seeds is None:
+        raise ValueError("seeds: sampling with a temperature above 0 needs a seed for each row")
 
     def draw(seed, scores):
         # Named, because another generator's draws would depend on the batch.

@@ -1,5 +1,6 @@
 """Small folders as the originals' makers publish them, with random numbers for weights."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -59,20 +60,22 @@ def qwen_audio(folder, dtype="bfloat16", **changes) -> pathlib.Path:
     return write_folder(folder, config, random_tensors(parts, names.qwen_audio(), dtype))
 
 
-def whisper(folder, rows=None, config=WHISPER, dtype="float16") -> pathlib.Path:
+def whisper(folder, rows=None, config=WHISPER, dtype="float16", positions=20) -> pathlib.Path:
     """A whole Whisper: its decoder is there too, and has to be left alone."""
     rows = rows or names.transformers_encoder("model.encoder.")
-    tensors = random_tensors(Parts(encoder=ENCODER), rows, dtype)
+    encoder = dataclasses.replace(ENCODER, max_positions=positions)
+    config = config and config | {"max_source_positions": positions}
+    tensors = random_tensors(Parts(encoder=encoder), rows, dtype)
     outer = "model." if rows[0].name.startswith("model.") else ""
     tensors[f"{outer}decoder.layer_norm.weight"] = np.zeros(3, np.float32)
     return write_folder(folder, config, tensors)
 
 
-def qwen2(folder, dtype="bfloat16", *, tied=False) -> pathlib.Path:
+def qwen2(folder, dtype="bfloat16", *, tied=False, vocab_size=64) -> pathlib.Path:
     """A Qwen2 or Qwen2.5 text model."""
     config = {
         "model_type": "qwen2",
-        "vocab_size": 64,
+        "vocab_size": vocab_size,
         "hidden_size": 16,
         "num_hidden_layers": 3,
         "num_attention_heads": 4,
@@ -83,7 +86,8 @@ def qwen2(folder, dtype="bfloat16", *, tied=False) -> pathlib.Path:
     }
     head = "model.embed_tokens.weight" if tied else "lm_head.weight"
     rows = names.qwen2_decoder("model.", head)
-    return write_folder(folder, config, random_tensors(Parts(decoder=GROUPED), rows, dtype))
+    decoder = dataclasses.replace(GROUPED, vocab_size=vocab_size)
+    return write_folder(folder, config, random_tensors(Parts(decoder=decoder), rows, dtype))
 
 
 def qwen(folder, dtype="bfloat16") -> pathlib.Path:
