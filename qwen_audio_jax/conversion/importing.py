@@ -176,7 +176,7 @@ def write_checkpoint(
     context.array.saving.use_compression = False
     # In one piece, the largest parameter would be copied twice on its way to the disk.
     context.array.saving.storage_options.chunk_byte_size = _CHUNK_BYTES
-    context.array.saving.storage_options.shard_axes = (0,)
+    context.array.saving.scoped_storage_options_creator = _storage
     cpu = jax.local_devices(backend="cpu")[0]
     with (
         context,
@@ -196,6 +196,12 @@ def write_checkpoint(
             del group, tree, node, array
             _give_back()
         ocp.partial.finalize(step)
+
+
+def _storage(_, array: jax.Array) -> ocp.options.ArrayOptions.Saving.StorageOptions:
+    """Stacked layers are stored one by one: so each piece is in one place of the array."""
+    axes = (0,) if array.ndim > 2 else None
+    return ocp.options.ArrayOptions.Saving.StorageOptions(shard_axes=axes)
 
 
 def _give_back() -> None:
