@@ -42,6 +42,7 @@ setup(
         "soxr>=0.5,<2",
         "tensorboardX>=2.6,<3",
         "tensorflow-datasets>=4.9.10,<5",
+        "tensorstore>=0.1.76,<1",
         "tiktoken>=0.9,<1",
         "tokenizers>=0.22,<1",
         "tqdm>=4.66,<5",

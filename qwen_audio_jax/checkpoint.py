@@ -1,9 +1,11 @@
 """Checkpoints: train state, data position and config, in one Orbax step folder each."""
 
+import json
 import pathlib
 from typing import Any
 
 import jax
+import tensorstore
 from orbax.checkpoint import v1 as ocp
 
 from qwen_audio_jax.optimizer import path_name
@@ -128,6 +130,15 @@ def load_partly(step: pathlib.Path, wanted: dict[str, Any]) -> dict[str, Any]:
     with context:
         loaded = ocp.load_checkpointables(step, {"state": {"parameters": wanted}})
     return loaded["state"]["parameters"]
+
+
+def open_parameter(step: pathlib.Path, path: str) -> tensorstore.TensorStore:
+    """One parameter of a step folder, to read a part of; Orbax itself loads whole arrays."""
+    metadata = json.loads((step / "state" / "_METADATA").read_text())
+    base = f"file://{step.absolute()}/state/"
+    kvstore = {"driver": "ocdbt", "base": base, "path": f"parameters.{path.replace('/', '.')}/"}
+    driver = "zarr3" if metadata.get("use_zarr3") else "zarr"
+    return tensorstore.open({"driver": driver, "kvstore": kvstore}, open=True, read=True).result()
 
 
 def _has(saved: dict[str, Any], part: str) -> bool:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 import numpy as np
+import tensorstore
 
-from qwen_audio_jax.checkpoint import last_step, load_partly, run_folder, saved_shapes
+from qwen_audio_jax.checkpoint import last_step, open_parameter, run_folder, saved_shapes
 from qwen_audio_jax.conversion import companions, names
 from qwen_audio_jax.conversion.ahead import ahead
 from qwen_audio_jax.conversion.errors import ConversionError
@@ -42,8 +43,7 @@ def run(checkpoint: pathlib.Path, out: pathlib.Path, dtype: str | None, shard_gb
     dtypes = {tensor.dtype for tensor in planned}
     files = companions.files(parts, tokenizer, max(dtypes))
     with whole_folder(out, sum(tensor.bytes for tensor in planned)) as place:
-        loaded = ahead(_load_group(step, group, saved) for group in groups)
-        arrays = itertools.chain.from_iterable(map(_tensors, groups, loaded))
+        arrays = itertools.chain.from_iterable(_tensors(step, group) for group in groups)
         write_shards(place, shards, ahead(_cast(arrays, dtype)))
         companions.write(place, files, tokenizer, folder)
     print(
@@ -78,21 +78,32 @@ def _plan(
     return [Planned(name, row.tensor_shape(shape), dtype) for name in tensor_names(row, layers)]
 
 
-def _load_group(
-    step: pathlib.Path, group: Sequence[names.Row], saved: Mapping[str, jax.ShapeDtypeStruct]
-) -> list[np.ndarray]:
-    return [_load(step, row.path, saved[row.path]) for row in group]
-
-
-def _tensors(
-    group: Sequence[names.Row], leaves: Sequence[np.ndarray]
-) -> Iterator[tuple[str, np.ndarray]]:
+def _tensors(step: pathlib.Path, group: Sequence[names.Row]) -> Iterator[tuple[str, np.ndarray]]:
     """Yields (name, tensor) of the rows that share a name: the tensor is their parts in order."""
     row = group[0]
-    for layer, name in enumerate(tensor_names(row, leaves[0].shape[0] if row.layered else 1)):
-        parts = [leaf[layer] if row.layered else leaf for leaf in leaves]
+    stored = [open_parameter(step, row.path) for row in group]
+    layers = stored[0].shape[0] if row.layered else 1
+    slices = zip(*(ahead(_layers(one, row.layered)) for one in stored), strict=True)
+    for name, parts in zip(tensor_names(row, layers), slices, strict=True):
         made = [_to_original(part, row.layout) for part in parts]
         yield name, made[0] if len(made) == 1 else np.concatenate(made)
+
+
+def _layers(stored: tensorstore.TensorStore, layered: bool) -> Iterator[np.ndarray]:
+    """Yields layer after layer, reading as many at a time as are stored in one piece."""
+    if not layered:
+        yield _read(stored)
+        return
+    together = stored.chunk_layout.read_chunk.shape[0]
+    for first in range(0, stored.shape[0], together):
+        yield from _read(stored[first : first + together])
+
+
+def _read(stored: tensorstore.TensorStore) -> np.ndarray:
+    # Into memory of numpy's, which asks for huge pages: much less work for the system.
+    array = np.empty(stored.shape, stored.dtype.numpy_dtype)
+    tensorstore.array(array).write(stored).result()
+    return array
 
 
 def _to_original(array: np.ndarray, layout: str) -> np.ndarray:
@@ -101,15 +112,6 @@ def _to_original(array: np.ndarray, layout: str) -> np.ndarray:
     tensor = np.empty(array.shape[::-1], array.dtype)
     names.copy_transposed(tensor, array)
     return tensor
-
-
-def _load(step: pathlib.Path, path: str, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
-    wanted = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
-    tree = wanted
-    for key in reversed(path.split("/")):
-        tree = {key: tree}
-    return np.asarray(jax.tree.leaves(load_partly(step, tree))[0])
 
 
 def _cast(

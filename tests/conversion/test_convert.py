@@ -21,6 +21,7 @@ from qwen_audio_jax.checkpoint import last_step, load_partly, saved_shapes
 from qwen_audio_jax.conversion import names
 from qwen_audio_jax.conversion.importing import load_original
 from qwen_audio_jax.models.parts import read_parts
+from qwen_audio_jax.optimizer import path_name
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
 from qwen_audio_jax.tokenizer import load_tokenizer
 from qwen_audio_jax.tokenizer_qwen import SPLIT_PATTERN
@@ -71,10 +72,9 @@ def test_there_and_back_keeps_every_bit(tmp_path, make, dtype):
 
 def flat(folder):
     """Parameters of a checkpoint by path."""
-    from qwen_audio_jax.conversion.exporting import _load
-
-    step = last_step(folder)
-    return {path: _load(step, path, leaf) for path, leaf in saved_shapes(step).items()}
+    state = ocp.load_checkpointables(last_step(folder), {"state": None})["state"]
+    leaves = jax.tree_util.tree_leaves_with_path(state["parameters"])
+    return {path_name(path): np.asarray(leaf) for path, leaf in leaves}
 
 
 def test_both_spellings_of_qwen2_audio_are_one_model(tmp_path):
