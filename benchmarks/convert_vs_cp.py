@@ -1,6 +1,6 @@
 """Import and export of a real-size folder, beside copying the same bytes with `cp`.
 
-    python benchmarks/convert_vs_cp.py --folder=/tmp/convert --preset=qwen2_audio_7b
+    python benchmarks/convert_vs_cp.py --folder=scratch --preset=qwen2_audio_7b
 
 Fills a folder with random bfloat16 tensors under the original's names and shapes (16.8 GB for a 7b
 preset), copies it, imports it, exports it again, and compares every tensor's bits. Caches of the

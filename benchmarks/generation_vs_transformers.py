@@ -127,7 +127,7 @@ def seconds(work: Callable[[int], object], new: int) -> float:
 
 
 def compare(original, graph, parameters, frames: list[int], new: int, turns: int, bar: tqdm):
-    """tokens/s: [(decode, whole) of ours, of transformers]."""
+    """tokens/s of (ours, transformers): after the first token, and in all."""
     given, batch = prompts(frames)
 
     @functools.partial(jax.jit, static_argnames="new")

@@ -9,22 +9,17 @@ import jax
 import numpy as np
 import originals
 import pytest
-import tokenizers
-from conftest import write_corpus
 from orbax.checkpoint import v1 as ocp
 from originals import ENCODER
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from qwen_audio_jax import convert
-from qwen_audio_jax.checkpoint import last_step, load_partly, saved_shapes
+from qwen_audio_jax.checkpoint import last_step, saved_shapes
 from qwen_audio_jax.conversion import names
 from qwen_audio_jax.conversion.importing import load_original
 from qwen_audio_jax.models.parts import read_parts
 from qwen_audio_jax.optimizer import path_name
-from qwen_audio_jax.rendering.spans import AUDIO_TAGS
-from qwen_audio_jax.tokenizer import load_tokenizer
-from qwen_audio_jax.tokenizer_qwen import SPLIT_PATTERN
 
 
 def read_tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
@@ -163,89 +158,6 @@ def test_encoder_and_decoder_together_start_a_model(tmp_path, capsys):
     assert "both have an encoder" in capsys.readouterr().err
     assert run("export", f"--checkpoint={out}", f"--out={out}3") == 1
     assert "is a part of a model" in capsys.readouterr().err
-
-
-def byte_vocabulary(path: pathlib.Path) -> None:
-    """A tokenizer.json of Qwen's kind without a single merge: 256 bytes and the end of text."""
-    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    made = tokenizers.Tokenizer(
-        tokenizers.models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[])
-    )
-    made.normalizer = tokenizers.normalizers.NFC()
-    made.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
-        [
-            tokenizers.pre_tokenizers.Split(tokenizers.Regex(SPLIT_PATTERN), "isolated"),
-            tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    made.decoder = tokenizers.decoders.ByteLevel()
-    made.add_special_tokens([tokenizers.AddedToken("<|endoftext|>", normalized=False)])
-    made.save(str(path))
-
-
-def test_a_text_model_gets_rows_for_the_tokens_it_lacks(tmp_path):
-    decoder = originals.qwen2(tmp_path / "qwen2", vocab_size=257)
-    byte_vocabulary(decoder / "tokenizer.json")
-    whisper = originals.whisper(tmp_path / "whisper")
-    out = tmp_path / "start"
-    assert run("import", f"--source={whisper}", f"--source={decoder}", f"--out={out}") == 0
-    tokenizer = load_tokenizer(out / "tokenizer")
-    rows = read_parts(out).decoder.vocab_size
-    assert rows % 128 == 0
-    assert 257 < tokenizer.vocab_size <= rows < tokenizer.vocab_size + 128
-    assert tokenizer.encode("ab") == load_tokenizer(decoder).encode("ab")
-    for name in (*AUDIO_TAGS["qwen2_audio"], *AUDIO_TAGS["qwen_audio"], "<|transcribe|>"):
-        assert 257 <= tokenizer.special(name) < tokenizer.vocab_size
-
-    step = last_step(out)
-    saved = saved_shapes(step)
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    wanted = {
-        name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device)
-        for name in ("embedding", "head")
-        if (leaf := saved[f"decoder/{name}"])
-    }
-    loaded = load_partly(step, {"decoder": wanted})["decoder"]
-    old = load_original(decoder)[1]["decoder"]
-    for name, axis in (("embedding", 0), ("head", 1)):
-        new = np.moveaxis(np.asarray(loaded[name]), axis, 0)
-        before = np.moveaxis(old[name], axis, 0)
-        np.testing.assert_array_equal(new[:257], before)
-        mean = before.astype(np.float64).mean(0)
-        # bfloat16 has 8 bits.
-        np.testing.assert_allclose(new[257:].astype(np.float64), mean[None] + 0 * new[257:], 5e-3)
-
-
-def test_training_starts_from_an_encoder_and_leaves_it_frozen(tmp_path):
-    whisper = originals.whisper(tmp_path / "whisper", positions=1500)
-    start = imported(whisper, tmp_path / "start")
-    write_corpus(tmp_path / "data" / "tones", train=16)
-    options = {
-        "init_from": start,
-        "data.root": tmp_path / "data",
-        "data.mixture": '{"tones": 1.0}',
-        "data.shapes": "((4, 64, 128),)",
-        "train.steps": 2,
-        "optimizer.warmup_steps": 1,
-        "optimizer.frozen": "('encoder',)",
-    }
-    flags = [f"--config.{key}={value}" for key, value in options.items()]
-    main = [sys.executable, "-m", "qwen_audio_jax.main", "--config=configs/pretrain.py"]
-    workdir = tmp_path / "run"
-    done = subprocess.run(
-        [*main, f"--workdir={workdir}", *flags], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert f"encoder: from {start}" in done.stdout
-    trained = ocp.load_checkpointables(last_step(workdir), {"state": None})["state"]["parameters"]
-    original = load_original(whisper)[1]["encoder"]
-    same_tree = jax.tree.map(
-        lambda new, old: np.array_equal(new, np.asarray(old, np.float32)),
-        trained["encoder"],
-        original,
-    )
-    assert jax.tree.all(same_tree)
-    assert read_parts(workdir).encoder.mel_bins == 8
 
 
 def test_tied_embeddings_become_a_head(tmp_path):
