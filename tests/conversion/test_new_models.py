@@ -76,7 +76,8 @@ def test_a_text_model_gets_rows_for_the_tokens_it_lacks(tmp_path):
 
 def test_training_starts_from_an_encoder_and_leaves_it_frozen(tmp_path):
     whisper = originals.whisper(tmp_path / "whisper", positions=1500)
-    start = tmp_path / "start"
+    # Where the README puts it: not to be taken for a run's checkpoints/STEP.
+    start = tmp_path / "checkpoints" / "start"
     assert convert.main(["import", f"--source={whisper}", f"--out={start}"]) == 0
     write_corpus(tmp_path / "data" / "tones", train=16)
     options = {
