@@ -82,7 +82,8 @@ def last_step(folder: pathlib.Path | str) -> pathlib.Path:
     Raises:
         FileNotFoundError: there is no checkpoint.
     """
-    folder = pathlib.Path(folder)
+    # Orbax finds nothing in a relative path.
+    folder = pathlib.Path(folder).absolute()
     steps = [step for step in (folder / "checkpoints").glob("[0-9]*") if step.name.isdigit()]
     step = max(steps, key=lambda path: int(path.name)) if steps else folder
     if not (step / "state").is_dir():

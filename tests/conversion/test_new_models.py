@@ -19,6 +19,8 @@ from qwen_audio_jax.rendering.spans import AUDIO_TAGS
 from qwen_audio_jax.tokenizer import load_tokenizer
 from qwen_audio_jax.tokenizer_qwen import SPLIT_PATTERN
 
+CONFIG = pathlib.Path(__file__).parents[2] / "configs" / "pretrain.py"
+
 
 def byte_vocabulary(path: pathlib.Path) -> None:
     """A tokenizer.json of Qwen's kind without a single merge: 256 bytes and the end of text."""
@@ -74,10 +76,11 @@ def test_a_text_model_gets_rows_for_the_tokens_it_lacks(tmp_path):
         np.testing.assert_allclose(rest, np.broadcast_to(mean, rest.shape), rtol=5e-3)
 
 
-def test_training_starts_from_an_encoder_and_leaves_it_frozen(tmp_path):
+def test_training_starts_from_an_encoder_and_leaves_it_frozen(tmp_path, monkeypatch):
     whisper = originals.whisper(tmp_path / "whisper", positions=1500)
-    # Where the README puts it: not to be taken for a run's checkpoints/STEP.
-    start = tmp_path / "checkpoints" / "start"
+    # As the README does: a relative path, and not to be taken for a run's checkpoints/STEP.
+    monkeypatch.chdir(tmp_path)
+    start = pathlib.Path("checkpoints/start")
     assert convert.main(["import", f"--source={whisper}", f"--out={start}"]) == 0
     write_corpus(tmp_path / "data" / "tones", train=16)
     options = {
@@ -90,8 +93,8 @@ def test_training_starts_from_an_encoder_and_leaves_it_frozen(tmp_path):
         "optimizer.frozen": "('encoder',)",
     }
     flags = [f"--config.{key}={value}" for key, value in options.items()]
-    main = [sys.executable, "-m", "qwen_audio_jax.main", "--config=configs/pretrain.py"]
-    workdir = tmp_path / "run"
+    main = [sys.executable, "-m", "qwen_audio_jax.main", f"--config={CONFIG}"]
+    workdir = pathlib.Path("run")
     done = subprocess.run(
         [*main, f"--workdir={workdir}", *flags], capture_output=True, text=True, check=False
     )
