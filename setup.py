@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 SYNTHETIC = ["espeakng-loader>=0.2.4,<1"]
 # Newer releases may round differently from the one that the golden arrays were made with.
 PARITY = ["torch>=2.13,<2.13.1", "transformers>=5.23,<6"]
-TEST = ["packaging>=24,<27", "pytest>=8,<10", "ruff>=0.14,<1"]
+TEST = ["hypothesis>=6.100,<7", "packaging>=24,<27", "pytest>=8,<10", "ruff>=0.14,<1"]
 
 setup(
     name="qwen-audio-jax",

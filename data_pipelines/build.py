@@ -10,7 +10,7 @@ A manifest has one JSON object a line, with paths relative to the manifest:
     {"audio": "a.flac", "task": "asr", "text": "good morning", "language": "en"}
     {"audio": ["a.flac", "b.mp3"], "task": "speaker_verification", "text": "same"}
 
-`task` is one of the table in qwen_audio_jax/tasks.py, which also says what fields each task needs;
+`task` is one of docs/tasks.md, which also says what fields each task needs;
 further fields (source, license, ...) are kept. Clips are WAV, FLAC, Ogg or MP3, at any sampling
 rate, from 30 ms to 30 s. Rows that cannot be used are listed with the reason in OUT/rejected.jsonl
 and the rest is built. The same source gives the same files, with any number of workers.

@@ -70,10 +70,10 @@ class Checkpoints:
 
 def run_folder(folder: pathlib.Path | str) -> pathlib.Path:
     """The run or import folder that a path means: itself, or the one its step folder lies in."""
-    folder = pathlib.Path(folder)
     # The name alone does not tell: an imported model may lie in checkpoints/whisper.
-    is_step = folder.parent.name == "checkpoints" and (folder / "state").is_dir()
-    return folder.parent.parent if is_step else folder
+    step = pathlib.Path(folder).absolute()
+    is_step = step.parent.name == "checkpoints" and (step / "state").is_dir()
+    return step.parent.parent if is_step else pathlib.Path(folder)
 
 
 def last_step(folder: pathlib.Path | str) -> pathlib.Path:

@@ -24,6 +24,16 @@ ANNOTATION = {
         {"event": "siren", "start": 0.1, "end": 1.5},
         {"event": "bell", "start": 0.7, "end": 1.0},
     ],
+    "texts": ["good morning", "how are you"],
+    "turns": [
+        {"speaker": "A", "start": 0.0, "end": 1.3},
+        {"speaker": "B", "start": 1.1, "end": 2.4},
+    ],
+    "entities": [{"type": "person", "value": "Anna"}, {"type": "city", "value": 'the "Big" one'}],
+    "scenario": "alarm",
+    "action": "set",
+    "phrase": "a dog barks",
+    "segments": [{"start": 0.5, "end": 1.2}, {"start": 3.0, "end": 3.4}],
 }
 # The released evaluation scripts' prompts (A is the audio), and labels where those fix one.
 ORIGINAL = {
@@ -41,6 +51,14 @@ ORIGINAL = {
     ),
     "audio_captioning": (
         "A<|startofanalysis|><|unknown|><|caption|><|en|><|notimestamps|><|caption_plain|>",
+        "the dog",
+    ),
+    "emotion_recognition": (
+        "A<|startofanalysis|><|en|><|keyword|><|en|><|notimestamps|><|emotion_recognition|>",
+        "the dog",
+    ),
+    "vocal_sound_classification": (
+        "A<|startofanalysis|><|en|><|keyword|><|en|><|notimestamps|><|vocal_classification|>",
         "the dog",
     ),
     "acoustic_scene_classification": (
@@ -66,6 +84,10 @@ def tokenizer(tmp_path_factory):
 
 def written(spans):
     return "".join("A" if span.clip >= 0 else span.tag or span.text for span in spans)
+
+
+def test_the_table_says_which_layouts_are_the_originals():
+    assert {task for task, row in TASKS.items() if row.original} == ORIGINAL.keys()
 
 
 @pytest.mark.parametrize("task", ORIGINAL)

@@ -7,7 +7,9 @@ from qwen_audio_jax.metrics.answer import Answer
 from qwen_audio_jax.metrics.bleu import bleu, caption
 from qwen_audio_jax.metrics.classification import accuracy, note
 from qwen_audio_jax.metrics.error_rate import wer
+from qwen_audio_jax.metrics.speakers import diarization, utterances
 from qwen_audio_jax.metrics.timelines import events, timestamps
+from qwen_audio_jax.metrics.understanding import entities, grounding, intent
 from qwen_audio_jax.tasks import TASKS
 
 __all__ = ["METRICS", "Answer", "score"]
@@ -20,6 +22,11 @@ METRICS: dict[str, Callable[[list[Answer]], list[dict[str, Any]]]] = {
     "caption": caption,
     "events": events,
     "note": note,
+    "utterances": utterances,
+    "diarization": diarization,
+    "entities": entities,
+    "intent": intent,
+    "grounding": grounding,
 }
 
 

@@ -1,18 +1,12 @@
 """Exact matches: closed-set answers and the fields of a musical note."""
 
 import collections
-import re
 from collections.abc import Hashable, Iterable
 from typing import Any
 
 from qwen_audio_jax.metrics.answer import Answer, table_row
 from qwen_audio_jax.metrics.text import without_tags
-
-_NOTE_FIELDS = {
-    "pitch": re.compile(r"<\|midi_pitch_([0-9]{1,3})\|>|\bpitch ([0-9]{1,3})\b"),
-    "velocity": re.compile(r"<\|midi_velocity_([0-9]{1,3})\|>|\bvelocity ([0-9]{1,3})\b"),
-    "instrument": re.compile(r"<\|instrument\|>([^<]*)|\bvelocity [0-9]{1,3}\s*,\s*([^<]*)"),
-}
+from qwen_audio_jax.tasks import parse
 
 
 def is_correct(reference: str, hypothesis: str) -> bool:
@@ -54,27 +48,12 @@ def accuracy(answers: list[Answer]) -> list[dict[str, Any]]:
     return [_accuracy_row("accuracy", right, labels)]
 
 
-def parse_note(text: str) -> dict[str, int | str | None]:
-    """Reads both forms of a note, in any order of fields; a missing field is None.
-
-    The forms: `<|pitch|><|midi_pitch_60|><|velocity|><|midi_velocity_80|><|instrument|>flute` and
-    `pitch 60, velocity 80, flute`.
-    """
-    note = {}
-    for field, pattern in _NOTE_FIELDS.items():
-        found = pattern.search(text)
-        value = next((group for group in found.groups() if group is not None), "") if found else ""
-        value = value.strip()
-        note[field] = (value if field == "instrument" else int(value)) if value else None
-    return note
-
-
 def note(answers: list[Answer]) -> list[dict[str, Any]]:
     """Rows "accuracy" (the exact MIDI pitch), "velocity_accuracy", "instrument_accuracy".
 
     A field that cannot be read is wrong. Baselines: the commonest value of each field.
     """
-    parsed = [parse_note(a.hypothesis) for a in answers]
+    parsed = [parse.note(a.hypothesis) for a in answers]
     rows = []
     for metric, field in (
         ("accuracy", "pitch"),
@@ -83,7 +62,7 @@ def note(answers: list[Answer]) -> list[dict[str, Any]]:
     ):
         labels = [a.annotation.get(field) for a in answers]
         right = [
-            label is not None and guess[field] == label
+            label is not None and guess.get(field) == label
             for guess, label in zip(parsed, labels, strict=True)
         ]
         rows.append(_accuracy_row(metric, right, [(None, label) for label in labels]))

@@ -41,6 +41,9 @@ SCALES = {
     "velocity_accuracy": Scale("Accuracy, velocity", "%", 1.0),
     "instrument_accuracy": Scale("Accuracy, instrument", "%", 1.0),
     "event_f1": Scale("Event F1", "%", 1.0),
+    "entity_f1": Scale("Entity F1", "%", 1.0),
+    "der": Scale("DER", "%", 0.0, lower_is_better=True),
+    "iou": Scale("Overlap in time (IoU)", "%", 1.0),
 }
 
 

@@ -1,7 +1,6 @@
 """Metrics over time tags: the shift of word boundaries and the detection of sound events."""
 
 import dataclasses
-import re
 from typing import Any
 
 from rapidfuzz.distance import Levenshtein
@@ -9,14 +8,9 @@ from rapidfuzz.distance import Levenshtein
 from qwen_audio_jax.metrics.answer import Answer, table_row
 from qwen_audio_jax.metrics.error_rate import word_error_rate
 from qwen_audio_jax.metrics.text import without_tags
-from qwen_audio_jax.tasks import timed_words
+from qwen_audio_jax.tasks import labels, parse
 
-SILENCE = "<|sil|>"
 ONSET_COLLAR = 0.2  # seconds; the usual collar of event-based scores (Mesaros et al., 2016)
-
-_TIME = re.compile(r"<\|([0-9]{1,2}\.[0-9]+)\|>")
-_OTHER_TAG = re.compile(r"<\|(?!sil\|>|[0-9]{1,2}\.[0-9]+\|>)[^<]*?\|>")
-_OPENING = "<|0.00|>"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,44 +22,26 @@ class Unit:
     end: float
 
 
-def parse_timeline(text: str) -> list[Unit] | None:
-    """Reads `word<|0.86|><|sil|><|1.20|>...`; neighbours share their boundary.
-
-    The opening `<|0.00|>` is part of the prompt and so is missing from the answer; it is put back
-    here. The original script (AverageShiftCalculator) leaves it out and thereby loses the first
-    unit of every answer.
-
-    Returns:
-        The units, or None if there is none or two times stand side by side: a pattern error.
-    """
-    text = _OTHER_TAG.sub("", text).strip()
-    if not text.startswith(_OPENING):
-        text = _OPENING + text
-    # Splitting at a captured group alternates text and time: before, time, unit, time, ..., after.
-    pieces = _TIME.split(text)
-    times = [float(t) for t in pieces[1::2]]
-    units = [_unit_text(piece) for piece in pieces[2:-1:2]]
-    if not units or not all(units):
-        return None
-    return [Unit(*u) for u in zip(units, times[:-1], times[1:], strict=True)]
+def parse_timeline(answer: str) -> list[Unit] | None:
+    """The words and silences of an answer, lower-cased; None if it is broken."""
+    units = parse.timed_units(answer)
+    return None if units is None else [Unit(_unit_text(u), a, b) for u, a, b in units]
 
 
 def _unit_text(piece: str) -> str:
-    return SILENCE if piece.strip() == SILENCE else " ".join(piece.lower().split())
+    return parse.SILENCE if piece == parse.SILENCE else " ".join(piece.lower().split())
 
 
 def reference_timeline(annotation: dict[str, Any]) -> list[Unit]:
-    """The units of `annotation["words"]`, cut exactly as `timed_words` cuts them for training."""
-    # timed_words writes {words[0][word]} for a word, so no word can be mistaken for a tag.
-    pieces = _TIME.split(_OPENING + timed_words(annotation))
-    times = [float(t) for t in pieces[1::2]]
-    units = [_unit_text(piece.format(**annotation)) for piece in pieces[2:-1:2]]
-    return [Unit(*u) for u in zip(units, times[:-1], times[1:], strict=True)]
+    """The units of `annotation["words"]`, cut exactly as they are for training."""
+    # The template has {words[0][word]} for a word, so no word can be mistaken for a tag.
+    units = parse.timed_units(labels.timed_words(annotation))
+    return [Unit(_unit_text(u.format(**annotation)), a, b) for u, a, b in units]
 
 
 def evenly_spread(reference: list[Unit]) -> list[Unit]:
     """The right words at even distances from 0 to the last time: a guess without listening."""
-    words = [unit.text for unit in reference if unit.text != SILENCE]
+    words = [unit.text for unit in reference if unit.text != parse.SILENCE]
     step = reference[-1].end / len(words) if words else 0.0
     return [Unit(word, i * step, (i + 1) * step) for i, word in enumerate(words)]
 
@@ -123,17 +99,10 @@ def timestamps(answers: list[Answer]) -> list[dict[str, Any]]:
     ]
 
 
-def parse_events(text: str) -> list[Unit]:
-    """Reads `<|0.54|>siren<|1.20|><|0.80|>bell<|1.00|>`; what does not fit is passed over."""
-    pieces = _TIME.split(text)
-    events, i = [], 2
-    while i < len(pieces) - 1:
-        label = without_tags(pieces[i])
-        if label:
-            events.append(Unit(label, float(pieces[i - 1]), float(pieces[i + 1])))
-        # After an event its offset is used up; between two times without a label there is none yet.
-        i += 4 if label else 2
-    return events
+def parse_events(answer: str) -> list[Unit]:
+    """The events of an answer."""
+    found = parse.timed_events(answer)["events"]
+    return [Unit(without_tags(e["event"]), e["start"], e["end"]) for e in found]
 
 
 def matched_events(reference: list[Unit], hypothesis: list[Unit]) -> int:

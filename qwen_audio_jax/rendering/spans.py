@@ -5,6 +5,7 @@ is tokenised as text, so nothing a corpus or a user wrote can turn into a contro
 """
 
 import dataclasses
+import json
 import re
 import string
 from typing import Any
@@ -41,7 +42,8 @@ class Span:
 def fill(template: str, annotation: dict[str, Any], *, loss: bool) -> list[Span]:
     """Fills a template of `qwen_audio_jax.tasks` from an annotation.
 
-    A language that the annotation does not tell is `unknown`.
+    A language that the annotation does not tell is `unknown`. The template's form is described at
+    `qwen_audio_jax.tasks.Task`.
     """
     fields = {"language": "unknown", "target_language": "unknown"} | annotation
     formatter = string.Formatter()
@@ -52,8 +54,10 @@ def fill(template: str, annotation: dict[str, Any], *, loss: bool) -> list[Span]
             tag = formatter.vformat(part["tag"], (), fields)
             spans.append(Span(tag=tag, language=is_language, loss=loss))
         elif part["field"]:
-            value, _ = formatter.get_field(part["field"], (), fields)
-            spans.append(Span(text=str(value), loss=loss))
+            name, _, form = part["field"].partition("!")
+            value, _ = formatter.get_field(name, (), fields)
+            text = json.dumps(value, ensure_ascii=False) if form == "json" else str(value)
+            spans.append(Span(text=text, loss=loss))
         else:
             spans.append(Span(text=part["text"], loss=loss))
     return join_text(spans)

@@ -25,6 +25,13 @@ ANNOTATION = {
     "instrument": "flute",
     "words": [{"word": "the", "start": 0.54, "end": 0.8}],
     "events": [{"event": "siren", "start": 0.1, "end": 1.5}],
+    "texts": ["good morning", "いぬ"],
+    "turns": [{"speaker": "A", "start": 0.0, "end": 1.3}],
+    "entities": [{"type": "city", "value": 'the "Big" one'}],
+    "scenario": "alarm",
+    "action": "set",
+    "phrase": "a dog barks",
+    "segments": [{"start": 0.5, "end": 1.2}],
 }
 TEXTS = [text for task in TASKS for text in texts_of(task, ANNOTATION)]
 NAMES = ["<|im_end|>", "<|2.33|>", "<audio>", "<|AUDIO|>", "[[[AUDIO:modality]]]", "<|be|>"]

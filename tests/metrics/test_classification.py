@@ -3,7 +3,7 @@
 import pytest
 
 from qwen_audio_jax.metrics import Answer, score
-from qwen_audio_jax.metrics.classification import parse_note
+from qwen_audio_jax.tasks import parse
 
 
 def test_accuracy_compares_tag_free_text_exactly():
@@ -38,11 +38,11 @@ def test_baseline_is_the_best_constant_answer_to_each_question():
     ],
 )
 def test_both_forms_of_a_note_are_read(text):
-    assert parse_note(text) == {"pitch": 60, "velocity": 80, "instrument": "flute"}
+    assert parse.note(text) == {"pitch": 60, "velocity": 80, "instrument": "flute"}
 
 
 def test_instrument_may_hold_a_comma():
-    assert parse_note("pitch 60, velocity 80, guitar, muted")["instrument"] == "guitar, muted"
+    assert parse.note("pitch 60, velocity 80, guitar, muted")["instrument"] == "guitar, muted"
 
 
 def test_note_scores_each_field_and_unreadable_fields_are_wrong():

@@ -21,6 +21,16 @@ ANNOTATION = {
     "pitch": 60,
     "velocity": 80,
     "instrument": "flute",
+    "texts": ["good morning", "how are you"],
+    "turns": [
+        {"speaker": "A", "start": 0.0, "end": 1.3},
+        {"speaker": "B", "start": 1.1, "end": 2.4},
+    ],
+    "entities": [{"type": "person", "value": "Anna"}, {"type": "city", "value": 'the "Big" one'}],
+    "scenario": "alarm",
+    "action": "set",
+    "phrase": "a dog barks",
+    "segments": [{"start": 0.5, "end": 1.2}, {"start": 3.0, "end": 3.4}],
 }
 NASTY = [
     "",

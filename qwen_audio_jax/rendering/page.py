@@ -1,0 +1,56 @@
+"""The page of tasks: `python -m qwen_audio_jax.rendering.page > docs/tasks.md`."""
+
+from qwen_audio_jax.rendering import render
+from qwen_audio_jax.rendering.spans import Span
+from qwen_audio_jax.tasks import TASKS, Task
+
+HEAD = """# Tasks
+
+Written by `python -m qwen_audio_jax.rendering.page > docs/tasks.md` from `qwen_audio_jax/tasks/`,
+where a task is one row.
+
+A record of a task is its clips and an annotation with the fields listed. It is asked in one of two
+ways: by hierarchical tags, as Qwen-Audio does, or by a prompt in natural language, as Qwen2-Audio
+does. Below, `♪` stands for the audio and `▸` for where the answer begins: what follows it bears the
+loss, and so does the `<|endoftext|>` behind it.
+
+The tags always come in the same order: start, language of the audio, task, language of the text,
+timestamps or not, sub-task. The layouts marked *original* are those of the released Qwen-Audio
+evaluation scripts, token for token; the others are this project's own, in that order.
+`<|question|>gender<|answer|>` asks for one field among several that a tag stands for.
+"""
+
+
+def page() -> str:
+    """The page in Markdown."""
+    parts = [HEAD]
+    for group in ("speech", "sound", "music"):
+        rows = {name: row for name, row in TASKS.items() if row.group == group}
+        parts.append(f"\n## {group.capitalize()}\n")
+        parts += [_section(name, row) for name, row in rows.items()]
+    return "".join(parts)
+
+
+def _section(name: str, row: Task) -> str:
+    kind = "original" if row.original else "own layout"
+    fields = ", ".join(f"`{field}`" for field in row.fields)
+    clips = f"; {row.clips} clips" if row.clips > 1 else ""
+    lines = [f"\n### {name}\n", f"Fields {fields}{clips}; metric `{row.metric}`; {kind}.\n"]
+    lines.append("```")
+    lines.append("tags    " + _written(*render(name, row.example, "tags")))
+    for wording in range(len(row.prompts)):
+        label = "prompt  " if wording == 0 else "        "
+        lines.append(label + _written(*render(name, row.example, "prompts", wording=wording)))
+    return "\n".join([*lines, "```\n"])
+
+
+def _written(prompt: list[Span], answer: list[Span]) -> str:
+    return _text(prompt) + "▸" + _text(answer)
+
+
+def _text(spans: list[Span]) -> str:
+    return "".join("♪" if span.clip >= 0 else span.tag or span.text for span in spans)
+
+
+if __name__ == "__main__":
+    print(page(), end="")

@@ -1,0 +1,12 @@
+"""The table of tasks: one row a task, with everything about it that differs from the others.
+
+Tag layouts follow the released Qwen-Audio evaluation scripts where those fix one (rows marked
+`original`); the rest keep the same order of tags -- start, audio language, task, text language,
+timestamps, sub-task -- and are this project's own. docs/tasks.md shows an example of each.
+"""
+
+from qwen_audio_jax.tasks.check import AnnotationError, check_annotation
+from qwen_audio_jax.tasks.table import TASKS
+from qwen_audio_jax.tasks.task import Annotation, Task
+
+__all__ = ["TASKS", "Annotation", "AnnotationError", "Task", "check_annotation"]

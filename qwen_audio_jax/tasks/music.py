@@ -1,0 +1,97 @@
+"""Tasks on music."""
+
+from qwen_audio_jax.tasks import parse
+from qwen_audio_jax.tasks.task import Task
+
+MUSIC: dict[str, Task] = {
+    "singer_identification": Task(
+        group="music",
+        fields=("text",),
+        example={"text": "Singer 12"},
+        tags="<|startofanalysis|><|unknown|><|keyword|><|en|><|notimestamps|>"
+        "<|song_meta|><|question|>singer<|answer|>",
+        label="{text}",
+        prompts=("Recognize the singer:", "Who is singing?"),
+        metric="accuracy",
+        parse=parse.text,
+    ),
+    "music_emotion": Task(
+        group="music",
+        fields=("text",),
+        example={"text": "calm"},
+        tags="<|startofanalysis|><|unknown|><|keyword|><|en|><|notimestamps|>"
+        "<|song_meta|><|emotion_recognition|>",
+        label="{text}",
+        prompts=("Recognize the emotion of the music:", "Which mood does the music have?"),
+        metric="accuracy",
+        parse=parse.text,
+    ),
+    "music_captioning": Task(
+        group="music",
+        fields=("text",),
+        example={"text": "a slow piano piece in a minor key"},
+        tags="<|startofanalysis|><|unknown|><|caption|><|en|><|notimestamps|><|music_description|>",
+        label="{text}",
+        prompts=("Describe the music in English:", "Generate a caption of the music:"),
+        metric="caption",
+        parse=parse.text,
+    ),
+    "instrument_classification": Task(
+        group="music",
+        fields=("text",),
+        example={"text": "flute"},
+        tags="<|startofanalysis|><|unknown|><|keyword|><|en|><|notimestamps|><|instrument|>",
+        label="{text}",
+        prompts=("Recognize the instrument:", "Which instrument is playing?"),
+        metric="accuracy",
+        parse=parse.text,
+    ),
+    "note_analysis": Task(
+        group="music",
+        fields=("pitch", "velocity", "instrument"),
+        example={"pitch": 60, "velocity": 100, "instrument": "flute"},
+        tags="<|startofanalysis|><|unknown|><|keyword|><|en|><|notimestamps|><|note_analysis|>",
+        label="<|pitch|><|midi_pitch_{pitch}|><|velocity|><|midi_velocity_{velocity}|>"
+        "<|instrument|>{instrument}",
+        prompts=(
+            "Give the pitch, the velocity and the instrument of the note:",
+            "Analyse the note, pitch, velocity and instrument:",
+        ),
+        answer="pitch {pitch}, velocity {velocity}, {instrument}",
+        metric="note",
+        parse=parse.note,
+        original=True,
+    ),
+    "genre_classification": Task(
+        group="music",
+        fields=("text",),
+        example={"text": "jazz"},
+        tags="<|startofanalysis|><|unknown|><|keyword|><|en|><|notimestamps|>"
+        "<|song_meta|><|question|>genre<|answer|>",
+        label="{text}",
+        prompts=("Recognize the genre of the music:", "Which genre is this music?"),
+        metric="accuracy",
+        parse=parse.text,
+    ),
+    "music_recognition": Task(
+        group="music",
+        fields=("text",),
+        example={"text": "Ode to Joy"},
+        tags="<|startofanalysis|><|unknown|><|keyword|><|en|><|notimestamps|>"
+        "<|song_meta|><|question|>title<|answer|>",
+        label="{text}",
+        prompts=("Recognize the piece of music:", "Which piece is being played?"),
+        metric="accuracy",
+        parse=parse.text,
+    ),
+    "music_question_answering": Task(
+        group="music",
+        fields=("question", "text"),
+        example={"question": "Does the tempo rise or fall?", "text": "rise"},
+        tags="<|startofanalysis|><|en|><|question|>{question}<|answer|>",
+        label="{text}",
+        prompts=("{question}",),
+        metric="accuracy",
+        parse=parse.text,
+    ),
+}

@@ -1,0 +1,85 @@
+"""Tasks on everyday sounds."""
+
+from qwen_audio_jax.tasks import labels, parse
+from qwen_audio_jax.tasks.task import Task
+
+SOUND: dict[str, Task] = {
+    "audio_captioning": Task(
+        group="sound",
+        fields=("text",),
+        example={"text": "a dog barks while rain falls"},
+        tags="<|startofanalysis|><|unknown|><|caption|><|en|><|notimestamps|><|caption_plain|>",
+        label="{text}",
+        prompts=("Generate the caption in English:", "Describe the sounds in English:"),
+        metric="caption",
+        parse=parse.text,
+        original=True,
+    ),
+    "sound_event_classification": Task(
+        group="sound",
+        fields=("text",),
+        example={"text": "dog bark"},
+        tags="<|startofanalysis|><|unknown|><|keyword|><|en|><|notimestamps|><|event|>",
+        label="{text}",
+        prompts=("Classify the sound event:", "Which sound is this?"),
+        metric="accuracy",
+        parse=parse.text,
+    ),
+    "acoustic_scene_classification": Task(
+        group="sound",
+        fields=("text",),
+        example={"text": "metro station"},
+        tags="<|startofanalysis|><|unknown|><|keyword|><|en|><|notimestamps|><|scene|>",
+        label="{text}",
+        prompts=("Classify the acoustic scene:", "Where was this recorded?"),
+        metric="accuracy",
+        parse=parse.text,
+        original=True,
+    ),
+    "sound_event_detection": Task(
+        group="sound",
+        fields=("events",),
+        example={
+            "events": [
+                {"event": "siren", "start": 0.1, "end": 1.5},
+                {"event": "bell", "start": 0.7, "end": 1.0},
+            ]
+        },
+        tags="<|startofanalysis|><|unknown|><|keyword|><|en|><|timestamps|><|event|>",
+        label=labels.timed_events,
+        prompts=(
+            "Detect the sound events with their start and end times:",
+            "Which sounds are heard, from when until when?",
+        ),
+        metric="events",
+        parse=parse.timed_events,
+    ),
+    "audio_question_answering": Task(
+        group="sound",
+        fields=("question", "text"),
+        example={"question": "How many knocks are heard?", "text": "three"},
+        tags="<|startofanalysis|><|en|><|question|>{question}<|answer|>",
+        label="{text}",
+        prompts=("{question}",),
+        metric="accuracy",
+        parse=parse.text,
+        original=True,
+    ),
+    "audio_grounding": Task(
+        group="sound",
+        fields=("phrase", "segments"),
+        example={
+            "phrase": "a dog barks",
+            "segments": [{"start": 0.5, "end": 1.2}, {"start": 3.0, "end": 3.4}],
+        },
+        tags="<|startofanalysis|><|unknown|><|keyword|><|en|><|timestamps|><|audio_grounding|>"
+        "<|startofword|>{phrase}<|endofword|>",
+        label=labels.segments,
+        prompts=(
+            "When is this heard, from when until when: {phrase}?",
+            "Find every time at which one hears {phrase}:",
+        ),
+        metric="grounding",
+        parse=parse.segments,
+    ),
+}

@@ -1,0 +1,46 @@
+"""What a row of the task table says."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+Annotation = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One row of the table.
+
+    Templates: `<|...|>` is one control token, `{field}` is a field of the annotation. A field
+    inside a tag picks the tag (`<|{language}|>`); anywhere else it is plain text, so whatever it
+    holds can never become a control token. `{field!json}` is the field as a JSON string, quotes
+    and all: for answers that list several texts.
+
+    Attributes:
+        group: "speech", "sound" or "music".
+        fields: annotation fields that every record of the task must have.
+        example: an annotation, for docs/tasks.md.
+        tags: Qwen-Audio's hierarchical tags, written after the audio.
+        label: what the model learns to write after the tags, before `<|endoftext|>`; a template, or
+            a function from the annotation to one (for labels that are lists).
+        prompts: Qwen2-Audio's natural-language prompts in several wordings; evaluation uses the
+            first.
+        answer: what the model learns to write after a prompt; None means the same as `label`.
+        metric: the key of `qwen_audio_jax.metrics.METRICS` that scores it.
+        parse: the annotation's fields that an answer says, in either conditioning: the way back
+            from `label` and `answer`. What cannot be read is left out.
+        clips: how many clips a record has.
+        original: whether the released Qwen-Audio evaluation scripts fix the tags.
+    """
+
+    group: str
+    fields: tuple[str, ...]
+    example: Annotation
+    tags: str
+    label: str | Callable[[Annotation], str]
+    prompts: tuple[str, ...]
+    metric: str
+    parse: Callable[[str], Annotation]
+    answer: str | Callable[[Annotation], str] | None = None
+    clips: int = 1
+    original: bool = False
