@@ -10,6 +10,7 @@ from data_pipelines.records import IndexRow, Record
 from qwen_audio_jax.audio.decode import decode
 from qwen_audio_jax.audio.lengths import audio_tokens, mel_frames, packed_frames
 from qwen_audio_jax.audio.log_mel import log_mel
+from qwen_audio_jax.audio.spec_augment import OFF, SpecAugment
 from qwen_audio_jax.rendering import Tokens, render, tokenize, wording_of
 from qwen_audio_jax.tokenizer import Tokenizer
 
@@ -97,6 +98,16 @@ class ExampleMaker:
         prompt, label = render(task, annotation, self.conditioning, wording=wording)
         clip_tokens = [audio_tokens(n) for n in frames]
         return tokenize([*prompt, *label], self.tokenizer, self.family, clip_tokens)
+
+
+def augmented(example: Example, augment: SpecAugment, random: np.random.Generator) -> Example:
+    """The example with its clips warped and masked."""
+    if augment == OFF:
+        return example
+    clips = (
+        augment(mel, n, random) for mel, n in zip(example.clips, example.clip_frames, strict=True)
+    )
+    return dataclasses.replace(example, clips=tuple(clips))
 
 
 def empty_batch(rows: int, tokens: int, frames: int, mel_bins: int) -> dict[str, np.ndarray]:

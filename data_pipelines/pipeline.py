@@ -9,9 +9,10 @@ from typing import SupportsIndex
 import grain
 import numpy as np
 
-from data_pipelines.examples import Example, ExampleMaker, empty_batch, fill_row
+from data_pipelines.examples import Example, ExampleMaker, augmented, empty_batch, fill_row
 from data_pipelines.packing import PackPlan, RowShape
 from data_pipelines.records import Corpus, IndexRow
+from qwen_audio_jax.audio.spec_augment import OFF, SpecAugment
 
 MAX_BAD_RECORDS = 20
 """Records that may turn out unreadable in one process before training stops."""
@@ -33,6 +34,8 @@ class PackedBatches(grain.sources.RandomAccessDataSource):
         plan: PackPlan,
         local_rows: Mapping[RowShape, slice],
         first_slot: int = 0,
+        augment: SpecAugment = OFF,
+        seed: int = 0,
     ):
         """Args:
         corpora: the components of the mixture.
@@ -40,12 +43,16 @@ class PackedBatches(grain.sources.RandomAccessDataSource):
         plan: of all batches.
         local_rows: which rows of a batch of each shape this host makes.
         first_slot: 0, or one past the last batch that was trained on.
+        augment: what is done to the clips.
+        seed: of that; what becomes of a clip depends on it and on the clip's place in the plan.
         """
         self._corpora = [corpora[name] for name in plan.components]
         self._maker = maker
         self._plan = plan
         self._local_rows = dict(local_rows)
         self._first_slot = first_slot
+        self._augment = augment
+        self._seed = seed
         self._bad = 0
         self._lock = threading.Lock()
 
@@ -55,11 +62,16 @@ class PackedBatches(grain.sources.RandomAccessDataSource):
     def __getitem__(self, number: SupportsIndex) -> dict[str, np.ndarray]:
         slot = self._plan.slot_of(int(number), self._first_slot)
         planned = self._plan.batch(slot)
-        shape, rows = planned.shape, planned.rows[self._local_rows[planned.shape]]
-        batch = empty_batch(len(rows), shape.tokens, shape.frames, self._maker.mel_bins)
-        for row, members in enumerate(rows):
-            examples = (self._example(component, record) for component, record in members)
-            fill_row(batch, row, [example for example in examples if example is not None])
+        shape, mine = planned.shape, range(planned.shape.rows)[self._local_rows[planned.shape]]
+        batch = empty_batch(len(mine), shape.tokens, shape.frames, self._maker.mel_bins)
+        for row, number in enumerate(mine):
+            examples = []
+            for place, (component, record) in enumerate(planned.rows[number]):
+                example = self._example(component, record)
+                if example is not None:
+                    random = np.random.default_rng([self._seed, slot, number, place])
+                    examples.append(augmented(example, self._augment, random))
+            fill_row(batch, row, examples)
         return batch | {"slot": np.int64(slot)}
 
     def _example(self, component: int, number: int) -> Example | None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from data_pipelines.packing import RowShape
+from qwen_audio_jax.audio.spec_augment import SpecAugment
 from qwen_audio_jax.models.presets import FAMILIES, PRESETS
 from qwen_audio_jax.optimizer import OptimizerConfig
 from qwen_audio_jax.rendering import CONDITIONINGS
@@ -44,6 +45,7 @@ class DataConfig:
     seed: of the order of records.
     shapes: row shapes, (rows, tokens, frames) each.
     workers: processes that make batches; 0 uses threads of the training process.
+    spec_augment: masks and warping of the clips, see `audio/spec_augment.py`.
     """
 
     root: str
@@ -52,6 +54,7 @@ class DataConfig:
     seed: int
     shapes: tuple[tuple[int, int, int], ...]
     workers: int
+    spec_augment: SpecAugment
 
     @property
     def row_shapes(self) -> tuple[RowShape, ...]:
@@ -161,7 +164,13 @@ def _build(cls: type, values: Any, path: str) -> Any:
             raise ConfigError(f"{path}.{key}: no such key; {hint}")
     if missing := [key for key in fields if key not in values]:
         raise ConfigError(f"{path}.{missing[0]}: is missing")
-    return cls(**{key: _value(fields[key], values[key], f"{path}.{key}") for key in fields})
+    made = {key: _value(fields[key], values[key], f"{path}.{key}") for key in fields}
+    try:
+        return cls(**made)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def _value(kind: Any, value: Any, path: str) -> Any:

@@ -104,7 +104,15 @@ def loop(run: Run, state: TrainState, next_slot: int, log: RunLog, stop: "StopSi
         The last TrainState; it has fewer steps than the run if a signal has stopped it.
     """
     config, data = run.config, run.data
-    source = PackedBatches(data.corpora, data.maker, data.plan, data.my_rows, next_slot)
+    source = PackedBatches(
+        data.corpora,
+        data.maker,
+        data.plan,
+        data.my_rows,
+        next_slot,
+        config.data.spec_augment,
+        config.data.seed,
+    )
     stream = batches(source, config.data.workers)
     pending = None
     for done in range(int(state.step) + 1, config.train.steps + 1):

@@ -40,6 +40,11 @@ def changed(values, key, value):
         ("model.preset", "huge", r"config\.model\.preset: 'huge' is none of tiny"),
         ("model.dtype", "int8", r"config\.model\.dtype"),
         ("data.conditioning", "tag", r"config\.data\.conditioning: 'tag' is none of tags, prompts"),
+        (
+            "data.spec_augment.time_share",
+            1.5,
+            r"config\.data\.spec_augment: .* time_share between 0 and 1",
+        ),
         ("data.shapes", ((4, 10, 10),), r"config\.data\.shapes: .* multiple of 4"),
     ],
 )

@@ -17,9 +17,12 @@ from data_pipelines.pipeline import (
     open_mixture,
 )
 from data_pipelines.records import Corpus, Record, ShardWriter
+from qwen_audio_jax.audio.spec_augment import OFF, SpecAugment
 from qwen_audio_jax.tokenizer import load_tokenizer, train_sentencepiece
 
 SHAPE = RowShape(4, 64, 128)
+# On in all that follows, so that it too is the same from anywhere.
+AUGMENT = SpecAugment(time_width=20, time_warp=8)
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +33,12 @@ def root(tmp_path_factory):
     return folder
 
 
-def source_of(root, mixture, first_slot=0, local=slice(0, 4)):
+def source_of(root, mixture, first_slot=0, local=slice(0, 4), augment=AUGMENT, seed=0):
     corpora = open_mixture(root, mixture)
     tokenizer = load_tokenizer(root / next(iter(mixture)) / "tokenizer")
     maker = ExampleMaker(tokenizer, "qwen_audio", "tags", 16, "floor")
     plan = make_plan(corpora, mixture, maker, [SHAPE], seed=0)
-    return PackedBatches(corpora, maker, plan, {SHAPE: local}, first_slot)
+    return PackedBatches(corpora, maker, plan, {SHAPE: local}, first_slot, augment, seed)
 
 
 MIXTURE = {"one": 1.0, "two": 1.0}
@@ -79,6 +82,21 @@ def test_hosts_make_parts_of_the_same_batch(root, whole):
     for batch, first, second in zip(whole, *halves, strict=False):
         for name in batch.keys() - {"slot"}:
             np.testing.assert_array_equal(batch[name], np.concatenate([first[name], second[name]]))
+
+
+def test_augmentation_changes_the_clips_alone_and_follows_the_seed(root, whole):
+    plain = take(source_of(root, MIXTURE, augment=OFF), 5)
+    other = take(source_of(root, MIXTURE, seed=1), 5)
+    for batch, without, reseeded in zip(whole, plain, other, strict=False):
+        assert (batch["mel"] != reseeded["mel"]).any()
+        changed = (batch["mel"] != without["mel"]).any(axis=2)
+        # Never the margin or padding.
+        assert not changed[(without["mel_positions"] < 0) | (without["mel_segments"] == 0)].any()
+        clips = np.unique(without["mel_segments"][0])
+        for clip in clips[clips > 0]:
+            assert changed[0, without["mel_segments"][0] == clip].any()
+        for name in batch.keys() - {"mel"}:
+            np.testing.assert_array_equal(batch[name], without[name])
 
 
 def test_batch_contract(root, whole):
