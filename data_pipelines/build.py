@@ -4,6 +4,7 @@ r"""Builds a corpus: a source's records in shards, their index, and a vocabulary
     python -m data_pipelines.build --source=manifest --manifest=dev.jsonl --out=data/mine \
         --split=validation
     python -m data_pipelines.build --source=synthetic --out=data/synthetic
+    python -m data_pipelines.build --source=librispeech --root=LibriSpeech --out=data/librispeech
 
 A manifest has one JSON object a line, with paths relative to the manifest:
 
@@ -35,17 +36,23 @@ from tqdm import tqdm
 
 from data_pipelines import staging
 from data_pipelines.records import SPLITS, Corpus, CorpusError, Record, RejectedRecord, ShardWriter
-from data_pipelines.sources import manifest, synthetic
+from data_pipelines.sources import manifest, published, rows, synthetic
 from qwen_audio_jax.audio.decode import SAMPLE_RATE, AudioError, decode
 from qwen_audio_jax.rendering import texts_of
 from qwen_audio_jax.tasks import AnnotationError, check_annotation
 from qwen_audio_jax.tokenizer import train_sentencepiece
 
-SOURCES = {"manifest": manifest, "synthetic": synthetic}
 SYNTHETIC = "synthetic"
 """Name of the corpus that training builds by itself."""
 
 TRAIN_EXAMPLES, VALIDATION_EXAMPLES, SEED = 6000, 1200, 0
+FLAGS = {
+    "manifest": ("manifest", "split"),
+    "synthetic": ("train_examples", "validation_examples", "seed"),
+}
+"""Each source's own flags."""
+PUBLISHED_FLAGS = ("root", "tasks", "split")
+
 REJECTED_FILE = "rejected.jsonl"
 TOKENIZER_FOLDER = "tokenizer"
 _SHOWN = 5
@@ -147,8 +154,19 @@ def synthetic_work(
 
 def manifest_work(path: pathlib.Path | str, split: str) -> dict[str, Work]:
     """One split from a manifest. Raises RejectedRecord if the file is missing or empty."""
-    rows, rejected = manifest.jobs(pathlib.Path(path))
-    return {split: Work(manifest.make, [(row.line, row) for row in rows], rejected)}
+    usable, rejected = manifest.jobs(pathlib.Path(path))
+    return {split: Work(rows.make, [(row.line, row) for row in usable], rejected)}
+
+
+def published_work(
+    name: str, root: pathlib.Path, splits: Sequence[str], tasks: Sequence[str]
+) -> dict[str, Work]:
+    """Splits of a published corpus. Raises RejectedRecord if the folder is none of it."""
+    work = {}
+    for split in splits:
+        listed = published.jobs(name, root, split, tasks)
+        work[split] = Work(rows.make, [(row.line, row) for row in listed])
+    return work
 
 
 def _build_split(
@@ -285,27 +303,32 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--source", required=True, choices=sorted(SOURCES))
+    parser.add_argument("--source", required=True, choices=[*FLAGS, *published.PUBLISHED])
     parser.add_argument("--out", required=True, type=pathlib.Path, help="corpus folder to write")
     parser.add_argument("--workers", type=int, help="processes (default: one a core)")
     parser.add_argument("--overwrite", action="store_true", help="replace a split that is there")
     group = parser.add_argument_group("--source=manifest")
     group.add_argument("--manifest", type=pathlib.Path, help="JSONL file")
-    group.add_argument("--split", choices=SPLITS, help="which split to write (default: train)")
+    group = parser.add_argument_group(f"--source={'|'.join(published.PUBLISHED)}")
+    group.add_argument("--root", type=pathlib.Path, help="the folder that its archive unpacks to")
+    group.add_argument("--tasks", help="which of its tasks, with commas (default: the first)")
+    group = parser.add_argument_group("both of these")
+    group.add_argument(
+        "--split", choices=SPLITS, help="which split to write (default: train; published: both)"
+    )
     group = parser.add_argument_group("--source=synthetic (always writes both splits)")
     group.add_argument("--train_examples", type=int, help=f"default: {TRAIN_EXAMPLES}")
     group.add_argument("--validation_examples", type=int, help=f"default: {VALIDATION_EXAMPLES}")
     group.add_argument("--seed", type=int, help=f"default: {SEED}")
     arguments = parser.parse_args(argv)
-    foreign = {
-        "manifest": ("train_examples", "validation_examples", "seed"),
-        "synthetic": ("manifest", "split"),
-    }
-    for name in foreign[arguments.source]:
-        if getattr(arguments, name) is not None:
+    own = FLAGS.get(arguments.source, PUBLISHED_FLAGS)
+    for name in sorted({*PUBLISHED_FLAGS, *(flag for flags in FLAGS.values() for flag in flags)}):
+        if name not in own and getattr(arguments, name) is not None:
             parser.error(f"--{name} does not go with --source={arguments.source}")
     if arguments.source == "manifest" and arguments.manifest is None:
         parser.error("--source=manifest needs --manifest=FILE")
+    if arguments.source in published.PUBLISHED and arguments.root is None:
+        parser.error(f"--source={arguments.source} needs --root=DIR")
     for name in ("workers", "train_examples", "validation_examples"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
@@ -313,9 +336,18 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
+def _splits(arguments: argparse.Namespace) -> tuple[str, ...]:
+    if arguments.split:
+        return (arguments.split,)
+    return ("train",) if arguments.source == "manifest" else SPLITS
+
+
 def _work(arguments: argparse.Namespace) -> dict[str, Work]:
     if arguments.source == "manifest":
-        return manifest_work(arguments.manifest, arguments.split or "train")
+        return manifest_work(arguments.manifest, _splits(arguments)[0])
+    if arguments.source in published.PUBLISHED:
+        tasks = [task.strip() for task in (arguments.tasks or "").split(",") if task.strip()]
+        return published_work(arguments.source, arguments.root, _splits(arguments), tasks)
     given = {
         name: getattr(arguments, name)
         for name in ("train_examples", "validation_examples", "seed")
@@ -328,8 +360,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one sentence on stderr."""
     arguments = _arguments(argv)
     try:
-        splits = SPLITS if arguments.source == SYNTHETIC else [arguments.split or "train"]
-        staging.check_target(arguments.out, splits, arguments.overwrite)
+        staging.check_target(arguments.out, _splits(arguments), arguments.overwrite)
         summary = build_corpus(
             arguments.out,
             _work(arguments),

@@ -10,24 +10,13 @@ then the audio file's stem and the row's line number. Every other field goes int
 it is.
 """
 
-import dataclasses
 import json
 import pathlib
 from typing import Any
 
-from data_pipelines.records import Record, RejectedRecord
+from data_pipelines.records import RejectedRecord
+from data_pipelines.sources.rows import Row
 from qwen_audio_jax.tasks import AnnotationError, check_annotation
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """A usable row: `line` is its number in the manifest, from 1; the rest is the record's."""
-
-    line: int
-    id: str
-    task: str
-    paths: tuple[pathlib.Path, ...]
-    annotation: dict[str, Any]
 
 
 def jobs(path: pathlib.Path) -> tuple[list[Row], list[dict[str, Any]]]:
@@ -69,15 +58,6 @@ def jobs(path: pathlib.Path) -> tuple[list[Row], list[dict[str, Any]]]:
     if not rows and not rejected:
         raise RejectedRecord(f"{path}: is empty; write one JSON object a line, see --help")
     return rows, rejected
-
-
-def make(row: Row) -> Record:
-    """Reads the row's audio files."""
-    try:
-        audio = tuple(path.read_bytes() for path in row.paths)
-    except OSError as error:
-        raise RejectedRecord(f"{error.filename}: cannot be read ({error.strerror})") from error
-    return Record(row.id, row.task, audio, row.annotation)
 
 
 def _row(number: int, line: bytes, folder: pathlib.Path) -> Row:

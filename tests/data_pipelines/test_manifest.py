@@ -6,6 +6,7 @@ import pytest
 
 from data_pipelines.records import RejectedRecord
 from data_pipelines.sources import manifest
+from data_pipelines.sources.rows import make
 
 GOOD = {"audio": "a.wav", "task": "asr", "text": "größe 大きい ɸ", "language": "en"}
 
@@ -35,7 +36,7 @@ def reason(folder, line) -> str:
 def test_a_good_row(folder):
     (row,), rejected = read(folder, {**GOOD, "source": "mine", "license": "CC0"})
     assert rejected == []
-    record = manifest.make(row)
+    record = make(row)
     assert record.id == "a-1"
     assert record.task == "asr"
     assert record.audio == (b"a.wav",)
@@ -50,7 +51,7 @@ def test_a_good_row(folder):
 def test_several_clips_and_absolute_paths(folder):
     audio = ["b.wav", str(folder / "a.wav")]
     (row,), _ = read(folder, {"audio": audio, "task": "speaker_verification", "text": "same"})
-    assert manifest.make(row).audio == (b"b.wav", b"a.wav")
+    assert make(row).audio == (b"b.wav", b"a.wav")
     assert row.id == "b-1"
 
 
@@ -130,4 +131,4 @@ def test_file_that_vanishes_later(folder):
     (row,), _ = read(folder, GOOD)
     (folder / "a.wav").unlink()
     with pytest.raises(RejectedRecord, match=r"a\.wav: cannot be read"):
-        manifest.make(row)
+        make(row)

@@ -1,0 +1,63 @@
+"""Published corpora, read from the folder that their archives unpack to.
+
+Each has a file beside this one with
+
+    TASKS       what it can serve, the first by default
+    LICENSE     its SPDX identifier
+    LAYOUT      a path that must be there, to tell the right folder from a wrong one
+    clips(root, split)    yields (path, {task: annotation}) of each clip, in a fixed order
+"""
+
+import pathlib
+from collections.abc import Sequence
+from types import ModuleType
+
+from data_pipelines.records import RejectedRecord
+from data_pipelines.sources import aishell1, librispeech, nsynth, speech_commands, vocalsound
+from data_pipelines.sources.rows import Row
+
+PUBLISHED: dict[str, ModuleType] = {
+    "aishell1": aishell1,
+    "librispeech": librispeech,
+    "nsynth": nsynth,
+    "speech_commands": speech_commands,
+    "vocalsound": vocalsound,
+}
+
+
+def jobs(name: str, root: pathlib.Path, split: str, tasks: Sequence[str] = ()) -> list[Row]:
+    """The records of a split.
+
+    Args:
+        name: a key of PUBLISHED.
+        root: the unpacked folder.
+        split: "train" or "validation"; which parts of the corpus that is, its file says.
+        tasks: some of its TASKS; none is the first of them.
+
+    Returns:
+        Rows for `rows.make`, one a clip and task.
+
+    Raises:
+        RejectedRecord: another folder, or a task that the corpus has no labels for.
+    """
+    source = PUBLISHED[name]
+    tasks = tuple(tasks) or source.TASKS[:1]
+    if foreign := [task for task in tasks if task not in source.TASKS]:
+        raise RejectedRecord(
+            f"--tasks: {name} has no labels for {foreign[0]!r}; it has {', '.join(source.TASKS)}"
+        )
+    if not any(root.glob(source.LAYOUT)):
+        raise RejectedRecord(
+            f"{root}: is not {name} as published, which has {source.LAYOUT}; --root must name the "
+            "folder that its archive unpacks to"
+        )
+    rows: list[Row] = []
+    for path, annotations in source.clips(root, split):
+        for task in tasks:
+            if task in annotations:
+                annotation = annotations[task] | {"source": name, "license": source.LICENSE}
+                # The path is unique; the task makes it so where one clip serves two.
+                clip = path.relative_to(root).with_suffix("").as_posix()
+                identity = f"{name}-{clip}-{task}"
+                rows.append(Row(len(rows) + 1, identity, task, (path,), annotation))
+    return rows
