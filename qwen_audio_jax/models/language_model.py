@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from qwen_audio_jax.models.attention import attend, attend_cached
-from qwen_audio_jax.models.layers import RMSNorm, linear, scan_layers, stack_layers
+from qwen_audio_jax.models.layers import NarrowingLinear, RMSNorm, linear, scan_layers, stack_layers
 from qwen_audio_jax.models.presets import DecoderConfig
 
 
@@ -187,10 +187,13 @@ class LanguageModel(nnx.Module):
         A loop over steps would copy each layer out of the stack in every step.
         """
         graph, parameters = nnx.split(self.blocks)
-        return [
+        blocks = [
             nnx.merge(graph, jax.tree.map(lambda w, layer=layer: w[layer], parameters))
             for layer in range(self.config.layers)
         ]
+        for block in blocks:
+            block.down = NarrowingLinear(block.down)
+        return blocks
 
     def decode(
         self,
