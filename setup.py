@@ -4,6 +4,9 @@ import pathlib
 
 from setuptools import find_packages, setup
 
+BEAM = ["apache-beam>=2.60,<3"]
+# TensorFlow comes to a new Python late; what needs it says so.
+TFDS = ["tensorflow>=2.18,<3; python_version<'3.14'"]
 SYNTHETIC = ["espeakng-loader>=0.2.4,<1"]
 # Newer releases may round differently from the one that the golden arrays were made with.
 PARITY = ["torch>=2.13,<2.13.1", "transformers>=5.23,<6"]
@@ -21,6 +24,7 @@ setup(
     install_requires=[
         "absl-py>=2.1,<3",
         "array_record>=0.8,<1",
+        "babel>=2.14,<3",
         "flax>=0.12.8,<1",
         "grain>=0.2.18,<1",
         "jax>=0.10.2,<1",
@@ -47,5 +51,11 @@ setup(
         "tokenizers>=0.22,<1",
         "tqdm>=4.66,<5",
     ],
-    extras_require={"synthetic": SYNTHETIC, "test": SYNTHETIC + TEST, "parity": PARITY},
+    extras_require={
+        "beam": BEAM,
+        "parity": PARITY,
+        "synthetic": SYNTHETIC,
+        "tfds": TFDS,
+        "test": SYNTHETIC + BEAM + TFDS + TEST,
+    },
 )

@@ -22,9 +22,9 @@ from data_pipelines.examples import ExampleMaker
 from data_pipelines.pipeline import PackedBatches, batches, make_plan, open_mixture
 from qwen_audio_jax import run_config, train
 from qwen_audio_jax.models.parts import Parts
-from qwen_audio_jax.optimizer import make_optimizer
 from qwen_audio_jax.sharding import local_rows, make_mesh, place_rows
-from qwen_audio_jax.start import choose_model, make_init
+from qwen_audio_jax.start import choose_model
+from qwen_audio_jax.step import make_init, make_step
 from qwen_audio_jax.tokenizer import load_tokenizer
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -68,13 +68,13 @@ def main() -> None:
     pipeline = (time.perf_counter() - start) / len(made)
     stream.close()
 
-    optimizer = make_optimizer(config.optimizer, config.train.steps)
-    graph, init = make_init(model, optimizer, config.train.seed)
+    recipe = train.recipe_of(config, model)
+    graph, init = make_init(recipe)
     state = jax.jit(init)()
-    step = jax.jit(train.make_step(graph, optimizer, mesh, config.optimizer), donate_argnums=0)
+    step = jax.jit(make_step(graph, recipe, mesh), donate_argnums=0)
     seconds, audio = [], []
     for batch in warm[:3] + made:
-        batch.pop("slot")
+        batch, _ = train.split_off_place(batch, plan.components)
         start = time.perf_counter()
         state, metrics = step(state, place_rows(batch, mesh))
         audio.append(float(metrics["audio_seconds"]))

@@ -10,18 +10,35 @@ def get_config(preset: str = "tiny") -> ConfigDict:
     """The configuration; what each key means is written in qwen_audio_jax/run_config.py."""
     config = ConfigDict()
     config.model = ConfigDict(
-        {"family": "qwen2_audio", "preset": preset, "dtype": "auto", "remat": preset != "tiny"}
+        {
+            "family": "qwen2_audio",
+            "preset": preset,
+            "dtype": "auto",
+            "attention": "auto",
+            "remat": "none" if preset == "tiny" else "full",
+        }
     )
     config.data = ConfigDict(
         {
             "root": "data",
             "mixture": {"synthetic": 1.0},
+            # 0: weights as they are. 1 multiplies them by each corpus's size, 3 by its cube root.
+            "temperature": 0.0,
             "conditioning": "tags",
             "seed": 0,
             # (rows, tokens, frames): for clips of up to 3.5 s, 10 s and 30 s. One that no record
             # needs costs nothing.
             "shapes": ((16, 144, 352), (8, 448, 1024), (8, 1280, 3264)),
             "workers": 0,
+            "max_seconds": 300.0,
+            "max_bad_share": 0.01,
+            # Off: one speed, no noise, no gain. Only tasks whose label stays true are changed.
+            "wave_augment": {
+                "speeds": (1.0,),
+                "noise_share": 0.0,
+                "snr_db": (10.0, 30.0),
+                "gain_db": (0.0, 0.0),
+            },
             # Off: a clip of the built-in corpus is too short to lose a second of it. The originals
             # trained with SpecAugment's LibriSpeech Basic policy: one mask of each kind and a warp
             # of 80.
@@ -45,13 +62,16 @@ def get_config(preset: str = "tiny") -> ConfigDict:
             "eps": 1e-6,
             "weight_decay": 0.05,
             "clip_norm": 1.0,
+            "encoder_layer_decay": 1.0,
             "frozen": (),
         }
     )
-    config.train = ConfigDict({"steps": 450, "seed": 0, "log_every": 1})
-    config.checkpoint = ConfigDict({"every": 150, "keep": 2})
+    config.train = ConfigDict(
+        {"steps": 700, "seed": 0, "accumulate": 1, "max_skipped": 3, "log_every": 1}
+    )
+    config.checkpoint = ConfigDict({"every": 350, "keep": 2})
     config.evaluate = ConfigDict(
-        {"every": 0, "data": "", "limit": 0, "rows": 64, "max_new_tokens": 64, "examples": 28}
+        {"every": 0, "data": "", "limit": 0, "rows": 64, "max_new_tokens": 64, "examples": 62}
     )
     config.mesh = ConfigDict({"replica": 1, "fsdp": -1, "tensor": 1})
     config.init_from = ""

@@ -4,6 +4,7 @@ r"""Builds a corpus: a source's records in shards, their index, and a vocabulary
     python -m data_pipelines.build --source=manifest --manifest=dev.jsonl --out=data/mine \
         --split=validation
     python -m data_pipelines.build --source=synthetic --out=data/synthetic
+    python -m data_pipelines.build --source=synthetic --out=data/more --hours=10
     python -m data_pipelines.build --source=librispeech --root=LibriSpeech --out=data/librispeech
 
 A manifest has one JSON object a line, with paths relative to the manifest:
@@ -11,79 +12,53 @@ A manifest has one JSON object a line, with paths relative to the manifest:
     {"audio": "a.flac", "task": "asr", "text": "good morning", "language": "en"}
     {"audio": ["a.flac", "b.mp3"], "task": "speaker_verification", "text": "same"}
 
-`task` is one of docs/tasks.md, which also says what fields each task needs;
-further fields (source, license, ...) are kept. Clips are WAV, FLAC, Ogg or MP3, at any sampling
-rate, from 30 ms to 30 s. Rows that cannot be used are listed with the reason in OUT/rejected.jsonl
-and the rest is built. The same source gives the same files, with any number of workers.
+docs/tasks.md has the tasks and what fields each needs; further ones (source, license, ...) are
+kept. Clips are WAV, FLAC, Ogg or MP3, at any sampling rate, from 30 ms to an hour. Rows that cannot
+be used are listed with the reason in OUT/rejected.jsonl and the rest is built. The same source
+gives the same files, with any number of workers. A build that was broken off goes on where it was
+when it is started again.
 """
 
 import argparse
-import collections
-import concurrent.futures.process
-import dataclasses
-import functools
 import json
-import multiprocessing
+import math
 import os
 import pathlib
+import shlex
 import sys
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
 from data_pipelines import staging
-from data_pipelines.records import SPLITS, Corpus, CorpusError, Record, RejectedRecord, ShardWriter
-from data_pipelines.sources import manifest, published, rows, synthetic
-from qwen_audio_jax.audio.decode import SAMPLE_RATE, AudioError, decode
+from data_pipelines.beam_runner import RUNNERS, beam_runner
+from data_pipelines.making import ShardWork, Work, Workers, fingerprint, shards_of
+from data_pipelines.records import SPLITS, Corpus, CorpusError, RejectedRecord
+from data_pipelines.shards import Done, Rejection, join_shards, joined
+from data_pipelines.sources import manifest, published, rows, synthetic, tfds_dataset
 from qwen_audio_jax.rendering import texts_of
-from qwen_audio_jax.tasks import AnnotationError, check_annotation
 from qwen_audio_jax.tokenizer import train_sentencepiece
 
 SYNTHETIC = "synthetic"
 """Name of the corpus that training builds by itself."""
 
-TRAIN_EXAMPLES, VALIDATION_EXAMPLES, SEED = 6000, 1200, 0
+TRAIN_EXAMPLES, VALIDATION_EXAMPLES, SEED = 10000, 1200, 0
 FLAGS = {
     "manifest": ("manifest", "split"),
-    "synthetic": ("train_examples", "validation_examples", "seed"),
+    "synthetic": ("tasks", "hours", "train_examples", "validation_examples", "seed"),
+    "tfds": ("dataset", "root", "tasks", "split", "fields"),
 }
 """Each source's own flags."""
 PUBLISHED_FLAGS = ("root", "tasks", "split")
 
 REJECTED_FILE = "rejected.jsonl"
 TOKENIZER_FOLDER = "tokenizer"
+VOCABULARY_RECORDS = 100_000
+"""Whose text a vocabulary is trained on, at most."""
+
 _SHOWN = 5
-_CHUNK = 16
-
-Rejection = dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class Work:
-    """What is to become a split.
-
-    Attributes:
-        make: turns a job into a Record, or raises RejectedRecord; called in worker processes, so
-            it and the jobs must be picklable.
-        jobs: (row number, job), in the order that the records shall have.
-        rejected: rows already found unusable: {"row", "reason"}.
-    """
-
-    make: Callable[[Any], Record]
-    jobs: Sequence[tuple[int, Any]]
-    rejected: Sequence[Rejection] = ()
-
-
-@dataclasses.dataclass
-class Summary:
-    """What a build came to: records and audio seconds by task, and what was rejected by split."""
-
-    records: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    seconds: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    rejected: dict[str, list[Rejection]] = dataclasses.field(default_factory=dict)
 
 
 def build_corpus(
@@ -92,14 +67,20 @@ def build_corpus(
     *,
     workers: int | None = None,
     overwrite: bool = False,
-) -> Summary:
+    per_shard: int | None = None,
+    runner: Callable[[Sequence[ShardWork]], None] | None = None,
+) -> Done:
     """Builds splits of a corpus. It appears complete at the end, or not at all.
+
+    A build that was broken off goes on with the shards that it had made.
 
     Args:
         out: the corpus folder; splits that it has beside these are kept.
         work: what each split is made of.
         workers: processes that make records; 1 makes them in this process; None takes every core.
         overwrite: whether splits that are there already may be replaced.
+        per_shard: jobs of each shard; None chooses by the size of the source's audio.
+        runner: makes shards elsewhere, see `beam_runner`; None makes them on this machine.
 
     Raises:
         CorpusError: the folder cannot be used, or a split would have no record.
@@ -107,18 +88,53 @@ def build_corpus(
     out = pathlib.Path(out)
     staging.check_target(out, tuple(work), overwrite)
     for split, part in work.items():
-        _check_any(split, part.jobs, part.rejected)
-    for folder in staging.unfinished(out):
+        _check_any(split, len(part.jobs), part.rejected)
+    size = {split: per_shard or part.per_shard() for split, part in work.items()}
+    mark = fingerprint(work, size)
+    for folder in staging.unfinished(out, mark):
         print(f"note: {folder} is of an unfinished build; delete it if none runs", file=sys.stderr)
-    summary = Summary()
-    with staging.staged(out, tuple(work)) as folder:
+    made: dict[str, Done] = {}
+    with staging.staged(out, tuple(work), mark) as folder:
         for split, part in work.items():
-            summary.rejected[split] = _build_split(folder, split, part, workers, summary)
-        _write_rejected(folder / REJECTED_FILE, out / REJECTED_FILE, summary.rejected)
+            shards = shards_of(folder, split, part, size[split])
+            if not joined(folder, split).is_file():
+                _make_shards(shards, workers or os.cpu_count() or 1, runner)
+            made[split] = join_shards(folder, split, len(shards))
+            made[split].rejected = sorted(
+                [*part.rejected, *made[split].rejected], key=lambda rejection: rejection["row"]
+            )
+            _check_any(split, made[split].records.total(), made[split].rejected)
+        rejected = {split: done.rejected for split, done in made.items()}
+        _write_rejected(folder / REJECTED_FILE, out / REJECTED_FILE, rejected)
         has_vocabulary = (out / TOKENIZER_FOLDER).is_dir() and not overwrite
         if "train" in work and not has_vocabulary:
             _train_vocabulary(folder)
-    return summary
+        for split in work:
+            joined(folder, split).unlink()
+    return made
+
+
+def _make_shards(
+    shards: Sequence[ShardWork],
+    workers: int,
+    runner: Callable[[Sequence[ShardWork]], None] | None,
+) -> None:
+    """Makes those that are not done."""
+    left = [shard for shard in shards if not shard.is_done]
+    if done := len(shards) - len(left):
+        print(f"going on: {done} of {len(shards)} shards are there", file=sys.stderr)
+    if runner is not None:
+        runner(left)
+        return
+    total = sum(len(shard.jobs) for shard in left)
+    name = shards[0].split
+    with (
+        Workers(min(workers, total)) as pool,
+        tqdm(total=total, desc=name, unit=" records", disable=None) as bar,
+    ):
+        for shard in left:
+            outcomes = pool.outcomes(shard)
+            shard(outcome for outcome in outcomes if not bar.update())
 
 
 def build_synthetic_if_missing(root: pathlib.Path | str, mixture: Iterable[str]) -> None:
@@ -142,11 +158,17 @@ def synthetic_work(
     train_examples: int = TRAIN_EXAMPLES,
     validation_examples: int = VALIDATION_EXAMPLES,
     seed: int = SEED,
+    tasks: Collection[str] = synthetic.TASKS,
 ) -> dict[str, Work]:
     """Both splits of the built-in corpus."""
     counts = {"train": train_examples, "validation": validation_examples}
     return {
-        split: Work(synthetic.make, list(enumerate(synthetic.jobs(split, count, seed), start=1)))
+        split: Work(
+            synthetic.make,
+            synthetic.Jobs(split, count, seed, tasks),
+            synthetic.row_of,
+            synthetic.size_of,
+        )
         for split, count in counts.items()
         if count
     }
@@ -155,7 +177,7 @@ def synthetic_work(
 def manifest_work(path: pathlib.Path | str, split: str) -> dict[str, Work]:
     """One split from a manifest. Raises RejectedRecord if the file is missing or empty."""
     usable, rejected = manifest.jobs(pathlib.Path(path))
-    return {split: Work(rows.make, [(row.line, row) for row in usable], rejected)}
+    return {split: Work(rows.make, usable, rows.row_of, rows.size_of, rejected)}
 
 
 def published_work(
@@ -165,89 +187,32 @@ def published_work(
     work = {}
     for split in splits:
         listed = published.jobs(name, root, split, tasks)
-        work[split] = Work(rows.make, [(row.line, row) for row in listed])
+        work[split] = Work(rows.make, listed, rows.row_of, rows.size_of)
     return work
 
 
-def _build_split(
-    folder: pathlib.Path, split: str, work: Work, workers: int | None, summary: Summary
-) -> list[Rejection]:
-    """Writes shards and index; returns what was rejected, by row."""
-    rejected = list(work.rejected)
-    ids: set[str] = set()
-    with ShardWriter(folder, split) as writer:
-        results = _results(work, workers or os.cpu_count() or 1)
-        for outcome in tqdm(results, split, len(work.jobs), unit=" records", disable=None):
-            if isinstance(outcome, dict):
-                rejected.append(outcome)
-                continue
-            record, samples = outcome
-            if record.id in ids:
-                raise CorpusError(f"{split}: the source gave the id {record.id!r} twice")
-            ids.add(record.id)
-            writer.add(record, samples)
-            summary.records[record.task] += 1
-            summary.seconds[record.task] += sum(samples) / SAMPLE_RATE
-    rejected.sort(key=lambda rejection: rejection["row"])
-    _check_any(split, ids, rejected)
-    return rejected
+def tfds_work(
+    dataset: str, data_dir: pathlib.Path | None, splits: Sequence[str], task: str, fields: str
+) -> dict[str, Work]:
+    """Splits of a dataset that TFDS prepared; those that it has."""
+    work = {}
+    for split in splits:
+        listed = tfds_dataset.jobs(dataset, data_dir, split, task, fields)
+        if listed is not None:
+            made_by = (tfds_dataset.make, listed, tfds_dataset.row_of, tfds_dataset.size_of)
+            work[split] = Work(*made_by)
+    if not work:
+        raise RejectedRecord(f"{dataset}: has no {' and no '.join(splits)} split")
+    return work
 
 
-def _check_any(split: str, usable: Collection[Any], rejected: Sequence[Rejection]) -> None:
+def _check_any(split: str, usable: int, rejected: Sequence[Rejection]) -> None:
     if not usable:
         reasons = "; ".join(f"line {r['row']}: {r['reason']}" for r in rejected[:_SHOWN])
         raise CorpusError(
             f"no usable row for the {split} split, so nothing was written ({len(rejected)} "
             f"rejected: {reasons or 'none'})"
         )
-
-
-def _results(work: Work, workers: int) -> Iterator[Any]:
-    """Outcomes of `_attempt`, in the order of the jobs."""
-    attempt = functools.partial(_attempt, work.make)
-    if min(workers, len(work.jobs)) <= 1:
-        yield from map(attempt, work.jobs)
-        return
-    # Spawned, because the caller may have threads (JAX has), which a fork would not survive.
-    context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(workers, mp_context=context)
-    try:
-        # In portions, so that a long manifest does not pile up records that wait to be written.
-        portion = _CHUNK * workers * 16
-        for first in range(0, len(work.jobs), portion):
-            jobs = work.jobs[first : first + portion]
-            yield from pool.map(attempt, jobs, chunksize=_CHUNK)
-    except concurrent.futures.process.BrokenProcessPool as error:
-        raise CorpusError(
-            "a worker process died, perhaps for lack of memory, so nothing was written; try fewer "
-            "--workers"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _attempt(
-    make: Callable[[Any], Record], numbered_job: tuple[int, Any]
-) -> tuple[Record, tuple[int, ...]] | Rejection:
-    """Makes and checks one record: the record and its clips' samples, or why it is rejected."""
-    row, job = numbered_job
-    try:
-        record = make(job)
-    except RejectedRecord as error:
-        return {"row": row, "reason": str(error)}
-    try:
-        check_annotation(record.task, record.annotation, len(record.audio))
-        for _ in texts_of(record.task, record.annotation):
-            pass  # what cannot be rendered must not be found out in the middle of a training run
-        samples = tuple(len(decode(clip)) for clip in record.audio)
-    except AudioError as error:
-        return {"row": row, "id": record.id, "reason": f"field 'audio': {error}"}
-    except AnnotationError as error:
-        return {"row": row, "id": record.id, "reason": str(error)}
-    except (TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
-        reason = f"its annotation does not fit task {record.task!r} ({error!r})"
-        return {"row": row, "id": record.id, "reason": reason}
-    return record, samples
 
 
 def _write_rejected(
@@ -264,30 +229,37 @@ def _write_rejected(
 
 
 def _train_vocabulary(folder: pathlib.Path) -> None:
-    """Trains the corpus's vocabulary on all text that its train split can be rendered to."""
-    rows = Corpus(folder).index("train")
-    texts = (text for row in rows for text in texts_of(row.task, row.annotation))
+    """Trains the corpus's vocabulary on the text that its train split can be rendered to.
+
+    Of a large corpus, on that of records taken evenly from all of it.
+    """
+    index = Corpus(folder).index("train")
+    step = -(-len(index) // VOCABULARY_RECORDS)
+    texts = (text for row in index[::step] for text in texts_of(row.task, row.annotation))
     languages = {
         row.annotation[key]
-        for row in rows
+        for row in index
         for key in ("language", "target_language")
         if isinstance(row.annotation.get(key), str)
     }
     train_sentencepiece(texts, sorted(languages), folder / TOKENIZER_FOLDER)
 
 
-def _show(out: pathlib.Path, summary: Summary) -> None:
+def _show(out: pathlib.Path, made: Mapping[str, Done]) -> None:
     table = Table(title=str(out))
     table.add_column("task")
     table.add_column("records", justify="right")
     table.add_column("hours", justify="right")
-    rows = [(t, n, summary.seconds[t]) for t, n in sorted(summary.records.items())]
-    rows.append(("all", summary.records.total(), sum(summary.seconds.values())))
+    total = Done()
+    for done in made.values():
+        total.add(done)
+    rows = [(t, n, total.seconds[t]) for t, n in sorted(total.records.items())]
+    rows.append(("all", total.records.total(), sum(total.seconds.values())))
     for task, records, seconds in rows:
         table.add_row(task, f"{records:,}", f"{seconds / 3600:.2f}")
     Console().print(table)
-    for split, rejected in summary.rejected.items():
-        if rejected:
+    for split, done in made.items():
+        if rejected := done.rejected:
             print(
                 f"{split}: {len(rejected)} rows rejected, listed in {out / REJECTED_FILE}:",
                 *(f"  line {r['row']}: {r['reason']}" for r in rejected[:_SHOWN]),
@@ -304,23 +276,53 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--source", required=True, choices=[*FLAGS, *published.PUBLISHED])
-    parser.add_argument("--out", required=True, type=pathlib.Path, help="corpus folder to write")
+    parser.add_argument(
+        "--out", type=pathlib.Path, help="corpus folder to write (default: data/SOURCE)"
+    )
     parser.add_argument("--workers", type=int, help="processes (default: one a core)")
+    parser.add_argument(
+        "--runner", choices=RUNNERS, help="make the shards with Apache Beam instead: docs/data.md"
+    )
+    parser.add_argument("--beam_args", default="", help="Beam's own options, in one string")
     parser.add_argument("--overwrite", action="store_true", help="replace a split that is there")
     group = parser.add_argument_group("--source=manifest")
     group.add_argument("--manifest", type=pathlib.Path, help="JSONL file")
     group = parser.add_argument_group(f"--source={'|'.join(published.PUBLISHED)}")
-    group.add_argument("--root", type=pathlib.Path, help="the folder that its archive unpacks to")
-    group.add_argument("--tasks", help="which of its tasks, with commas (default: the first)")
-    group = parser.add_argument_group("both of these")
     group.add_argument(
-        "--split", choices=SPLITS, help="which split to write (default: train; published: both)"
+        "--root",
+        type=pathlib.Path,
+        help="the folder that its archive unpacks to (tfds: ~/tensorflow_datasets)",
+    )
+    group = parser.add_argument_group("--source=tfds")
+    group.add_argument("--dataset", help="NAME, NAME/CONFIG or NAME:VERSION, as TFDS spells it")
+    group.add_argument("--fields", help="field=feature or field='text': docs/data.md")
+    group = parser.add_argument_group("these and manifest")
+    group.add_argument(
+        "--split", choices=SPLITS, help="which split to write (default: manifest train, else both)"
+    )
+    group = parser.add_argument_group("all but manifest")
+    group.add_argument(
+        "--tasks",
+        help="which of its tasks, with commas; `all` is all of them (default: synthetic all, the "
+        "others their first)",
     )
     group = parser.add_argument_group("--source=synthetic (always writes both splits)")
-    group.add_argument("--train_examples", type=int, help=f"default: {TRAIN_EXAMPLES}")
+    group.add_argument("--hours", type=float, help="of training audio, about: 0.2, 100, ...")
+    group.add_argument("--train_examples", type=int, help=f"instead (default: {TRAIN_EXAMPLES})")
     group.add_argument("--validation_examples", type=int, help=f"default: {VALIDATION_EXAMPLES}")
     group.add_argument("--seed", type=int, help=f"default: {SEED}")
     arguments = parser.parse_args(argv)
+    arguments.out = arguments.out or pathlib.Path("data") / arguments.source
+    _check_flags(parser, arguments)
+    return arguments
+
+
+def _check_flags(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Ends the program where flags do not go together."""
+    if arguments.runner and arguments.workers:
+        parser.error("--workers does not go with --runner; Beam has options of its own")
+    if arguments.beam_args and not arguments.runner:
+        parser.error("--beam_args needs --runner")
     own = FLAGS.get(arguments.source, PUBLISHED_FLAGS)
     for name in sorted({*PUBLISHED_FLAGS, *(flag for flags in FLAGS.values() for flag in flags)}):
         if name not in own and getattr(arguments, name) is not None:
@@ -329,11 +331,17 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--source=manifest needs --manifest=FILE")
     if arguments.source in published.PUBLISHED and arguments.root is None:
         parser.error(f"--source={arguments.source} needs --root=DIR")
+    if arguments.source == "tfds" and not (arguments.dataset and arguments.tasks):
+        parser.error("--source=tfds needs --dataset=NAME and --tasks=TASK, see docs/data.md")
+    if arguments.hours is not None:
+        if arguments.train_examples is not None:
+            parser.error("--hours and --train_examples: give one of them")
+        if not 0 < arguments.hours < math.inf:
+            parser.error(f"--hours must be above 0, not {arguments.hours}")
     for name in ("workers", "train_examples", "validation_examples"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
             parser.error(f"--{name} must be at least 1, not {value}")
-    return arguments
 
 
 def _splits(arguments: argparse.Namespace) -> tuple[str, ...]:
@@ -345,14 +353,23 @@ def _splits(arguments: argparse.Namespace) -> tuple[str, ...]:
 def _work(arguments: argparse.Namespace) -> dict[str, Work]:
     if arguments.source == "manifest":
         return manifest_work(arguments.manifest, _splits(arguments)[0])
+    named = [task.strip() for task in (arguments.tasks or "").split(",") if task.strip()]
     if arguments.source in published.PUBLISHED:
-        tasks = [task.strip() for task in (arguments.tasks or "").split(",") if task.strip()]
+        tasks = published.PUBLISHED[arguments.source].TASKS if named == ["all"] else named
         return published_work(arguments.source, arguments.root, _splits(arguments), tasks)
+    if arguments.source == "tfds":
+        root, fields = arguments.root, arguments.fields or ""
+        return tfds_work(arguments.dataset, root, _splits(arguments), arguments.tasks, fields)
     given = {
         name: getattr(arguments, name)
         for name in ("train_examples", "validation_examples", "seed")
         if getattr(arguments, name) is not None
     }
+    if named:
+        given["tasks"] = synthetic.TASKS if named == ["all"] else named
+    if arguments.hours:
+        trial = synthetic_work(**{**given, "train_examples": 1})["train"].jobs
+        given["train_examples"] = math.ceil(arguments.hours * 3600 / synthetic.mean_seconds(trial))
     return synthetic_work(**given)
 
 
@@ -361,16 +378,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _arguments(argv)
     try:
         staging.check_target(arguments.out, _splits(arguments), arguments.overwrite)
-        summary = build_corpus(
+        made = build_corpus(
             arguments.out,
             _work(arguments),
             workers=arguments.workers,
             overwrite=arguments.overwrite,
+            runner=arguments.runner
+            and beam_runner(arguments.runner, shlex.split(arguments.beam_args)),
         )
     except (CorpusError, RejectedRecord, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    _show(arguments.out, summary)
+    except KeyboardInterrupt:
+        return 130
+    _show(arguments.out, made)
     return 0
 
 

@@ -7,14 +7,26 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.records import IndexRow, Record
-from qwen_audio_jax.audio.decode import decode
-from qwen_audio_jax.audio.lengths import audio_tokens, mel_frames, packed_frames
+from data_pipelines.speeds import annotation_at, rate_for, samples_at
+from qwen_audio_jax.audio.decode import SAMPLE_RATE, AudioError, decode, resample
+from qwen_audio_jax.audio.lengths import (
+    FRAMES_PER_TOKEN,
+    WINDOW_SAMPLES,
+    audio_tokens,
+    mel_frames,
+    packed_frames,
+    windows,
+)
 from qwen_audio_jax.audio.log_mel import log_mel
 from qwen_audio_jax.audio.spec_augment import OFF, SpecAugment
-from qwen_audio_jax.rendering import Tokens, render, tokenize, wording_of
+from qwen_audio_jax.audio.wave_augment import OFF as WAVE_OFF
+from qwen_audio_jax.audio.wave_augment import WaveAugment
+from qwen_audio_jax.rendering import Tokens, count_tokens, render, tokenize, wording_of
+from qwen_audio_jax.rendering.spans import Span
+from qwen_audio_jax.tasks import KINDS
 from qwen_audio_jax.tokenizer import Tokenizer
 
-FRAMES_PER_TOKEN = 4
+_NO_ROOM = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,8 +35,9 @@ class Example:
 
     Attributes:
         text: its tokens, with a placeholder for each audio token.
-        clips: log-mel of each clip with its margin, float32 [packed frames, M].
-        clip_frames: valid frames of each clip, margin not counted.
+        clips: log-mel of each clip with its margin, float32 [packed frames, M]. One of over 30 s is
+            several: its windows, one after another.
+        clip_frames: valid frames of each of these, margin not counted.
     """
 
     text: Tokens
@@ -39,9 +52,11 @@ class ExampleMaker:
     Attributes:
         tokenizer: the vocabulary.
         family: "qwen_audio" or "qwen2_audio".
-        conditioning: "tags" or "prompts".
+        conditioning: "tags", "prompts" or "none".
         mel_bins: M.
         frame_rounding: "floor" or "ceil", see `ModelConfig`.
+        max_seconds: no clip may be longer.
+        augment: speeds, noise and gain that training may draw.
     """
 
     tokenizer: Tokenizer
@@ -49,55 +64,163 @@ class ExampleMaker:
     conditioning: str
     mel_bins: int
     frame_rounding: str
+    max_seconds: float = 300.0
+    augment: WaveAugment = WAVE_OFF
 
-    def lengths(self, rows: Sequence[IndexRow]) -> np.ndarray:
-        """int64 [n, 2]: tokens and packed frames of each record, from the index alone."""
-        lengths = np.empty((len(rows), 2), np.int64)
+    def lengths(self, rows: Sequence[IndexRow], variants: Sequence[int] = ()) -> np.ndarray:
+        """Tokens and packed frames of each record, int64 [n, 2], from the index alone.
+
+        One with a clip of more than `max_seconds` has more of both than any row has room for.
+
+        Args:
+            rows: the records.
+            variants: at which of the speeds each is heard; none if as it is.
+        """
+        lengths = np.full((len(rows), 2), _NO_ROOM, np.int64)
         for i, row in enumerate(rows):
-            frames = [mel_frames(n, self.frame_rounding) for n in row.samples]
-            text = self._tokens(row.id, row.task, row.annotation, frames)
-            lengths[i] = len(text.tokens), sum(packed_frames(n) for n in frames)
+            if max(row.samples, default=0) > self.max_seconds * SAMPLE_RATE:
+                continue
+            rate = self._rate(row.task, row.samples, variants[i]) if len(variants) else SAMPLE_RATE
+            samples = [samples_at(n, rate) for n in row.samples]
+            frames = self._frames(samples)
+            spans = self._spans(row.id, row.task, row.annotation, samples, rate)
+            clip_tokens = [audio_tokens(n) for n in frames]
+            lengths[i, 0] = count_tokens(spans, self.tokenizer, clip_tokens)
+            lengths[i, 1] = sum(packed_frames(n) for n in frames)
         return lengths
 
-    def example(self, record: Record) -> Example:
+    def too_large(self, row: IndexRow) -> str:
+        """Why no row shape holds a record, and the mend."""
+        seconds = max(row.samples, default=0) / SAMPLE_RATE
+        if seconds > self.max_seconds:
+            return (
+                f"a clip of it lasts {seconds:.1f} s, and config.data.max_seconds is "
+                f"{self.max_seconds:g}"
+            )
+        ((tokens, frames),) = self.lengths([row])
+        return (
+            f"it is larger than every row shape; config.data.shapes needs one of at least {tokens} "
+            f"tokens and {frames} frames"
+        )
+
+    def example(
+        self,
+        record: Record,
+        samples: Sequence[int] | None = None,
+        variant: int | None = None,
+        random: np.random.Generator | None = None,
+    ) -> Example:
         """Decodes and renders a record for training.
 
+        Args:
+            record: the record.
+            samples: of each clip, as the index has them, if they shall be compared.
+            variant: at which of the speeds it is heard; as it is if None.
+            random: draws noise and gain; as they are if None.
+
         Raises:
-            AudioError: a clip cannot be used.
+            AudioError: a clip cannot be used, or is not as long as the index says.
         """
-        frames, clips = self._features(record)
-        text = self._tokens(record.id, record.task, record.annotation, frames)
-        return Example(text, clips, tuple(frames))
+        waves = [decode(data) for data in record.audio]
+        lengths = tuple(map(len, waves))
+        if samples is not None and lengths != tuple(samples):
+            raise AudioError(f"its clips have {lengths} samples, and {samples} by the index")
+        rate = SAMPLE_RATE if variant is None else self._rate(record.task, lengths, variant)
+        waves = [resample(wave, rate) for wave in waves]
+        if random is not None:
+            waves = [self.augment(wave, KINDS[record.task].survives, random) for wave in waves]
+        heard = list(map(len, waves))
+        spans = self._spans(record.id, record.task, record.annotation, heard, rate)
+        return self._example(spans, waves, end=True)
 
     def question(self, record: Record) -> tuple[Example, str]:
         """The record's prompt alone, in its first wording, and the reference answer's text.
 
         Where an answer begins with the language, that is given, as in the released evaluation.
         """
-        frames, clips = self._features(record)
+        waves = [decode(data) for data in record.audio]
         prompt, label = render(record.task, record.annotation, self.conditioning)
         while label[0].language:
             prompt.append(dataclasses.replace(label.pop(0), loss=False))
-        clip_tokens = [audio_tokens(n) for n in frames]
-        text = tokenize(prompt, self.tokenizer, self.family, clip_tokens, end=False)
-        return Example(text, clips, tuple(frames)), "".join(s.tag or s.text for s in label)
+        prompt = in_windows(prompt, list(map(len, waves)))
+        return self._example(prompt, waves, end=False), "".join(s.tag or s.text for s in label)
 
-    def _features(self, record: Record) -> tuple[list[int], tuple[np.ndarray, ...]]:
-        waves = [decode(data) for data in record.audio]
-        frames = [mel_frames(len(wave), self.frame_rounding) for wave in waves]
+    def _example(self, spans: Sequence[Span], waves: Sequence[np.ndarray], *, end: bool) -> Example:
+        frames = self._frames([len(wave) for wave in waves])
+        clip_tokens = [audio_tokens(n) for n in frames]
+        text = tokenize(spans, self.tokenizer, self.family, clip_tokens, end=end)
+        parts = [part for wave in waves for part in _cut(wave)]
         clips = tuple(
-            log_mel(wave, self.mel_bins, packed_frames(n))
-            for wave, n in zip(waves, frames, strict=True)
+            log_mel(part, self.mel_bins, packed_frames(n))
+            for part, n in zip(parts, frames, strict=True)
         )
-        return frames, clips
+        return Example(text, clips, tuple(frames))
 
-    def _tokens(
-        self, record_id: str, task: str, annotation: dict[str, Any], frames: Sequence[int]
-    ) -> Tokens:
+    def _frames(self, samples: Sequence[int]) -> list[int]:
+        """Frames of each window of each clip."""
+        return [mel_frames(n, self.frame_rounding) for clip in samples for n in windows(clip)]
+
+    def _rate(self, task: str, samples: Sequence[int], variant: int) -> int:
+        return rate_for(task, samples, self.augment.rate(variant))
+
+    def _spans(
+        self,
+        record_id: str,
+        task: str,
+        annotation: dict[str, Any],
+        samples: Sequence[int],
+        rate: int,
+    ) -> list[Span]:
+        """What is read and learned of clips of these samples, which were taken to have a rate."""
         wording = wording_of(record_id)
+        annotation = annotation_at(annotation, rate, sum(samples) / SAMPLE_RATE)
         prompt, label = render(task, annotation, self.conditioning, wording=wording)
-        clip_tokens = [audio_tokens(n) for n in frames]
-        return tokenize([*prompt, *label], self.tokenizer, self.family, clip_tokens)
+        return in_windows([*prompt, *label], samples)
+
+
+class RecordLengths:
+    """Tokens and packed frames of the records of an index, found when they are asked for."""
+
+    def __init__(self, index: Sequence[IndexRow], maker: ExampleMaker):
+        """Args: index: the records. maker: how they become examples."""
+        self._index, self._maker = index, maker
+        self._known = np.full((len(index), len(maker.augment.speeds), 2), -1, np.int32)
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __getitem__(self, key: np.ndarray | tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        """Tokens and frames, int [n, 2], of records by number, or by (number, speed)."""
+        numbers, variants = key if isinstance(key, tuple) else (key, np.zeros(len(key), np.int64))
+        unknown = self._known[numbers, variants, 0] < 0
+        if unknown.any():
+            new, speeds = np.unique(np.stack([numbers, variants])[:, unknown], axis=1)
+            rows = [self._index[int(i)] for i in new]
+            self._known[new, speeds] = self._maker.lengths(rows, speeds.tolist())
+        return self._known[numbers, variants]
+
+    def __reduce__(self):
+        return RecordLengths, (self._index, self._maker)
+
+
+def in_windows(spans: Sequence[Span], samples: Sequence[int]) -> list[Span]:
+    """The spans with the place of a clip turned into one place for each of its windows."""
+    if all(n <= WINDOW_SAMPLES for n in samples):
+        return list(spans)
+    counts = [len(windows(n)) for n in samples]
+    first = np.cumsum([0, *counts]).tolist()
+    places: list[Span] = []
+    for span in spans:
+        if span.clip >= 0:
+            places += [Span(clip=i) for i in range(first[span.clip], first[span.clip + 1])]
+        else:
+            places.append(span)
+    return places
+
+
+def _cut(wave: np.ndarray) -> list[np.ndarray]:
+    """The windows of a waveform."""
+    return np.split(wave, np.cumsum(windows(len(wave)))[:-1])
 
 
 def augmented(example: Example, augment: SpecAugment, random: np.random.Generator) -> Example:

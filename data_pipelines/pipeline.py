@@ -1,6 +1,7 @@
 """Shards -> mixture -> packed rows -> batches, prefetched by Grain."""
 
 import logging
+import math
 import pathlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,13 +10,17 @@ from typing import SupportsIndex
 import grain
 import numpy as np
 
-from data_pipelines.examples import Example, ExampleMaker, augmented, empty_batch, fill_row
+from data_pipelines.examples import (
+    Example,
+    ExampleMaker,
+    RecordLengths,
+    augmented,
+    empty_batch,
+    fill_row,
+)
 from data_pipelines.packing import PackPlan, RowShape
-from data_pipelines.records import Corpus, IndexRow
+from data_pipelines.records import Corpus
 from qwen_audio_jax.audio.spec_augment import OFF, SpecAugment
-
-MAX_BAD_RECORDS = 20
-"""Records that may turn out unreadable in one process before training stops."""
 
 _ENDLESS = 1 << 60
 
@@ -23,8 +28,9 @@ _ENDLESS = 1 << 60
 class PackedBatches(grain.sources.RandomAccessDataSource):
     """Random access to the batches of a pack plan from a slot on: this host's rows of each.
 
-    A record that cannot be read leaves its place in the row empty, is logged with its id and
-    counted; more than MAX_BAD_RECORDS stop the run.
+    Beside the arrays of the Batch contract, one holds what the run logs of it: `slot`, its number
+    in the plan; `epochs`, float64, how often each component has been gone through then; `left_out`,
+    how many of its records could not be used.
     """
 
     def __init__(
@@ -34,8 +40,10 @@ class PackedBatches(grain.sources.RandomAccessDataSource):
         plan: PackPlan,
         local_rows: Mapping[RowShape, slice],
         first_slot: int = 0,
+        *,
         augment: SpecAugment = OFF,
         seed: int = 0,
+        max_bad_share: float = 0.01,
     ):
         """Args:
         corpora: the components of the mixture.
@@ -45,6 +53,7 @@ class PackedBatches(grain.sources.RandomAccessDataSource):
         first_slot: 0, or one past the last batch that was trained on.
         augment: what is done to the clips.
         seed: of that; what becomes of a clip depends on it and on the clip's place in the plan.
+        max_bad_share: see `Faults`.
         """
         self._corpora = [corpora[name] for name in plan.components]
         self._maker = maker
@@ -53,8 +62,7 @@ class PackedBatches(grain.sources.RandomAccessDataSource):
         self._first_slot = first_slot
         self._augment = augment
         self._seed = seed
-        self._bad = 0
-        self._lock = threading.Lock()
+        self._faults = Faults(max_bad_share)
 
     def __len__(self) -> int:
         return _ENDLESS
@@ -64,83 +72,155 @@ class PackedBatches(grain.sources.RandomAccessDataSource):
         planned = self._plan.batch(slot)
         shape, mine = planned.shape, range(planned.shape.rows)[self._local_rows[planned.shape]]
         batch = empty_batch(len(mine), shape.tokens, shape.frames, self._maker.mel_bins)
+        left_out = self._too_large(slot)
         for row, number in enumerate(mine):
             examples = []
             for place, (component, record) in enumerate(planned.rows[number]):
-                example = self._example(component, record)
-                if example is not None:
-                    random = np.random.default_rng([self._seed, slot, number, place])
-                    examples.append(augmented(example, self._augment, random))
+                random = np.random.default_rng([self._seed, slot, number, place])
+                example = self._example(slot, component, record, random)
+                if example is None:
+                    left_out += 1
+                    continue
+                examples.append(augmented(example, self._augment, random))
             fill_row(batch, row, examples)
-        return batch | {"slot": np.int64(slot)}
+        return batch | {
+            "slot": np.int64(slot),
+            "epochs": self._plan.epochs(slot + 1),
+            "left_out": np.int64(left_out),
+        }
 
-    def _example(self, component: int, number: int) -> Example | None:
+    def _example(
+        self, slot: int, component: int, number: int, random: np.random.Generator
+    ) -> Example | None:
         corpus = self._corpora[component]
+        row = corpus.index("train")[number]
         try:
-            return self._maker.example(corpus.record("train", number))
+            record = corpus.record("train", number)
+            variant = self._plan.variant_at(slot, component, number)
+            example = self._maker.example(record, row.samples, variant, random)
         except ValueError as error:
-            name = corpus.index("train")[number].id
-            logging.warning("%s: record %s is left out: %s", corpus.path, name, error)
-            with self._lock:
-                self._bad += 1
-                if self._bad > MAX_BAD_RECORDS:
-                    raise RuntimeError(
-                        f"{corpus.path}: more than {MAX_BAD_RECORDS} unreadable records, the last "
-                        f"one {name}; build the corpus again"
-                    ) from error
+            self._faults.count(corpus, row.id, str(error))
             return None
+        self._faults.passed()
+        return example
 
-    def __getstate__(self):
-        return {key: value for key, value in self.__dict__.items() if key != "_lock"}
+    def _too_large(self, slot: int) -> int:
+        """Tells, with a window's first batch, of the window's records that no row can hold."""
+        window, place = divmod(slot, self._plan.slots_per_window)
+        if place:
+            return 0
+        too_large = self._plan.window(window).too_large
+        for component, number in too_large:
+            corpus = self._corpora[component]
+            row = corpus.index("train")[number]
+            self._faults.count(corpus, row.id, self._maker.too_large(row))
+        return len(too_large)
 
-    def __setstate__(self, state):
-        self.__dict__.update(state, _lock=threading.Lock())
+
+class Faults:
+    """Records that a process could not use: each is logged by name, and too many stop the run.
+
+    Too many is more than `max_share` of those that it has seen, or of the first thousand.
+    """
+
+    def __init__(self, max_share: float):
+        """Args: max_share: 0 stops at the first one, 1 never."""
+        self._max_share = max_share
+        self._seen = self._bad = 0
+        self._lock = threading.Lock()
+
+    def passed(self) -> None:
+        """Counts a record that could be used."""
+        with self._lock:
+            self._seen += 1
+
+    def count(self, corpus: Corpus, name: str, reason: str) -> None:
+        """Counts one that could not.
+
+        Raises:
+            RuntimeError: that was one too many.
+        """
+        logging.warning("%s: record %s is left out: %s", corpus.path, name, reason)
+        with self._lock:
+            self._seen += 1
+            self._bad += 1
+            if self._bad > self._max_share * max(self._seen, 1000):
+                raise RuntimeError(
+                    f"{corpus.path}: {self._bad} records could not be used, more than "
+                    f"config.data.max_bad_share = {self._max_share:g} of them; the last one, "
+                    f"{name}: {reason}"
+                )
+
+    def __reduce__(self):
+        return Faults, (self._max_share,)
 
 
 def open_mixture(root: str | pathlib.Path, mixture: Mapping[str, float]) -> dict[str, Corpus]:
     """The corpora of a mixture, each a folder below `root` (or an absolute path).
 
+    One with weight 0 is left out.
+
     Raises:
-        ValueError: an empty mixture or a weight that is not positive.
+        ValueError: an empty mixture, or a weight that is none.
         FileNotFoundError: a corpus is not there; the sentence says how to build it.
     """
     if not mixture:
         raise ValueError("config.data.mixture: is empty; name at least one corpus and its weight")
     for name, weight in mixture.items():
-        if not weight > 0:
-            raise ValueError(f"config.data.mixture: the weight of {name!r} must be above 0")
-    return {name: Corpus(pathlib.Path(root) / name) for name in mixture}
+        if not 0 <= weight < math.inf:
+            raise ValueError(
+                f"config.data.mixture: the weight of {name!r} must be 0 or more, not {weight}"
+            )
+    if not any(mixture.values()):
+        raise ValueError("config.data.mixture: all weights are 0; one must be above")
+    return {
+        name: Corpus(pathlib.Path(root) / name) for name, weight in mixture.items() if weight > 0
+    }
 
 
 def make_plan(
     corpora: Mapping[str, Corpus],
-    weights: Mapping[str, float],
+    mixture: Mapping[str, float],
     maker: ExampleMaker,
     shapes: Sequence[RowShape],
     seed: int,
+    *,
+    temperature: float = 0.0,
+    max_bad_share: float = 0.01,
 ) -> PackPlan:
-    """Plans the training split of a mixture.
+    """Plans the training split of a mixture. Its first window is planned here.
+
+    Args:
+        corpora: the components.
+        mixture: their weights.
+        maker: how records become examples.
+        shapes: row shapes.
+        seed: of the order.
+        temperature: 0 takes the weights as they are; above, they are multiplied by the number of
+            records to the power of 1 / temperature: 1 takes corpora by their size, more evens out.
+        max_bad_share: see `Faults`.
 
     Raises:
-        ValueError: a record is larger than the largest row shape; the sentence names it.
+        ValueError: too many records are larger than the largest row shape; the sentence names one.
     """
     indices = {name: corpus.index("train") for name, corpus in corpora.items()}
-    lengths = {name: maker.lengths(rows) for name, rows in indices.items()}
-    plan = PackPlan(lengths, weights, shapes, seed)
-    for name, rows in indices.items():
-        _check_fit(name, rows, lengths[name], plan)
+    weights = {name: mixture[name] * _size(len(indices[name]), temperature) for name in indices}
+    lengths = {name: RecordLengths(index, maker) for name, index in indices.items()}
+    plan = PackPlan(lengths, weights, shapes, seed, len(maker.augment.speeds))
+    too_large = plan.window(0).too_large
+    if len(too_large) > max_bad_share * plan.size:
+        rows = [(plan.components[c], indices[plan.components[c]][i]) for c, i in too_large]
+        name, longest = max(rows, key=lambda row: sum(row[1].samples))
+        raise ValueError(
+            f"{len(too_large)} of the first {plan.size} records cannot be packed, such as "
+            f"{longest.id} of corpus {name!r}: {maker.too_large(longest)}; "
+            f"config.data.max_bad_share is {max_bad_share:g}"
+        )
     return plan
 
 
-def _check_fit(name: str, rows: Sequence[IndexRow], lengths: np.ndarray, plan: PackPlan) -> None:
-    too_long = [i for i, length in enumerate(lengths) if plan.shape_of(length) is None]
-    if too_long:
-        tokens, frames = lengths[too_long].max(axis=0)
-        raise ValueError(
-            f"corpus {name!r}: {len(too_long)} records, such as {rows[too_long[0]].id}, are larger "
-            f"than every row shape; config.data.shapes needs one of at least {tokens} tokens and "
-            f"{-(-frames // 4) * 4} frames"
-        )
+def _size(records: int, temperature: float) -> float:
+    return records ** (1 / temperature) if temperature else 1.0
 
 
 def batches(source: PackedBatches, workers: int) -> Iterator[dict[str, np.ndarray]]:

@@ -8,20 +8,21 @@ and `tokenizer/`, the corpus's vocabulary. TensorFlow is not needed for any of i
 
 import dataclasses
 import functools
+import itertools
 import json
+import os
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
-from array_record.python.array_record_module import ArrayRecordWriter
-from tensorflow_datasets.core.example_serializer import ExampleSerializer
 
 SPLITS = ("train", "validation")
-RECORDS_PER_SHARD = 8192
 INFO_FILE = "dataset_info.json"
 """TFDS's description of the folder: its splits and how many records each shard has."""
 
-_NAME = "corpus"
+_MEND = "build it again with data_pipelines.build --overwrite"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Record:
 
     Attributes:
         id: unique within its corpus.
-        task: a key of `qwen_audio_jax.tasks.TASKS`.
+        task: a key of `qwen_audio_jax.tasks.KINDS`.
         audio: encoded clips (FLAC, WAV, Ogg or MP3 bytes, as they came).
         annotation: the label fields that the task names, and `source`, `license`, ...; JSON types.
     """
@@ -64,110 +65,46 @@ class CorpusError(ValueError):
     """A corpus folder that cannot be used. The message names the folder and the mend."""
 
 
-class ShardWriter:
-    """Writes one split of a corpus: shards and index. A context manager.
+class Index(Sequence):
+    """The index of a split. A row is read when it is asked for, so a long one costs nothing.
 
-    A further split may be added to a folder that has one already. A split that is broken off
-    leaves shards without an index, so write into a `staging.staged` folder. The same records give
-    the same bytes.
+    Any thread may read it, and it can be pickled.
     """
 
-    def __init__(self, folder: pathlib.Path, split: str):
-        """Args: folder: an existing folder. split: "train" or "validation"."""
-        self._folder = folder
-        self._split = split
-        self._features = tfds.features.FeaturesDict(
-            {
-                "id": tfds.features.Text(),
-                "task": tfds.features.Text(),
-                # TFDS's Text is any bytes; its Audio would pull in TensorFlow.
-                "audio": tfds.features.Sequence(tfds.features.Text()),
-                "annotation": tfds.features.Text(),
-            }
-        )
-        self._serializer = ExampleSerializer(self._features.get_serialized_info())
-        self._shard: ArrayRecordWriter | None = None
-        self._lengths: list[int] = []
-        self._bytes = 0
-        self._index = (folder / f"{split}.index.jsonl").open("w", encoding="utf-8")
+    def __init__(self, path: pathlib.Path):
+        """Args: path: SPLIT.index.jsonl."""
+        self.path = path
+        self._file = path.open("rb", buffering=0)
+        self._ends = _line_ends(path)
 
-    def add(self, record: Record, samples: tuple[int, ...]) -> None:
-        """Appends a record; `samples` are its clips' lengths at 16 kHz."""
-        annotation = json.dumps(record.annotation, ensure_ascii=False, sort_keys=True)
-        self._write(
-            {
-                "id": record.id,
-                "task": record.task,
-                "audio": list(record.audio),
-                "annotation": annotation,
-            }
-        )
-        row = {"id": record.id, "task": record.task, "samples": samples}
-        head = json.dumps(row, ensure_ascii=False)[:-1]
-        self._index.write(f'{head}, "annotation": {annotation}}}\n')
+    def __len__(self) -> int:
+        return len(self._ends)
 
-    def _write(self, example: dict[str, Any]) -> None:
-        if self._shard is None or self._lengths[-1] == RECORDS_PER_SHARD:
-            self._close_shard()
-            # The group size that TFDS uses: a record is read without its neighbours.
-            self._shard = ArrayRecordWriter(
-                str(self._shard_path(len(self._lengths))), "group_size:1"
-            )
-            self._lengths.append(0)
-        proto = self._serializer.get_tf_example(self._features.encode_example(example))
-        # Protobuf, and so TFDS's own writer, orders the fields differently in every process.
-        data = proto.SerializeToString(deterministic=True)
-        self._shard.write(data)
-        self._lengths[-1] += 1
-        self._bytes += len(data)
+    def __getitem__(self, number):
+        if isinstance(number, slice):
+            return [self[i] for i in range(*number.indices(len(self)))]
+        if not 0 <= number < len(self):
+            raise IndexError(number)
+        start = int(self._ends[number - 1]) if number else 0
+        line = os.pread(self._file.fileno(), int(self._ends[number]) - start, start)
+        try:
+            row = json.loads(line)
+            return IndexRow(row["id"], row["task"], tuple(row["samples"]), row["annotation"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise CorpusError(f"{self.path}, line {number + 1}: is damaged; {_MEND}") from error
 
-    def __enter__(self) -> "ShardWriter":
-        return self
+    def __reduce__(self):
+        return Index, (self.path,)
 
-    def __exit__(self, *error) -> None:
-        self._index.close()
-        self._close_shard()
-        for number in range(len(self._lengths)):
-            shard = self._shard_path(number)
-            shard.rename(f"{shard}-of-{len(self._lengths):05d}")
-        self._write_info()
 
-    def _close_shard(self) -> None:
-        if self._shard is not None:
-            self._shard.close()
-            self._shard = None
-
-    def _shard_path(self, number: int) -> pathlib.Path:
-        """A shard's path while it is not known how many there will be."""
-        return self._folder / f"{_NAME}-{self._split}.array_record-{number:05d}"
-
-    def _write_info(self) -> None:
-        """Adds the split to what TFDS knows of the folder."""
-        identity = tfds.core.DatasetIdentity(
-            name=_NAME,
-            version=tfds.core.Version("1.0.0"),
-            data_dir=str(self._folder),
-            module_name="data_pipelines.records",
-        )
-        info = tfds.core.DatasetInfo(builder=identity, features=self._features)
-        if (self._folder / INFO_FILE).is_file():
-            info.read_from_directory(self._folder)
-        else:
-            info.set_file_format("array_record")
-        template = tfds.core.ShardedFileTemplate(
-            data_dir=self._folder,
-            dataset_name=_NAME,
-            split=self._split,
-            filetype_suffix="array_record",
-        )
-        split = tfds.core.splits.SplitInfo(
-            name=self._split,
-            shard_lengths=self._lengths,
-            num_bytes=self._bytes,
-            filename_template=template,
-        )
-        info.set_splits(tfds.core.splits.SplitDict([*info.splits.values(), split]))
-        info.write_to_directory(self._folder)
+def _line_ends(path: pathlib.Path) -> np.ndarray:
+    """int64: where each line of a file ends. A last one that was broken off does not count."""
+    ends, done = [], 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 24):
+            ends.append(np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n")) + 1 + done)
+            done += len(block)
+    return np.concatenate([np.empty(0, np.int64), *ends])
 
 
 class Corpus:
@@ -181,16 +118,18 @@ class Corpus:
         """
         self.path = pathlib.Path(path)
         if not (self.path / INFO_FILE).is_file():
+            others = sorted(p.parent.name for p in self.path.parent.glob(f"*/{INFO_FILE}"))
             raise FileNotFoundError(
                 f"{self.path}: no corpus there; build one with "
                 f"`python -m data_pipelines.build --source=... --out={self.path}`"
+                + (f", or take one beside it: {', '.join(others)}" if others else "")
             )
         self.splits = tuple(
             split for split in SPLITS if (self.path / f"{split}.index.jsonl").is_file()
         )
 
     @functools.cache  # noqa: B019  (a run opens a handful of corpora and keeps them)
-    def index(self, split: str) -> tuple[IndexRow, ...]:
+    def index(self, split: str) -> "Index":
         """The index of a split, in shard order.
 
         Raises:
@@ -203,36 +142,57 @@ class Corpus:
                 f"{self.path}: has no {split} split (it has: {have}); add one with "
                 f"data_pipelines.build --split={split}"
             )
-        rows = []
-        with (self.path / f"{split}.index.jsonl").open(encoding="utf-8") as file:
-            for line in file:
-                row = json.loads(line)
-                samples = tuple(row["samples"])
-                rows.append(IndexRow(row["id"], row["task"], samples, row["annotation"]))
-        self._check_shards(split, len(rows))
-        return tuple(rows)
+        index = Index(self.path / f"{split}.index.jsonl")
+        self._check_shards(split, len(index))
+        return index
 
     def _check_shards(self, split: str, records: int) -> None:
-        info = json.loads((self.path / INFO_FILE).read_text(encoding="utf-8"))
-        shards = {s["name"]: [int(n) for n in s["shardLengths"]] for s in info["splits"]}
-        lengths = shards.get(split, [])
-        found = len(list(self.path.glob(f"{info['name']}-{split}.array_record-*")))
+        lengths = self._shard_lengths(split)
+        name = json.loads((self.path / INFO_FILE).read_text(encoding="utf-8"))["name"]
+        found = len(list(self.path.glob(f"{name}-{split}.array_record-*")))
         if sum(lengths) != records or len(lengths) != found:
             raise CorpusError(
                 f"{self.path}: the {split} split is incomplete ({found} of {len(lengths)} shards; "
-                f"{records} records in the index, {sum(lengths)} in the shards); build it again "
-                "with data_pipelines.build --overwrite"
+                f"{records} records in the index, {sum(lengths)} in the shards); {_MEND}"
             )
+        for first in itertools.accumulate([0, *lengths[:-1]]):
+            self._read(split, first)  # a shard that was cut off cannot be read at all
+
+    def _shard_lengths(self, split: str) -> list[int]:
+        """Records of each shard."""
+        info = json.loads((self.path / INFO_FILE).read_text(encoding="utf-8"))
+        shards = {s["name"]: [int(n) for n in s["shardLengths"]] for s in info["splits"]}
+        return shards.get(split, [])
 
     @functools.cache  # noqa: B019
     def _source(self, split: str):
         return tfds.builder_from_directory(str(self.path)).as_data_source(split=split)
 
+    def _read(self, split: str, number: int) -> dict[str, Any]:
+        try:
+            return self._source(split)[number]
+        except (RuntimeError, ValueError, IndexError) as error:
+            ends = np.cumsum(self._shard_lengths(split))
+            shard = int(np.searchsorted(ends, number, side="right"))
+            raise CorpusError(
+                f"{self.path}: shard {shard} of the {split} split is damaged ({error}); {_MEND}"
+            ) from error
+
     def record(self, split: str, number: int) -> Record:
-        """Reads one record of a split."""
-        raw = self._source(split)[number]
+        """Reads one record of a split.
+
+        Raises:
+            CorpusError: it is damaged, or another one than the index has at that place.
+        """
+        raw, listed = self._read(split, number), self.index(split)[number].id
+        name = raw["id"].decode()
+        if name != listed:
+            raise CorpusError(
+                f"{self.path}: record {number} of the {split} split is {name}, and {listed} by "
+                f"its index; {_MEND}"
+            )
         return Record(
-            id=raw["id"].decode(),
+            id=name,
             task=raw["task"].decode(),
             audio=tuple(raw["audio"]),
             annotation=json.loads(raw["annotation"]),

@@ -1,19 +1,27 @@
 """A corpus appears whole or not at all.
 
 It is built in a folder beside its place and moved there at the end, so that a build that is broken
-off at any moment leaves nothing that could be taken for a corpus.
+off at any moment leaves nothing that could be taken for a corpus, and the same build goes on with
+what was done.
 """
 
 import contextlib
+import fcntl
 import json
+import os
 import pathlib
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator, Sequence
 
 from data_pipelines.records import INFO_FILE, CorpusError
 
 _MARK = ".unfinished-"
+
+
+class BrokenOff(CorpusError):
+    """A build that could not go on; the same command may, with what was made."""
 
 
 def check_target(out: pathlib.Path, splits: Sequence[str], overwrite: bool) -> None:
@@ -35,31 +43,69 @@ def check_target(out: pathlib.Path, splits: Sequence[str], overwrite: bool) -> N
 
 
 @contextlib.contextmanager
-def staged(out: pathlib.Path, splits: Sequence[str]) -> Iterator[pathlib.Path]:
+def staged(
+    out: pathlib.Path, splits: Sequence[str], fingerprint: str = ""
+) -> Iterator[pathlib.Path]:
     """Yields a folder to build the splits in; moves them into `out` if the body succeeds.
+
+    Where a build with the same fingerprint was broken off, it is that build's folder again, with
+    what was done. It is deleted after a CorpusError other than BrokenOff: going on would not help.
 
     Args:
         out: the corpus. Splits that it has already are replaced, others are kept.
         splits: what the body builds.
+        fingerprint: of what is built; empty if it cannot go on.
+
+    Raises:
+        CorpusError: another process has built it meanwhile.
     """
     out = out.absolute()
-    folder = out.with_name(f"{out.name}{_MARK}{uuid.uuid4().hex[:8]}")
-    folder.mkdir(parents=True)
+    folder = out.with_name(f"{out.name}{_MARK}{fingerprint or uuid.uuid4().hex[:16]}")
+    folder.mkdir(parents=True, exist_ok=bool(fingerprint))
+    with _alone(folder):
+        try:
+            if (out / INFO_FILE).is_file():
+                _copy_info(out, folder, splits)
+                yield folder
+                _merge(folder, out, splits)
+                shutil.rmtree(folder)
+            else:
+                yield folder
+                _put(folder, out)
+        except BaseException as error:
+            useless = isinstance(error, CorpusError) and not isinstance(error, BrokenOff)
+            if useless or not fingerprint:
+                shutil.rmtree(folder, ignore_errors=True)
+            else:
+                print(
+                    f"what was made stays in {folder}; the same command goes on with it",
+                    file=sys.stderr,
+                )
+            raise
+
+
+@contextlib.contextmanager
+def _alone(folder: pathlib.Path) -> Iterator[None]:
+    """Waits for another process that builds in the folder; the system ends that with it."""
+    handle = os.open(folder, os.O_RDONLY)
     try:
-        if (out / INFO_FILE).is_file():
-            _copy_info(out, folder, splits)
-            yield folder
-            _merge(folder, out, splits)
-        else:
-            yield folder
-            _put(folder, out)
+        with contextlib.suppress(OSError):  # a file system without locks
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print(f"waiting for another process that builds {folder}", file=sys.stderr)
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        if not folder.is_dir() or not os.path.samestat(os.fstat(handle), folder.stat()):
+            raise CorpusError(f"{folder}: another process built that corpus meanwhile")
+        yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        os.close(handle)
 
 
-def unfinished(out: pathlib.Path) -> list[pathlib.Path]:
-    """Folders beside `out` in which a build of it was broken off, or is going on."""
-    return sorted(out.absolute().parent.glob(f"{out.name}{_MARK}*"))
+def unfinished(out: pathlib.Path, fingerprint: str = "") -> list[pathlib.Path]:
+    """Folders beside `out` where another build of it was broken off, or is going on."""
+    folders = out.absolute().parent.glob(f"{out.name}{_MARK}*")
+    return sorted(folder for folder in folders if not folder.name.endswith(_MARK + fingerprint))
 
 
 def _put(folder: pathlib.Path, out: pathlib.Path) -> None:

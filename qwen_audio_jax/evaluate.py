@@ -19,6 +19,7 @@ from qwen_audio_jax.generate import generate
 from qwen_audio_jax.metrics import Answer, score
 from qwen_audio_jax.run_config import EvaluateConfig
 from qwen_audio_jax.sharding import local_rows, place_rows, row_shards
+from qwen_audio_jax.tasks import TASKS
 from qwen_audio_jax.tokenizer import END_OF_TEXT
 
 
@@ -84,9 +85,10 @@ class Evaluator:
     def _numbers(self) -> list[int]:
         """Record numbers in the order of their length, so that a group pads little."""
         index = self.corpus.index(self.split)
-        chosen = np.arange(len(index))
-        if 0 < self.options.limit < len(index):
-            chosen = np.linspace(0, len(index) - 1, self.options.limit).round().astype(int)
+        chosen = np.array([i for i, row in enumerate(index) if row.task in TASKS], np.int64)
+        if 0 < self.options.limit < len(chosen):
+            places = np.linspace(0, len(chosen) - 1, self.options.limit).round().astype(int)
+            chosen = chosen[places]
         return sorted(map(int, chosen), key=lambda i: (sum(index[i].samples), i))
 
     def _groups(self, numbers: Sequence[int]) -> Iterator[tuple[list[Record], list[Any]]]:

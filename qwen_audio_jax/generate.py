@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from qwen_audio_jax.models.language_model import Cache, LanguageModel, rotation
+from qwen_audio_jax.models.attention import Segments
+from qwen_audio_jax.models.cache import Cache
+from qwen_audio_jax.models.language_model import LanguageModel, rotation
 from qwen_audio_jax.sampling import GREEDY, Sampling, choose
 
 
@@ -44,8 +46,8 @@ def generate(
         raise ValueError("stop: name one id at least that ends an answer")
     model = nnx.merge(graph, parameters)
     decoder = _cast(model.decoder)
-    blocks = decoder.unstack()
     B, L = batch["tokens"].shape
+    blocks = decoder.unstack(B)
     in_prompt = batch["segments"] > 0
     lengths = jnp.sum(in_prompt, axis=1)
     slots = jnp.arange(L + max_new_tokens - 1)
@@ -85,12 +87,10 @@ def _prefill(
     decoder: LanguageModel, x: jax.Array, positions: jax.Array, in_prompt: jax.Array, slots: int
 ) -> tuple[jax.Array, list[Cache]]:
     """Each prompt's last hidden state [B, 1, D], and the caches."""
-    # A position sees itself in any case, so that no softmax over padding is empty.
-    L = x.shape[1]
-    mask = (in_prompt[:, None] & jnp.tri(L, dtype=bool)) | jnp.eye(L, dtype=bool)
     lengths = jnp.sum(in_prompt, axis=1)
     rotate = rotation(decoder.config, positions, lengths)
-    hidden, caches = decoder.prefill(x, mask[:, None], rotate, slots)
+    segments = Segments.of(in_prompt.astype(jnp.int32))
+    hidden, caches = decoder.prefill(x, segments, rotate, slots)
     last = jnp.maximum(lengths - 1, 0)[:, None, None]
     return jnp.take_along_axis(hidden, last, axis=1), caches
 

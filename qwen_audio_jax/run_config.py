@@ -12,6 +12,9 @@ from typing import Any
 
 from data_pipelines.packing import RowShape
 from qwen_audio_jax.audio.spec_augment import SpecAugment
+from qwen_audio_jax.audio.wave_augment import WaveAugment
+from qwen_audio_jax.models.attention import BACKENDS
+from qwen_audio_jax.models.layers import REMAT
 from qwen_audio_jax.models.presets import FAMILIES, PRESETS
 from qwen_audio_jax.optimizer import OptimizerConfig
 from qwen_audio_jax.rendering import CONDITIONINGS
@@ -27,13 +30,16 @@ class ModelChoice:
     family: "qwen_audio" or "qwen2_audio".
     preset: the size, a key of `models.presets`.
     dtype: compute dtype; "auto" is bfloat16 on an accelerator and float32 on a CPU.
-    remat: recompute a block's activations in the backward pass, to save memory.
+    attention: a key of `models.attention.BACKENDS`; "auto" is the one for the device.
+    remat: what is kept of each block for the backward pass, from most to least: "none" (all),
+        "dots", "attention", "full" (its input alone); see `models.layers.REMAT`.
     """
 
     family: str
     preset: str
     dtype: str
-    remat: bool
+    attention: str
+    remat: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,19 +47,29 @@ class DataConfig:
     """Attributes:
     root: folder of the corpora.
     mixture: corpus name -> weight, its share of records relative to the others'.
-    conditioning: "tags" or "prompts".
+    temperature: 0 takes the weights as they are; above, each is multiplied by the corpus's number
+        of records to the power of 1 / temperature.
+    conditioning: "tags", "prompts" or "none", which tells the model nothing of the task.
     seed: of the order of records.
     shapes: row shapes, (rows, tokens, frames) each.
     workers: processes that make batches; 0 uses threads of the training process.
-    spec_augment: masks and warping of the clips, see `audio/spec_augment.py`.
+    max_seconds: a record with a longer clip is left out, by name. One of over 30 s is heard as
+        several windows.
+    max_bad_share: share of records that may be unusable, too long or damaged, before the run stops.
+    wave_augment: speed, noise and gain of the clips, see `audio/wave_augment.py`.
+    spec_augment: masks and warping of their features, see `audio/spec_augment.py`.
     """
 
     root: str
     mixture: Mapping[str, float]
+    temperature: float
     conditioning: str
     seed: int
     shapes: tuple[tuple[int, int, int], ...]
     workers: int
+    max_seconds: float
+    max_bad_share: float
+    wave_augment: WaveAugment
     spec_augment: SpecAugment
 
     @property
@@ -66,11 +82,15 @@ class TrainConfig:
     """Attributes:
     steps: optimizer steps in all.
     seed: of the initial parameters.
+    accumulate: micro-batches that a batch's rows are divided into; more need less memory.
+    max_skipped: steps in a row that may be skipped for a loss or gradient that is not finite.
     log_every: steps between two lines of metrics.jsonl.
     """
 
     steps: int
     seed: int
+    accumulate: int
+    max_skipped: int
     log_every: int
 
 
@@ -121,6 +141,8 @@ class RunConfig:
         _one_of("config.model.family", self.model.family, FAMILIES)
         _one_of("config.model.preset", self.model.preset, PRESETS)
         _one_of("config.model.dtype", self.model.dtype, ("auto", "bfloat16", "float32"))
+        _one_of("config.model.attention", self.model.attention, ("auto", *BACKENDS))
+        _one_of("config.model.remat", self.model.remat, REMAT)
         _one_of("config.data.conditioning", self.data.conditioning, CONDITIONINGS)
         for rows, tokens, frames in self.data.shapes or [(0, 0, 0)]:
             if min(rows, tokens, frames) < 1 or frames % 4:
@@ -130,6 +152,7 @@ class RunConfig:
                 )
         for key, value in (
             ("train.steps", self.train.steps),
+            ("train.accumulate", self.train.accumulate),
             ("train.log_every", self.train.log_every),
             ("checkpoint.every", self.checkpoint.every),
             ("checkpoint.keep", self.checkpoint.keep),
@@ -141,7 +164,18 @@ class RunConfig:
 
 
 # Changing these leaves what is trained unchanged, so a workdir may go on under other values.
-FREE_KEYS = ("checkpoint", "evaluate", "mesh", "data/root", "data/workers", "train/log_every")
+FREE_KEYS = (
+    "checkpoint",
+    "evaluate",
+    "mesh",
+    "model/attention",
+    "model/remat",
+    "data/root",
+    "data/workers",
+    "train/accumulate",
+    "train/log_every",
+    "train/max_skipped",
+)
 
 
 def from_mapping(config: Mapping[str, Any]) -> RunConfig:

@@ -9,6 +9,8 @@ from typing import Any
 import tensorboardX
 from tqdm import tqdm
 
+SKIPPED_FILE = "skipped.jsonl"
+
 
 class RunLog:
     """Writes the metrics of logged steps.
@@ -34,13 +36,17 @@ class RunLog:
         self._bar = tqdm(
             total=steps, initial=first_step, desc="training", unit="step", mininterval=interval
         )
-        self._since = time.perf_counter()
-        self._tokens = self._audio_seconds = 0.0
+        self._left_out = 0.0
+        self._skipped_file = workdir / SKIPPED_FILE
+        self._skipped = self._last_skipped = 0
+        _keep_until(self._skipped_file, first_step)
+        self.restart_clock()
 
-    def count(self, tokens: float, audio_seconds: float) -> None:
-        """Counts a step's useful tokens and seconds of audio, padding left out."""
+    def count(self, tokens: float, audio_seconds: float, left_out: float) -> None:
+        """Counts a step's useful tokens and seconds of audio, and records that were unusable."""
         self._tokens += tokens
         self._audio_seconds += audio_seconds
+        self._left_out += left_out
         self._bar.update()
 
     def write(self, step: int, values: dict[str, float]) -> None:
@@ -50,6 +56,9 @@ class RunLog:
             "tokens_per_second": self._tokens / seconds,
             "audio_seconds_per_second": self._audio_seconds / seconds,
         }
+        if self._left_out:
+            values["records_left_out"] = self._left_out
+            self._left_out = 0.0
         self._file.write(json.dumps({"step": step} | values) + "\n")
         self._file.flush()
         for name, value in values.items():
@@ -60,6 +69,14 @@ class RunLog:
             refresh=False,
         )
         self.restart_clock()
+
+    def skip(self, step: int, slot: int, ids: list[str]) -> int:
+        """Names the batch of a skipped step in skipped.jsonl. Returns how many come in a row."""
+        self._skipped = self._skipped + 1 if step == self._last_skipped + 1 else 1
+        self._last_skipped = step
+        with self._skipped_file.open("a") as file:
+            file.write(json.dumps({"step": step, "slot": slot, "ids": ids}) + "\n")
+        return self._skipped
 
     def restart_clock(self) -> None:
         """Leaves out of the speed what was not training: evaluation, say."""

@@ -90,17 +90,24 @@ def row_constraint(mesh: Mesh):
     return lambda x: jax.lax.with_sharding_constraint(x, sharding)
 
 
-def local_rows(rows: int, mesh: Mesh) -> slice:
+def local_rows(rows: int, mesh: Mesh, accumulate: int = 1) -> slice:
     """Which of a batch's rows this process has to make.
 
+    Args:
+        rows: of the whole batch.
+        mesh: the mesh.
+        accumulate: micro-batches that they are divided into.
+
     Raises:
-        ValueError: the rows cannot be divided over the mesh's data axes.
+        ValueError: the rows cannot be divided over the mesh's data axes and the micro-batches.
     """
     shards = row_shards(mesh)
-    if rows % shards:
+    if rows % (shards * accumulate):
+        parts = f" and {accumulate} micro-batches (config.train.accumulate)"
         raise ValueError(
             f"config.data.shapes: {rows} rows cannot be divided over {shards} data shards "
-            f"(config.mesh: replica x fsdp); make them a multiple of {shards}"
+            f"(config.mesh: replica x fsdp){parts if accumulate > 1 else ''}; make them a "
+            f"multiple of {shards * accumulate}"
         )
     indices = NamedSharding(mesh, ROWS).addressable_devices_indices_map((rows,)).values()
     starts = [index[0].indices(rows)[:2] for index in indices]

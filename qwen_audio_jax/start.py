@@ -3,12 +3,9 @@
 import dataclasses
 import logging
 import pathlib
-from typing import Any
+from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
-import optax
-from flax import nnx
 from jax.sharding import Mesh
 
 from data_pipelines.examples import ExampleMaker
@@ -17,22 +14,12 @@ from data_pipelines.pipeline import make_plan, open_mixture
 from data_pipelines.records import Corpus
 from qwen_audio_jax.checkpoint import Checkpoints, abstract, load_parameters, run_folder
 from qwen_audio_jax.models.parts import Parts, read_parts
-from qwen_audio_jax.models.presets import ModelConfig, model_config, preset_parts
-from qwen_audio_jax.models.qwen_audio import QwenAudio
+from qwen_audio_jax.models.presets import Compute, ModelConfig, model_config, preset_parts
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
-from qwen_audio_jax.run_config import ConfigError, RunConfig
+from qwen_audio_jax.run_config import ConfigError, ModelChoice, RunConfig
 from qwen_audio_jax.sharding import local_rows
+from qwen_audio_jax.step import TrainState
 from qwen_audio_jax.tokenizer import Tokenizer, load_tokenizer
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class TrainState:
-    """Steps done, parameters (float32) and optimizer state."""
-
-    step: jax.Array
-    parameters: Any
-    optimizer: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +34,10 @@ class Data:
 
 def open_data(config: RunConfig, mesh: Mesh) -> tuple[Data, ModelConfig]:
     """Opens the mixture, and chooses the model that goes with its vocabulary."""
-    my_rows = {shape: local_rows(shape.rows, mesh) for shape in config.data.row_shapes}
+    my_rows = {
+        shape: local_rows(shape.rows, mesh, config.train.accumulate)
+        for shape in config.data.row_shapes
+    }
     corpora = open_mixture(config.data.root, config.data.mixture)
     start = read_start(config)
     tokenizer = choose_tokenizer(config, start, corpora)
@@ -58,8 +48,18 @@ def open_data(config: RunConfig, mesh: Mesh) -> tuple[Data, ModelConfig]:
         config.data.conditioning,
         model.encoder.mel_bins,
         model.frame_rounding,
+        config.data.max_seconds,
+        config.data.wave_augment,
     )
-    plan = make_plan(corpora, config.data.mixture, maker, config.data.row_shapes, config.data.seed)
+    plan = make_plan(
+        corpora,
+        config.data.mixture,
+        maker,
+        config.data.row_shapes,
+        config.data.seed,
+        temperature=config.data.temperature,
+        max_bad_share=config.data.max_bad_share,
+    )
     return Data(corpora, maker, plan, my_rows), model
 
 
@@ -88,7 +88,7 @@ def choose_model(config: RunConfig, tokenizer: Tokenizer, start: Parts) -> Model
     Raises:
         ConfigError: those parts are of another family, or have another vocabulary.
     """
-    family, dtype = config.model.family, config.model.dtype
+    family = config.model.family
     encoder, decoder = preset_parts(config.model.preset, family, tokenizer.vocab_size)
     encoder, decoder = start.encoder or encoder, start.decoder or decoder
     if start.family not in ("", family):
@@ -102,16 +102,30 @@ def choose_model(config: RunConfig, tokenizer: Tokenizer, start: Parts) -> Model
             f"vocabulary has {tokenizer.vocab_size}; import it together with its tokenizer files"
         )
     begin, _, end = AUDIO_TAGS[family]
-    if dtype == "auto":
-        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return model_config(
         family,
         encoder,
         decoder,
         audio_begin=tokenizer.special(begin),
         audio_end=tokenizer.special(end),
-        dtype=dtype,
-        remat=config.model.remat,
+        compute=compute_for(config.model, jax.default_backend()),
+    )
+
+
+_AUTO = {
+    "cpu": Compute("float32", "xla"),
+    "gpu": Compute("bfloat16", "cudnn"),
+    "tpu": Compute("bfloat16", "splash"),
+}
+
+
+def compute_for(choice: ModelChoice, platform: str) -> Compute:
+    """How to compute on "cpu", "gpu" or "tpu", where the choice leaves it open."""
+    auto = _AUTO[platform]
+    return Compute(
+        auto.dtype if choice.dtype == "auto" else choice.dtype,
+        auto.attention if choice.attention == "auto" else choice.attention,
+        choice.remat,
     )
 
 
@@ -130,18 +144,9 @@ def find_held_out(config: RunConfig, corpora: dict[str, Corpus]) -> tuple[Corpus
     return None
 
 
-def make_init(model: ModelConfig, optimizer: optax.GradientTransformation, seed: int):
-    """Returns (graph of the model, function that makes the first TrainState)."""
-    graph, _ = nnx.split(nnx.eval_shape(lambda: QwenAudio(model, nnx.Rngs(0))))
-
-    def init() -> TrainState:
-        parameters = nnx.to_pure_dict(nnx.split(QwenAudio(model, nnx.Rngs(seed)))[1])
-        return TrainState(jnp.int32(0), parameters, optimizer.init(parameters))
-
-    return graph, init
-
-
-def first_state(config: RunConfig, checkpoints: Checkpoints, init, layout: TrainState):
+def first_state(
+    config: RunConfig, checkpoints: Checkpoints, init: Callable, layout: TrainState
+) -> tuple[TrainState, int]:
     """The run's own last checkpoint, or parameters from elsewhere, or a fresh start.
 
     Returns:

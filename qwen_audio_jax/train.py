@@ -9,13 +9,11 @@ import math
 import pathlib
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import optax
-from flax import nnx
+import numpy as np
 from jax.sharding import Mesh
 
 from data_pipelines.pipeline import PackedBatches, batches
@@ -24,18 +22,12 @@ from qwen_audio_jax.checkpoint import Checkpoints
 from qwen_audio_jax.evaluate import Evaluator, Result
 from qwen_audio_jax.models.parts import parts_of, write_parts
 from qwen_audio_jax.models.presets import ModelConfig
-from qwen_audio_jax.objectives import next_token_loss
-from qwen_audio_jax.optimizer import OptimizerConfig, make_optimizer, trained
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
 from qwen_audio_jax.run_config import RunConfig, claim_workdir, to_json
-from qwen_audio_jax.run_log import RunLog, read_metrics
-from qwen_audio_jax.sharding import (
-    make_mesh,
-    place_rows,
-    row_constraint,
-    shardings,
-)
-from qwen_audio_jax.start import Data, TrainState, find_held_out, first_state, make_init, open_data
+from qwen_audio_jax.run_log import SKIPPED_FILE, RunLog, read_metrics
+from qwen_audio_jax.sharding import make_mesh, place_rows, shardings
+from qwen_audio_jax.start import Data, find_held_out, first_state, open_data
+from qwen_audio_jax.step import Recipe, TrainState, make_init, make_step
 
 
 class TrainingError(RuntimeError):
@@ -73,10 +65,10 @@ def run(config: RunConfig, workdir: pathlib.Path) -> list[dict[str, Any]]:
     write_parts(workdir, parts_of(model, data.maker.tokenizer.special(placeholder)))
 
     # Abstract first, so that nothing is ever laid out whole on one device.
-    optimizer = make_optimizer(config.optimizer, config.train.steps)
-    graph, init = make_init(model, optimizer, config.train.seed)
+    recipe = recipe_of(config, model)
+    graph, init = make_init(recipe)
     layout = shardings(jax.eval_shape(init), mesh)
-    step = make_step(graph, optimizer, mesh, config.optimizer)
+    step = make_step(graph, recipe, mesh)
     step = jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
     evaluator = held_out and Evaluator(*held_out, data.maker, graph, mesh, config.evaluate)
 
@@ -110,30 +102,47 @@ def loop(run: Run, state: TrainState, next_slot: int, log: RunLog, stop: "StopSi
         data.plan,
         data.my_rows,
         next_slot,
-        config.data.spec_augment,
-        config.data.seed,
+        augment=config.data.spec_augment,
+        seed=config.data.seed,
+        max_bad_share=config.data.max_bad_share,
     )
     stream = batches(source, config.data.workers)
-    pending = None
+    pending, due = None, False
     for done in range(int(state.step) + 1, config.train.steps + 1):
-        batch = next(stream)
-        next_slot = int(batch.pop("slot")) + 1
-        # The step is only dispatched here; its metrics are read after the next one is.
+        batch, place = split_off_place(next(stream), data.plan.components)
+        next_slot = place["slot"] + 1
+        # The step is only dispatched here, and its metrics are read after the next one is: so the
+        # next batch is sent to the devices while they still compute.
         state, metrics = run.step(state, place_rows(batch, run.mesh))
+        metrics |= place
         if pending is not None:
-            record(log, *pending, config.train.log_every)
+            record(run, log, *pending)
         pending = done, metrics
 
         last = done == config.train.steps or stop.requested
-        if done % config.checkpoint.every == 0 or last:
-            record(log, *pending, config.train.log_every)  # a NaN must never be saved
+        due = due or last or done % config.checkpoint.every == 0
+        if due:
+            skipped = record(run, log, *pending)
             pending = None
-            run.checkpoints.save(done, state, next_slot=next_slot, config=to_json(config))
+            # After a skipped step it is not yet known whether the parameters are any good.
+            if last or not skipped:
+                run.checkpoints.save(done, state, next_slot=next_slot, config=to_json(config))
+                due = False
         if last:
             break
         if run.evaluator and config.evaluate.every and done % config.evaluate.every == 0:
             evaluate(run, state, log)
     return state
+
+
+def split_off_place(
+    batch: dict[str, np.ndarray], components: Sequence[str]
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Parts what the model reads from where in the data the batch stands."""
+    batch = dict(batch)
+    place = {"slot": int(batch.pop("slot")), "left_out": int(batch.pop("left_out"))}
+    epochs = zip(components, batch.pop("epochs").tolist(), strict=True)
+    return batch, place | {f"epochs/{name}": epoch for name, epoch in epochs}
 
 
 def evaluate(run: Run, state: TrainState, log: RunLog) -> tuple[list[dict[str, Any]], list[Result]]:
@@ -191,61 +200,49 @@ def shown_examples(results: list[Result], number: int) -> list[report.Example]:
     ]
 
 
-def make_step(
-    graph: nnx.GraphDef,
-    optimizer: optax.GradientTransformation,
-    mesh: Mesh,
-    options: OptimizerConfig,
-):
-    """Returns step(state, batch) -> (state, metrics), to be compiled once per row shape."""
-    constrain = row_constraint(mesh)
-
-    def step(state: TrainState, batch: dict[str, jax.Array]):
-        is_trained = trained(options, state.parameters)
-
-        def loss_sum(parameters):
-            # No gradient is computed for what is frozen, nor for what only leads there.
-            parameters = jax.tree.map(
-                lambda leaf, train: leaf if train else jax.lax.stop_gradient(leaf),
-                parameters,
-                is_trained,
-            )
-            hidden = nnx.merge(graph, parameters)(batch, constrain)
-            head = parameters["decoder"]["head"]
-            return next_token_loss(hidden, head, batch["targets"], batch["loss_weights"])
-
-        (total, weight), gradients = jax.value_and_grad(loss_sum, has_aux=True)(state.parameters)
-        weight = jnp.maximum(weight, 1.0)
-        gradients = jax.tree.map(lambda gradient: gradient / weight, gradients)
-        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.parameters)
-        valid_frames = (batch["mel_segments"] > 0) & (batch["mel_positions"] >= 0)
-        metrics = {
-            "loss": total / weight,
-            "gradient_norm": optax.global_norm(gradients),
-            "tokens": jnp.sum(batch["segments"] > 0),
-            "audio_seconds": jnp.sum(valid_frames) / 100,
-        }
-        parameters = optax.apply_updates(state.parameters, updates)
-        return TrainState(state.step + 1, parameters, optimizer_state), metrics
-
-    return step
+def recipe_of(config: RunConfig, model: ModelConfig) -> Recipe:
+    """What the run's step is made of."""
+    train = config.train
+    return Recipe(model, config.optimizer, train.steps, train.seed, train.accumulate)
 
 
-def record(log: RunLog, step: int, metrics: dict[str, jax.Array], log_every: int) -> None:
-    """Counts a step's work, logs it if it is its turn, and stops the run at a loss of NaN.
+def record(run: Run, log: RunLog, step: int, metrics: dict[str, Any]) -> bool:
+    """Counts a step's work and logs it if it is its turn.
+
+    Returns:
+        Whether the step was skipped, because its loss or gradient is not finite. The records of its
+        batch are then named in skipped.jsonl.
 
     Raises:
-        TrainingError: the loss or the gradient is not finite.
+        TrainingError: so many in a row were skipped that going on would not help.
     """
     values = {name: float(value) for name, value in metrics.items()}
-    log.count(values.pop("tokens"), values.pop("audio_seconds"))
-    if not math.isfinite(values["loss"]) or not math.isfinite(values["gradient_norm"]):
-        raise TrainingError(
-            f"step {step}: loss {values['loss']}, gradient norm {values['gradient_norm']}; the "
-            "last checkpoint is from before it. Lower config.optimizer.learning_rate or clip_norm"
-        )
-    if step % log_every == 0:
+    log.count(values.pop("tokens"), values.pop("audio_seconds"), values.pop("left_out"))
+    slot = int(values.pop("slot"))
+    skipped = not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"]))
+    if skipped:
+        in_a_row = log.skip(step, slot, batch_ids(run.data, slot))
+        if in_a_row > run.config.train.max_skipped:
+            raise TrainingError(
+                f"step {step}: loss {values['loss']}, gradient norm {values['gradient_norm']}, and "
+                f"{in_a_row} such steps in a row (config.train.max_skipped is "
+                f"{run.config.train.max_skipped}); the last checkpoint is from before them. Look "
+                f"at the records in {run.workdir / SKIPPED_FILE}, or lower "
+                "config.optimizer.learning_rate or clip_norm"
+            )
+    elif step % run.config.train.log_every == 0:
         log.write(step, values)
+    return skipped
+
+
+def batch_ids(data: Data, slot: int) -> list[str]:
+    """The records of a batch."""
+    names = data.plan.components
+    return [
+        data.corpora[names[component]].index("train")[number].id
+        for row in data.plan.batch(slot).rows
+        for component, number in row
+    ]
 
 
 def describe(run: Run, state: TrainState) -> None:
@@ -254,7 +251,7 @@ def describe(run: Run, state: TrainState) -> None:
     axes = ", ".join(f"{axis} {size}" for axis, size in run.mesh.shape.items())
     print(
         f"{model.family}, {config.model.preset}: {count(state.parameters):,} parameters, "
-        f"{model.dtype}, vocabulary of {model.decoder.vocab_size:,}\n"
+        f"{model.compute.dtype}, vocabulary of {model.decoder.vocab_size:,}\n"
         f"data: {', '.join(plan.components)}, {plan.records:,} records, "
         f"conditioned by {config.data.conditioning}\n"
         f"mesh: {axes} ({jax.devices()[0].platform})\n"

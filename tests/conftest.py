@@ -10,7 +10,8 @@ import soundfile
 from flax import nnx
 
 from data_pipelines.examples import Example
-from data_pipelines.records import Record, ShardWriter
+from data_pipelines.records import Record
+from data_pipelines.shards import write_split
 from qwen_audio_jax.audio.decode import decode
 from qwen_audio_jax.audio.lengths import audio_tokens, packed_frames
 from qwen_audio_jax.models.presets import DecoderConfig, EncoderConfig, ModelConfig
@@ -100,9 +101,9 @@ def write_corpus(folder: pathlib.Path, train: int, validation: int = 0) -> None:
         ("validation", range(train, train + validation)),
     ):
         if numbers:
-            with ShardWriter(folder, split) as writer:
-                for record in map(tone_record, numbers):
-                    writer.add(record, tuple(len(decode(clip)) for clip in record.audio))
+            records = map(tone_record, numbers)
+            measured = ((r, tuple(len(decode(clip)) for clip in r.audio)) for r in records)
+            write_split(folder, split, measured)
     train_sentencepiece(["tone", "noise"], ["en"], folder / "tokenizer", pieces=16)
 
 

@@ -12,7 +12,7 @@ from flax import nnx
 
 from data_pipelines.examples import empty_batch, fill_row
 from qwen_audio_jax.generate import generate
-from qwen_audio_jax.models.attention import packed_mask
+from qwen_audio_jax.models.attention import Segments
 from qwen_audio_jax.models.language_model import rotation
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.sampling import GREEDY, Sampling
@@ -41,7 +41,7 @@ def without_cache(model, example):
     def logits_at(tokens, segments, at):
         x = model.embed(batch | {"tokens": tokens})
         rotate = rotation(model.config.decoder, jnp.arange(tokens.shape[1])[None], lengths)
-        hidden = model.decoder(x, packed_mask(segments, causal=True), rotate)
+        hidden = model.decoder(x, Segments.of(segments), rotate)
         return model.decoder.logits(hidden[0, at])
 
     tokens, written = batch["tokens"], []

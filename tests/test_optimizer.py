@@ -1,10 +1,12 @@
 """What decays, what is frozen, and the schedule's three points."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qwen_audio_jax.optimizer import OptimizerConfig, make_optimizer, schedule
+from qwen_audio_jax.optimizer import OptimizerConfig, make_optimizer, merge, schedule, split
 
 CONFIG = OptimizerConfig(
     learning_rate=1.0,
@@ -18,7 +20,14 @@ CONFIG = OptimizerConfig(
     frozen=("^decoder/head$",),
 )
 PARAMETERS = {
-    "encoder": {"positions": jnp.ones((3, 2)), "blocks": {"norm": {"scale": jnp.ones((2, 3))}}},
+    "encoder": {
+        "positions": jnp.ones((3, 2)),
+        "conv1": {"kernel": jnp.ones((3, 1, 2))},
+        "blocks": {
+            "norm": {"scale": jnp.ones((2, 3))},
+            "query": {"kernel": jnp.ones((2, 2, 2))},
+        },
+    },
     "decoder": {"head": jnp.ones((2, 2)), "embedding": jnp.ones((2, 2))},
 }
 
@@ -28,14 +37,20 @@ def test_schedule_rises_then_falls():
     np.testing.assert_allclose([rate(0), rate(5), rate(10), rate(110)], [0, 0.5, 1, 0.1], atol=1e-6)
 
 
+def updated(config, steps=3):
+    """Parameters after some updates by a gradient of zero, and the optimizer's state."""
+    optimizer = make_optimizer(config, 110)
+    trained, frozen = split(config, PARAMETERS)
+    state = optimizer.init(trained)
+    for _ in range(steps):
+        zero = jax.tree.map(jnp.zeros_like, trained)
+        updates, state = optimizer.update(zero, state, trained)
+        trained = jax.tree.map(jnp.add, trained, updates)
+    return merge(trained, frozen), state
+
+
 def test_only_matrices_decay_and_frozen_parameters_stay():
-    optimizer = make_optimizer(CONFIG, 110)
-    state = optimizer.init(PARAMETERS)
-    zero = jax.tree.map(jnp.zeros_like, PARAMETERS)
-    parameters = PARAMETERS
-    for _ in range(3):
-        updates, state = optimizer.update(zero, state, parameters)
-        parameters = jax.tree.map(jnp.add, parameters, updates)
+    parameters, _ = updated(CONFIG)
     assert np.all(parameters["encoder"]["positions"] == 1)
     assert np.all(parameters["encoder"]["blocks"]["norm"]["scale"] == 1)
     assert np.all(parameters["decoder"]["head"] == 1)
@@ -43,7 +58,25 @@ def test_only_matrices_decay_and_frozen_parameters_stay():
 
 
 def test_frozen_parameters_carry_no_moments():
-    state = make_optimizer(CONFIG, 110).init(PARAMETERS)
+    _, state = updated(CONFIG)
     sizes = sum(leaf.size for leaf in jax.tree.leaves(state))
-    trained = 6 + 4  # norm scale and embedding
-    assert sizes < 2 * trained + 5
+    trained = 6 + 8 + 4 + 6  # norm scale, query kernel, embedding, convolution
+    assert 2 * trained <= sizes < 2 * trained + 5
+
+
+def test_deeper_blocks_of_the_encoder_learn_slower():
+    slowed, _ = updated(dataclasses.replace(CONFIG, encoder_layer_decay=0.5), steps=2)
+    plain, _ = updated(CONFIG, steps=2)
+
+    def change(tree, *path):
+        for name in path:
+            tree = tree[name]
+        return 1 - np.asarray(tree)
+
+    # One step of these two is at rate 0, so what is left is a single step's decay.
+    kernel = ("encoder", "blocks", "query", "kernel")
+    ratios = change(slowed, *kernel) / change(plain, *kernel)
+    np.testing.assert_allclose(ratios[:, 0, 0], [0.25, 0.5], rtol=1e-5)
+    conv = ("encoder", "conv1", "kernel")
+    np.testing.assert_allclose(change(slowed, *conv) / change(plain, *conv), 0.125, rtol=1e-5)
+    assert np.all(slowed["decoder"]["embedding"] == plain["decoder"]["embedding"])

@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = pathlib.Path(__file__).parents[1]
-OWN = {"qwen_audio_jax", "data_pipelines", "conftest", "originals", "parity"}
+OWN = {"qwen_audio_jax", "data_pipelines", "conftest", "miniatures", "originals", "parity"}
 
 
 def name_of(requirement: str) -> str:
@@ -42,7 +42,7 @@ def imported(folder: str) -> set[str]:
     ("folder", "extras"),
     [
         ("qwen_audio_jax", ()),
-        ("data_pipelines", ("synthetic",)),
+        ("data_pipelines", ("synthetic", "beam")),
         ("configs", ()),
         ("benchmarks", ("parity",)),
         ("tests", ("test", "parity")),

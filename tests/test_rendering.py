@@ -5,7 +5,7 @@ import pytest
 
 from qwen_audio_jax.rendering import CONDITIONINGS, render, texts_of, tokenize, wording_of
 from qwen_audio_jax.rendering.spans import Span
-from qwen_audio_jax.tasks import TASKS, AnnotationError, check_annotation
+from qwen_audio_jax.tasks import KINDS, TASKS, AnnotationError, check_annotation
 from qwen_audio_jax.tokenizer import train_sentencepiece
 
 ANNOTATION = {
@@ -97,18 +97,26 @@ def test_tag_layouts_are_the_originals(task):
 
 
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", KINDS)
 def test_every_task_becomes_tokens(task, conditioning, tokenizer):
-    check_annotation(task, ANNOTATION, TASKS[task].clips)
-    for wording in range(len(TASKS[task].prompts)):
+    check_annotation(task, ANNOTATION, KINDS[task].clips)
+    for wording in range(len(KINDS[task].prompts)):
         prompt, label = render(task, ANNOTATION, conditioning, wording=wording)
         assert not any(span.loss for span in prompt)
         assert all(span.loss for span in label)
-        clips = [3, 2][: TASKS[task].clips]
+        clips = [3, 2][: KINDS[task].clips]
         made = tokenize([*prompt, *label], tokenizer, "qwen_audio", clips)
         assert list(made.audio[made.audio >= 0]) == list(range(sum(clips)))
         learned = tokenizer.decode(made.tokens[made.loss_weights > 0])
         assert learned == written(label) + "<|endoftext|>"
+
+
+def test_without_conditioning_only_what_is_asked_stands_before_the_answer():
+    for task, row in KINDS.items():
+        prompt, label = render(task, ANNOTATION, "none")
+        asked = [ANNOTATION[field] for field in ("question", "phrase") if field in row.fields]
+        assert written(prompt) == "A" * row.clips + "".join(asked)
+        assert label == render(task, ANNOTATION, "tags")[1]
 
 
 def test_prompts_name_languages():

@@ -45,6 +45,11 @@ def changed(values, key, value):
             1.5,
             r"config\.data\.spec_augment: .* time_share between 0 and 1",
         ),
+        (
+            "data.wave_augment.speeds",
+            (0.9, 9.0),
+            r"config\.data\.wave_augment: speeds must be .* from 0\.5 to 2",
+        ),
         ("data.shapes", ((4, 10, 10),), r"config\.data\.shapes: .* multiple of 4"),
     ],
 )

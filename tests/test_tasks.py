@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from qwen_audio_jax.rendering import CONDITIONINGS, render
 from qwen_audio_jax.rendering.page import page
-from qwen_audio_jax.tasks import TASKS, check_annotation
+from qwen_audio_jax.tasks import KINDS, TASKS, check_annotation
 
 # The names that others rely on.
 NAMES = {
@@ -34,7 +34,10 @@ def texts(forbidden: str = "<") -> st.SearchStrategy[str]:
 
 
 names = texts('<,"')
-times = st.integers(0, 3000).map(lambda n: n / 100)
+# Of clips of up to 30 s, of longer ones, and just between two windows.
+times = st.one_of(
+    st.integers(0, 3000), st.integers(0, 9500), st.sampled_from([3000, 3001, 6000])
+).map(lambda n: n / 100)
 
 
 def units(key: str) -> st.SearchStrategy[list[dict]]:
@@ -51,9 +54,9 @@ def units(key: str) -> st.SearchStrategy[list[dict]]:
 def pieces(draw, key: str = "") -> list[dict]:
     """Things one after another, with or without a pause between them."""
     found, clock = [], 0
-    for length, pause in draw(
-        st.lists(st.tuples(st.integers(1, 300), st.integers(0, 200)), min_size=1, max_size=5)
-    ):
+    lengths = st.one_of(st.integers(1, 300), st.integers(1, 4000), st.just(3000))
+    pauses = st.one_of(st.integers(0, 200), st.just(3000))
+    for length, pause in draw(st.lists(st.tuples(lengths, pauses), min_size=1, max_size=5)):
         start, end = clock + pause, clock + pause + length
         named = {key: draw(texts())} if key else {}
         found.append({**named, "start": start / 100, "end": end / 100})
@@ -89,10 +92,10 @@ def test_the_table_has_all_names_in_their_groups():
 
 
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", KINDS)
 @given(data=st.data())
 def test_an_answer_gives_its_annotation_back(task, conditioning, data):
-    row = TASKS[task]
+    row = KINDS[task]
     annotation = {field: data.draw(FIELDS[field], field) for field in row.fields}
     check_annotation(task, annotation, row.clips)
     _, answer = render(task, annotation, conditioning)
@@ -103,9 +106,23 @@ def test_an_answer_gives_its_annotation_back(task, conditioning, data):
     assert read == told
 
 
+def test_a_time_after_30_s_counts_the_windows_before_it():
+    events = [
+        {"event": "bell", "start": 29.5, "end": 30.0},
+        {"event": "siren", "start": 65.2, "end": 90},
+    ]
+    _, answer = render("sound_event_detection", {"events": events[:1]}, "tags")
+    assert "".join(span.tag or span.text for span in answer) == "<|29.50|>bell<|30.00|>"
+    _, answer = render("sound_event_detection", {"events": events}, "tags")
+    assert "".join(span.tag or span.text for span in answer) == (
+        "<|29.50|>bell<|30.00|><|0.00|>"
+        "<|30.00|><|30.00|><|5.20|>siren<|30.00|><|30.00|><|30.00|><|0.00|>"
+    )
+
+
 def test_two_tasks_never_look_the_same_before_the_answer():
     """Else a model cannot know which of the two is meant; questions ask in words."""
-    layouts = {name: row.tags for name, row in TASKS.items()}
+    layouts = {name: row.tags for name, row in KINDS.items()}
     layouts.pop("music_question_answering")
     assert len(set(layouts.values())) == len(layouts)
     # One example: identifying a keyword in English is not identifying the language.

@@ -13,6 +13,8 @@ import pytest
 from conftest import write_corpus
 from orbax.checkpoint import v1 as ocp
 
+from data_pipelines.records import Corpus
+
 STEPS = 12
 
 
@@ -149,8 +151,8 @@ def test_starts_from_another_run(root, uninterrupted, tmp_path):
     [
         ("train.stepz", "3", "stepz"),
         ("data.mixture", "{'nothing': 1.0}", "nothing: no corpus there; build one with"),
-        ("data.mixture", "{'tones': 0}", "weight of 'tones' must be above 0"),
-        ("data.shapes", "((4, 8, 8),)", "are larger than every row shape"),
+        ("data.mixture", "{'tones': 0}", "all weights are 0"),
+        ("data.shapes", "((4, 8, 8),)", "it is larger than every row shape"),
         ("mesh.fsdp", "3", "does not make 1 devices"),
         ("model.family", "qwen3", "config.model.family: 'qwen3' is none of"),
         ("init_from", "nowhere", "config.init_from: nowhere/model.json: is missing"),
@@ -184,10 +186,15 @@ def test_terminated_run_saves_and_goes_on(root, uninterrupted, tmp_path):
     assert losses(workdir) == losses(uninterrupted)
 
 
-def test_a_loss_that_is_not_a_number_stops_the_run_before_it_is_saved(root, tmp_path):
+def test_losses_that_are_no_numbers_stop_the_run_before_it_is_saved(root, tmp_path):
     workdir = tmp_path / "nan"
     done = run(root, workdir, **{"optimizer.learning_rate": 1e30, "optimizer.warmup_steps": 1})
     assert done.returncode == 1
-    assert "the last checkpoint is from before it" in done.stderr
+    assert "4 such steps in a row (config.train.max_skipped is 3)" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list((workdir / "checkpoints").glob("[0-9]*"))
+    rows = [json.loads(line) for line in (workdir / "skipped.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [3, 4, 5, 6]
+    index = Corpus(root / "tones").index("train")
+    assert all(set(row["ids"]) <= {record.id for record in index} for row in rows)
+    assert all(row["ids"] for row in rows)

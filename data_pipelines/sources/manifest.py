@@ -5,9 +5,9 @@ One row a record, as a JSON object:
     {"audio": "clips/a.flac", "task": "asr", "text": "good morning", "language": "en"}
 
 `audio` is a path, or a list of them for a task that takes several clips; relative paths start at
-the manifest's folder. `task` is a key of `qwen_audio_jax.tasks.TASKS`. `id` may be left out: it is
-then the audio file's stem and the row's line number. Every other field goes into the annotation as
-it is.
+the manifest's folder. Text without audio has the task `text` and no `audio`. `task` is a key of
+`qwen_audio_jax.tasks.KINDS`. `id` may be left out: it is then the audio file's stem and the row's
+line number. Every other field goes into the annotation as it is.
 """
 
 import json
@@ -16,7 +16,9 @@ from typing import Any
 
 from data_pipelines.records import RejectedRecord
 from data_pipelines.sources.rows import Row
-from qwen_audio_jax.tasks import AnnotationError, check_annotation
+from qwen_audio_jax.tasks import KINDS, AnnotationError, check_annotation
+
+_WITHOUT_AUDIO = [task for task, row in KINDS.items() if not row.clips]
 
 
 def jobs(path: pathlib.Path) -> tuple[list[Row], list[dict[str, Any]]]:
@@ -62,10 +64,11 @@ def jobs(path: pathlib.Path) -> tuple[list[Row], list[dict[str, Any]]]:
 
 def _row(number: int, line: bytes, folder: pathlib.Path) -> Row:
     fields = _fields(line)
+    silent = fields.get("task") in _WITHOUT_AUDIO
     for field in ("audio", "task"):
-        if not fields.get(field):
+        if not fields.get(field) and not (silent and field == "audio"):
             raise RejectedRecord(f"field {field!r}: missing or empty")
-    audio, task = fields.pop("audio"), fields.pop("task")
+    audio, task = fields.pop("audio", None) or [], fields.pop("task")
     names = [audio] if isinstance(audio, str) else audio
     if not isinstance(names, list) or not all(isinstance(n, str) and n.strip() for n in names):
         raise RejectedRecord("field 'audio': must be a path or a list of paths")
@@ -79,7 +82,7 @@ def _row(number: int, line: bytes, folder: pathlib.Path) -> Row:
     for path in paths:
         if not _is_file(path):
             raise RejectedRecord(f"field 'audio': {path} is not there")
-    own_id = f"{paths[0].stem}-{number}"
+    own_id = f"{paths[0].stem if paths else task}-{number}"
     return Row(number, own_id if given_id is None else str(given_id), task, paths, fields)
 
 

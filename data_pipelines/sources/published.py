@@ -3,25 +3,59 @@
 Each has a file beside this one with
 
     TASKS       what it can serve, the first by default
-    LICENSE     its SPDX identifier
+    LICENSE     its SPDX identifier, or LicenseRef-NAME where it has terms of its own
     LAYOUT      a path that must be there, to tell the right folder from a wrong one
-    clips(root, split)    yields (path, {task: annotation}) of each clip, in a fixed order
+    clips(root, split)    yields (path, {task: annotation}) of each clip, in a fixed order; for a
+                          task on several clips, a tuple of paths
 """
 
+import collections
 import pathlib
 from collections.abc import Sequence
 from types import ModuleType
 
 from data_pipelines.records import RejectedRecord
-from data_pipelines.sources import aishell1, librispeech, nsynth, speech_commands, vocalsound
+from data_pipelines.sources import (
+    aishell1,
+    aishell2,
+    audiocaps,
+    clotho,
+    clothoaqa,
+    cochlscene,
+    common_voice,
+    covost2,
+    fleurs,
+    gtzan,
+    librispeech,
+    meld,
+    musiccaps,
+    nsynth,
+    speech_commands,
+    tut2017,
+    vocalsound,
+    voxceleb1,
+)
 from data_pipelines.sources.rows import Row
 
 PUBLISHED: dict[str, ModuleType] = {
     "aishell1": aishell1,
+    "aishell2": aishell2,
+    "audiocaps": audiocaps,
+    "clotho": clotho,
+    "clothoaqa": clothoaqa,
+    "cochlscene": cochlscene,
+    "common_voice": common_voice,
+    "covost2": covost2,
+    "fleurs": fleurs,
+    "gtzan": gtzan,
     "librispeech": librispeech,
+    "meld": meld,
+    "musiccaps": musiccaps,
     "nsynth": nsynth,
     "speech_commands": speech_commands,
+    "tut2017": tut2017,
     "vocalsound": vocalsound,
+    "voxceleb1": voxceleb1,
 }
 
 
@@ -52,12 +86,18 @@ def jobs(name: str, root: pathlib.Path, split: str, tasks: Sequence[str] = ()) -
             "folder that its archive unpacks to"
         )
     rows: list[Row] = []
-    for path, annotations in source.clips(root, split):
+    times: collections.Counter[str] = collections.Counter()
+    for found, annotations in source.clips(root, split):
+        paths = found if isinstance(found, tuple) else (found,)
         for task in tasks:
             if task in annotations:
                 annotation = annotations[task] | {"source": name, "license": source.LICENSE}
-                # The path is unique; the task makes it so where one clip serves two.
-                clip = path.relative_to(root).with_suffix("").as_posix()
+                # Paths are unique, and a task makes them so where one clip serves two; of further
+                # questions, captions or translations of a clip the number does.
+                clip = "+".join(p.relative_to(root).with_suffix("").as_posix() for p in paths)
                 identity = f"{name}-{clip}-{task}"
-                rows.append(Row(len(rows) + 1, identity, task, (path,), annotation))
+                times[identity] += 1
+                if times[identity] > 1:
+                    identity = f"{identity}-{times[identity]}"
+                rows.append(Row(len(rows) + 1, identity, task, paths, annotation))
     return rows

@@ -18,6 +18,16 @@ class Row:
     annotation: dict[str, Any]
 
 
+def row_of(row: Row) -> int:
+    """The row's number."""
+    return row.line
+
+
+def size_of(row: Row) -> int:
+    """Bytes of the row's audio files; those that are not there have none."""
+    return sum(path.stat().st_size for path in row.paths if path.is_file())
+
+
 def make(row: Row) -> Record:
     """Reads the row's audio files."""
     try:

@@ -7,10 +7,11 @@ import numpy as np
 import soundfile
 import soxr
 
+from qwen_audio_jax.audio.lengths import MIN_SAMPLES
+
 SAMPLE_RATE = 16000
-MAX_SECONDS = 30.0
-MIN_SAMPLES = 480
-"""The shortest clip that makes an audio token in both families (30 ms)."""
+MAX_SECONDS = 3600.0
+"""Longer files are taken for a mistake; what training takes, `config.data.max_seconds` says."""
 
 
 class AudioError(ValueError):
@@ -37,7 +38,8 @@ def decode(data: bytes) -> np.ndarray:
     if not np.isfinite(wave).all():
         bad = np.count_nonzero(~np.isfinite(wave).all(axis=1))
         raise AudioError(f"{bad} of its {len(wave)} samples are not numbers (NaN or infinite)")
-    wave = resample(wave.mean(axis=1, dtype=np.float32), rate)
+    mono = wave[:, 0] if wave.shape[1] == 1 else wave.mean(axis=1, dtype=np.float32)
+    wave = resample(mono, rate)
     if len(wave) < MIN_SAMPLES:
         raise AudioError(
             f"it is too short for one audio token: {len(wave)} samples at 16 kHz, and at least "
@@ -70,8 +72,8 @@ def _read(data: bytes) -> tuple[np.ndarray, int]:
         raise AudioError(f"it cannot be read as WAV, FLAC, Ogg or MP3 ({reason})") from error
     if len(wave) > most:
         raise AudioError(
-            f"it lasts {promised / rate:.2f} s, and clips over {MAX_SECONDS:g} s are not supported "
-            "yet; split it"
+            f"it lasts {promised / rate:.2f} s, and clips over {MAX_SECONDS:g} s are refused; "
+            "split it"
         )
     if missing:
         raise AudioError(f"it is broken off: {missing}")

@@ -15,7 +15,26 @@ MARGIN_FRAMES = 2
 FRAMES_PER_TOKEN = 4
 """The second convolution and the pooling halve the frame rate in turn: 25 audio tokens a second."""
 
+WINDOW_SAMPLES = 480_000
+"""The longest stretch that the encoder hears at once: 30 s."""
+
+MIN_SAMPLES = 480
+"""The shortest that makes an audio token in both families: 30 ms."""
+
 Rounding = Literal["floor", "ceil"]
+
+
+def windows(samples: int) -> list[int]:
+    """Samples of each window of a clip, in order: one of up to 30 s, or as many as it takes.
+
+    Where what is left after whole windows would be too short for a token, the last whole one
+    gives way to it.
+    """
+    whole, rest = divmod(samples, WINDOW_SAMPLES)
+    if not whole or not rest:
+        return [WINDOW_SAMPLES] * whole or [rest]
+    lent = MIN_SAMPLES if rest < MIN_SAMPLES else 0
+    return [WINDOW_SAMPLES] * (whole - 1) + [WINDOW_SAMPLES - lent, rest + lent]
 
 
 def mel_frames(samples: int, rounding: Rounding) -> int:

@@ -1,5 +1,6 @@
 """A converted folder appears whole or not at all."""
 
+import atexit
 import contextlib
 import pathlib
 import shutil
@@ -37,14 +38,19 @@ def whole_folder(out: pathlib.Path, needed: int) -> Iterator[pathlib.Path]:
     try:
         yield folder
         folder.rename(out)
-    finally:
+    except BaseException:
+        # Python has joined its threads by then, and nobody can write any more.
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         _remove(folder)
+        raise
 
 
 def _remove(folder: pathlib.Path) -> None:
-    """Deletes a folder, in which threads of a failed Orbax save may go on writing for a while."""
+    """Deletes a folder that the threads of a failed Orbax save may make anew for a while."""
+    gone = 0
     for _ in range(100):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
+        gone = 0 if folder.exists() else gone + 1
+        if gone == 10:
             return
+        shutil.rmtree(folder, ignore_errors=True)
         time.sleep(0.1)

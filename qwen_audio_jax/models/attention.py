@@ -1,56 +1,118 @@
-"""Masks and scaled dot-product attention for packed rows and for cached decoding."""
+"""Attention of packed rows behind one function: segment ids say who sees whom, in every backend."""
+
+import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import PartitionSpec as P
+
+BACKENDS = ("xla", "cudnn", "splash")
+OUTPUT = "attention_output"
+"""What rematerialisation calls the result (and the softmax's sums, where a kernel keeps them)."""
+
+_TILE = 128
+_BLOCKS = (512, 256, 128)
+_ROWS, _HEADS = ("replica", "fsdp"), "tensor"
 
 
-def packed_mask(segments: jax.Array, *, causal: bool, valid: jax.Array | None = None) -> jax.Array:
-    """Who may look at whom in a packed row: only its own segment.
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Segments:
+    """A query sees the keys that have its number.
+
+    Attributes:
+        queries: int32 [B, L]; 0 is padding.
+        keys: int32 [B, L]; padding is seen by padding, so that no softmax is empty.
+    """
+
+    queries: jax.Array
+    keys: jax.Array
+
+    @classmethod
+    def of(cls, segments: jax.Array, hidden: jax.Array | None = None) -> "Segments":
+        """Of a packed row's segment numbers, int32 [B, L].
+
+        `hidden`, bool [B, L], are positions within segments that nobody may see; a segment must
+        have others.
+        """
+        keys = segments
+        if hidden is not None:
+            keys = jnp.where(hidden & (segments > 0), -1, segments)
+        return cls(segments, keys)
+
+
+def attend(
+    q: jax.Array, k: jax.Array, v: jax.Array, segments: Segments, *, causal: bool, backend: str
+) -> jax.Array:
+    """Softmax attention within segments, at scale 1/sqrt(K); logits and softmax in float32.
 
     Args:
-        segments: int32 [B, L]; padding (0) sees padding, so that no softmax is empty.
+        q: [B, L, H, K]. k, v: [B, L, G, K] with G dividing H.
+        segments: who sees whom.
         causal: whether a position sees none after itself.
-        valid: bool [B, L]; keys that are False are seen by nobody.
+        backend: "xla" anywhere; "cudnn" on an NVIDIA GPU; "splash", a Pallas kernel, on a TPU. The
+            last runs under `jax.set_mesh` where there are several devices.
 
     Returns:
-        bool [B, 1, L, L]: query, key.
+        [B, L, H, K]. Rows of padding hold finite values that nobody reads.
     """
-    mask = segments[:, :, None] == segments[:, None, :]
-    if valid is not None:
-        mask &= valid[:, None, :]
+    if backend == "splash":
+        return _splash(q, k, v, segments, causal=causal)
+    mask = segments.queries[:, :, None] == segments.keys[:, None, :]
     if causal:
-        mask &= jnp.tri(segments.shape[1], dtype=bool)
-    return mask[:, None]
+        mask &= jnp.tri(q.shape[1], dtype=bool)
+    out = jax.nn.dot_product_attention(q, k, v, mask=mask[:, None], implementation=backend)
+    return checkpoint_name(out, OUTPUT)
 
 
-def attend(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
-    """Softmax attention at scale 1/sqrt(K); logits and softmax in float32.
+def _splash(q: jax.Array, k: jax.Array, v: jax.Array, segments: Segments, *, causal: bool):
+    """Pallas's splash attention, on each device's rows and heads."""
+    local = functools.partial(_splash_rows, causal=causal)
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        return local(q, k, v, segments)
+    # GSPMD cannot divide a kernel. Key heads that do not divide over the axis are repeated.
+    heads = mesh.shape[_HEADS]
+    if k.shape[2] % heads:
+        k, v = (jnp.repeat(x, q.shape[2] // x.shape[2], axis=2) for x in (k, v))
+    split = P(_ROWS, None, _HEADS if q.shape[2] % heads == 0 else None)
+    return jax.shard_map(
+        local,
+        in_specs=(split, split, split, P(_ROWS)),
+        out_specs=split,
+        check_vma=False,  # the kernel does not say how its results vary
+    )(q, k, v, segments)
 
-    Args:
-        q: [B, L, H, K]. k, v: [B, S, G, K] with G dividing H.
-        mask: bool, broadcastable to [B, H, L, S].
 
-    Returns:
-        [B, L, H, K].
-    """
-    return jax.nn.dot_product_attention(q, k, v, mask=mask)
+def _splash_rows(q: jax.Array, k: jax.Array, v: jax.Array, segments: Segments, *, causal: bool):
+    from jax.experimental.pallas.ops.tpu import splash_attention as splash
+
+    B, L, H, K = q.shape
+    G = k.shape[2]
+    room = (0, -L % _TILE)
+    q, k, v = (jnp.pad(x, ((0, 0), room, (0, 0), (0, 0))) for x in (q * K**-0.5, k, v))
+    ids = splash.SegmentIds(
+        *(jnp.pad(x, ((0, 0), room)) for x in (segments.queries, segments.keys))
+    )
+    kernel = _kernel(H // G, q.shape[1], causal)
+    # [B, G, H / G, L, K]: each key head with the query heads that share it.
+    q = q.reshape(B, -1, G, H // G, K).transpose(0, 2, 3, 1, 4)
+    k, v = (x.transpose(0, 2, 1, 3) for x in (k, v))
+    one_row = jax.vmap(kernel, in_axes=(0, 0, 0, None))
+    out = jax.vmap(one_row)(q.astype(k.dtype), k, v, ids)
+    return out.transpose(0, 3, 1, 2, 4).reshape(B, -1, H, K)[:, :L]
 
 
-def attend_cached(q: jax.Array, k: jax.Array, v: jax.Array, seen: jax.Array) -> jax.Array:
-    """The same for one position a row, over a cache of [B * G, S, K].
+def _kernel(heads: int, length: int, causal: bool):
+    from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
-    Args:
-        q: [B, 1, H, K].
-        k, v: [B * G, S, K] with G dividing H.
-        seen: bool [B, S], True somewhere in each row.
-
-    Returns:
-        [B, 1, H, K].
-    """
-    N, _, K = k.shape
-    grouped = q.reshape(N, -1, K)
-    logits = jnp.einsum("nhk,nsk->nhs", grouped, k, preferred_element_type=jnp.float32)
-    seen = jnp.repeat(seen, N // len(seen), axis=0)
-    logits = jnp.where(seen[:, None], logits * K**-0.5, -jnp.inf)
-    weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-    return jnp.einsum("nhs,nsk->nhk", weights, v).reshape(q.shape)
+    block = next(size for size in _BLOCKS if length % size == 0)
+    mask = (splash.CausalMask if causal else splash.FullMask)((length, length))
+    sizes = dict.fromkeys(("block_q", "block_kv", "block_q_dkv", "block_kv_dkv"), block)
+    return splash.make_splash_mqa_single_device(
+        splash.MultiHeadMask([mask] * heads),
+        block_sizes=splash.BlockSizes(**sizes, block_q_dq=block, block_kv_dq=block),
+        residual_checkpoint_name=OUTPUT,
+    )

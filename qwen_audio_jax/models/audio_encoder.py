@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from qwen_audio_jax.models.attention import attend, packed_mask
+from qwen_audio_jax.models.attention import Segments, attend
 from qwen_audio_jax.models.layers import layer_norm, linear, scan_layers, stack_layers
-from qwen_audio_jax.models.presets import EncoderConfig
+from qwen_audio_jax.models.presets import Compute, EncoderConfig
 
 
 def sinusoids(positions: int, width: int) -> np.ndarray:
@@ -41,8 +41,9 @@ class Convolution(nnx.Module):
 class EncoderBlock(nnx.Module):
     """Pre-norm self-attention and MLP; the key projection has no bias."""
 
-    def __init__(self, config: EncoderConfig, dtype: jnp.dtype, rngs: nnx.Rngs):
-        width, heads = config.width, config.heads
+    def __init__(self, config: EncoderConfig, compute: Compute, rngs: nnx.Rngs):
+        width, heads, dtype = config.width, config.heads, jnp.dtype(compute.dtype)
+        self.backend = compute.attention
         self.head_shape = (heads, width // heads)
         residual = (2 * config.layers) ** -0.5
         self.attention_norm = layer_norm(width, rngs)
@@ -54,14 +55,15 @@ class EncoderBlock(nnx.Module):
         self.up = linear(width, 4 * width, dtype, rngs, bias=True)
         self.down = linear(4 * width, width, dtype, rngs, bias=True, scale=residual)
 
-    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
-        """Args: x: [B, T, D]. mask: bool [B, 1, T, T]. Returns [B, T, D]."""
+    def __call__(self, x: jax.Array, segments: Segments) -> jax.Array:
+        """[B, T, D] -> [B, T, D]."""
         y = self.attention_norm(x).astype(x.dtype)
         q, k, v = (
             project(y).reshape(*y.shape[:2], *self.head_shape)
             for project in (self.query, self.key, self.value)
         )
-        x = x + self.out(attend(q, k, v, mask).reshape(x.shape))
+        attended = attend(q, k, v, segments, causal=False, backend=self.backend)
+        x = x + self.out(attended.reshape(x.shape))
         y = self.mlp_norm(x).astype(x.dtype)
         return x + self.down(jax.nn.gelu(self.up(y), approximate=False))
 
@@ -69,15 +71,15 @@ class EncoderBlock(nnx.Module):
 class AudioEncoder(nnx.Module):
     """Log-mel frames at 100 a second to encoder outputs at 25 a second."""
 
-    def __init__(self, config: EncoderConfig, dtype: jnp.dtype, remat: bool, rngs: nnx.Rngs):
-        self.dtype = dtype
-        self.remat = remat
+    def __init__(self, config: EncoderConfig, compute: Compute, rngs: nnx.Rngs):
+        self.dtype = dtype = jnp.dtype(compute.dtype)
+        self.remat = compute.remat
         self.conv1 = Convolution(config.mel_bins, config.width, dtype, rngs)
         self.conv2 = Convolution(config.width, config.width, dtype, rngs)
         # Part of the originals' checkpoints, never trained (optimizer.FROZEN).
         self.positions = nnx.Param(jnp.asarray(sinusoids(config.max_positions, config.width)))
         self.blocks = stack_layers(
-            lambda rngs: EncoderBlock(config, dtype, rngs), config.layers, rngs
+            lambda rngs: EncoderBlock(config, compute, rngs), config.layers, rngs
         )
         self.norm = layer_norm(config.width, rngs)
 
@@ -114,8 +116,8 @@ class AudioEncoder(nnx.Module):
         x = jax.nn.gelu(self.conv2(before, pairs[:, :, 0], pairs[:, :, 1]), approximate=False)
         table = jax.lax.stop_gradient(self.positions[...])  # spares its gradient, a slow scatter
         x = x + table[positions // 2].astype(self.dtype)
-        mask = packed_mask(segments, causal=False, valid=positions >= 0)
-        return scan_layers(self.blocks, x, mask, remat=self.remat)
+        seen = Segments.of(segments, hidden=positions < 0)
+        return scan_layers(self.blocks, x, seen, remat=self.remat)
 
 
 def _same_as_before(segments: jax.Array) -> jax.Array:

@@ -7,34 +7,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from qwen_audio_jax.models.attention import attend, attend_cached
-from qwen_audio_jax.models.layers import NarrowingLinear, RMSNorm, linear, scan_layers, stack_layers
-from qwen_audio_jax.models.presets import DecoderConfig
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Cache:
-    """Keys (rotated) and values of a layer, float [B * G, S, K].
-
-    Rows and heads are one axis, as the products with them want it: else XLA copies the cache.
-    """
-
-    keys: jax.Array
-    values: jax.Array
-
-    def put(self, slot: jax.Array, k: jax.Array, v: jax.Array) -> "Cache":
-        """The cache with k and v, [B, 1, G, K], in a slot."""
-        start = (0, slot, 0)
-        return Cache(
-            jax.lax.dynamic_update_slice(self.keys, _rows_and_heads(k), start),
-            jax.lax.dynamic_update_slice(self.values, _rows_and_heads(v), start),
-        )
-
-
-def _rows_and_heads(x: jax.Array) -> jax.Array:
-    """[B, L, G, K] -> [B * G, L, K]."""
-    return x.swapaxes(1, 2).reshape(-1, x.shape[1], x.shape[3])
+from qwen_audio_jax.models.attention import Segments, attend
+from qwen_audio_jax.models.cache import Cache
+from qwen_audio_jax.models.layers import RMSNorm, TurnedLinear, linear, scan_layers, stack_layers
+from qwen_audio_jax.models.presets import Compute, DecoderConfig
 
 
 @jax.tree_util.register_dataclass
@@ -93,9 +69,10 @@ def rotation(
 class DecoderBlock(nnx.Module):
     """Pre-norm attention (bias on query, key and value only) and SwiGLU MLP."""
 
-    def __init__(self, config: DecoderConfig, dtype: jnp.dtype, rngs: nnx.Rngs):
-        D, K = config.width, config.head_dim
+    def __init__(self, config: DecoderConfig, compute: Compute, rngs: nnx.Rngs):
+        D, K, dtype = config.width, config.head_dim, jnp.dtype(compute.dtype)
         self.head_dim = K
+        self.backend = compute.attention
         residual = (2 * config.layers) ** -0.5
         self.attention_norm = RMSNorm(D, config.norm_eps)
         self.query = linear(D, config.heads * K, dtype, rngs, bias=True)
@@ -107,10 +84,17 @@ class DecoderBlock(nnx.Module):
         self.up = linear(D, config.mlp_width, dtype, rngs, bias=False)
         self.down = linear(config.mlp_width, D, dtype, rngs, bias=False, scale=residual)
 
-    def __call__(self, x: jax.Array, mask: jax.Array, rotate: Rotation) -> jax.Array:
-        """A whole row at once. x: [B, L, D]; mask: bool [B, 1, L, L]."""
+    def __call__(self, x: jax.Array, segments: Segments, rotate: Rotation) -> jax.Array:
+        """A whole row at once, [B, L, D]."""
+        return self.with_cache(x, segments, rotate)[0]
+
+    def with_cache(
+        self, x: jax.Array, segments: Segments, rotate: Rotation
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        """The same, and the rotated keys and the values, [B, L, G, K]."""
         q, k, v = self.project(x, rotate)
-        return self.finish(x, attend(q, k, v, mask))
+        attended = attend(q, k, v, segments, causal=True, backend=self.backend)
+        return self.finish(x, attended), (k, v)
 
     def project(self, x: jax.Array, rotate: Rotation) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Rotated query [B, L, H, K], scaled by log-n; rotated key and value [B, L, G, K]."""
@@ -132,14 +116,14 @@ class DecoderBlock(nnx.Module):
 class LanguageModel(nnx.Module):
     """Embeddings in, hidden states out; word embedding and output head beside them."""
 
-    def __init__(self, config: DecoderConfig, dtype: jnp.dtype, remat: bool, rngs: nnx.Rngs):
+    def __init__(self, config: DecoderConfig, compute: Compute, rngs: nnx.Rngs):
         self.config = config
-        self.dtype = dtype
-        self.remat = remat
+        self.dtype = jnp.dtype(compute.dtype)
+        self.remat = compute.remat
         V, D = config.vocab_size, config.width
         self.embedding = nnx.Param(jax.random.normal(rngs.params(), (V, D)) * 0.02)
         self.blocks = stack_layers(
-            lambda rngs: DecoderBlock(config, dtype, rngs), config.layers, rngs
+            lambda rngs: DecoderBlock(config, compute, rngs), config.layers, rngs
         )
         self.norm = RMSNorm(D, config.norm_eps)
         self.head = nnx.Param(jax.random.normal(rngs.params(), (D, V)) * D**-0.5)
@@ -148,18 +132,18 @@ class LanguageModel(nnx.Module):
         """int32 [B, L] -> [B, L, D] in the compute dtype."""
         return self.embedding[...][tokens].astype(self.dtype)
 
-    def __call__(self, x: jax.Array, mask: jax.Array, rotate: Rotation) -> jax.Array:
+    def __call__(self, x: jax.Array, segments: Segments, rotate: Rotation) -> jax.Array:
         """Embeddings [B, L, D] of packed rows -> normalised hidden states [B, L, D]."""
-        return self.norm(scan_layers(self.blocks, x, mask, rotate, remat=self.remat))
+        return self.norm(scan_layers(self.blocks, x, segments, rotate, remat=self.remat))
 
     def prefill(
-        self, x: jax.Array, mask: jax.Array, rotate: Rotation, slots: int
+        self, x: jax.Array, segments: Segments, rotate: Rotation, slots: int
     ) -> tuple[jax.Array, list[Cache]]:
         """The same for a prompt, keeping its keys and values.
 
         Args:
             x: [B, L, D].
-            mask: bool [B, 1, L, L].
+            segments: 1 on the prompt and 0 after it.
             rotate: of the prompt's positions.
             slots: S, how many positions the caches have room for; L at least.
 
@@ -169,20 +153,13 @@ class LanguageModel(nnx.Module):
         graph, parameters = nnx.split(self.blocks)
 
         def body(x, layer_parameters):
-            block = nnx.merge(graph, layer_parameters)
-            q, k, v = block.project(x, rotate)
-            return block.finish(x, attend(q, k, v, mask)), Cache(*map(_rows_and_heads, (k, v)))
+            return nnx.merge(graph, layer_parameters).with_cache(x, segments, rotate)
 
-        room = ((0, 0), (0, slots - x.shape[1]), (0, 0))
-        x, stacked = jax.lax.scan(body, x, parameters)
-        caches = [
-            jax.tree.map(lambda y, layer=layer: jnp.pad(y[layer], room), stacked)
-            for layer in range(self.config.layers)
-        ]
-        return self.norm(x), caches
+        x, (keys, values) = jax.lax.scan(body, x, parameters)
+        return self.norm(x), [Cache.of(k, v, slots) for k, v in zip(keys, values, strict=True)]
 
-    def unstack(self) -> list[DecoderBlock]:
-        """The blocks one by one, for `decode`.
+    def unstack(self, rows: int) -> list[DecoderBlock]:
+        """The blocks one by one, for `decode` of `rows` rows.
 
         A loop over steps would copy each layer out of the stack in every step.
         """
@@ -191,8 +168,10 @@ class LanguageModel(nnx.Module):
             nnx.merge(graph, jax.tree.map(lambda w, layer=layer: w[layer], parameters))
             for layer in range(self.config.layers)
         ]
-        for block in blocks:
-            block.down = NarrowingLinear(block.down)
+        if rows > 1:
+            for block in blocks:
+                for name in ("query", "key", "value", "out", "gate", "up", "down"):
+                    setattr(block, name, TurnedLinear(getattr(block, name)))
         return blocks
 
     def decode(
@@ -221,7 +200,7 @@ class LanguageModel(nnx.Module):
         for block, cache in zip(blocks, caches, strict=True):
             q, k, v = block.project(x, rotate)
             filled.append(cache.put(slot, k, v))
-            x = block.finish(x, attend_cached(q, filled[-1].keys, filled[-1].values, seen))
+            x = block.finish(x, filled[-1].attend(q, seen))
         return self.norm(x), filled
 
     def logits(self, hidden: jax.Array) -> jax.Array:

@@ -37,8 +37,8 @@ class Parts:
     def whole(self) -> bool:
         return bool(self.family and self.encoder and self.decoder)
 
-    def model(self, dtype: str = "float32") -> ModelConfig:
-        """The configuration of a whole model."""
+    def model(self) -> ModelConfig:
+        """The configuration of a whole model, computed as `Compute` has it by default."""
         if not self.whole:
             raise ValueError("only a part of a model")
         return model_config(
@@ -47,7 +47,6 @@ class Parts:
             self.decoder,
             audio_begin=self.audio_begin,
             audio_end=self.audio_end,
-            dtype=dtype,
         )
 
 

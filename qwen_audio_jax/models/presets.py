@@ -61,6 +61,21 @@ class DecoderConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class Compute:
+    """How a model is computed, which changes no more than the last digits of what comes out.
+
+    Attributes:
+        dtype: of activations; parameters are float32.
+        attention: one of `attention.BACKENDS`.
+        remat: one of `layers.REMAT`: what is kept for the backward pass.
+    """
+
+    dtype: str = "float32"
+    attention: str = "xla"
+    remat: str = "none"
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """One audio-language model. What differs between the families is fields here.
 
@@ -72,8 +87,7 @@ class ModelConfig:
         delimiter_embeddings: whether two learned vectors replace the word embeddings of the tokens
             around a clip (Qwen-Audio).
         audio_begin, audio_end: ids of those tokens.
-        dtype: compute dtype; parameters are float32.
-        remat: whether a block's activations are computed anew in the backward pass.
+        compute: how it is computed.
     """
 
     family: str
@@ -83,8 +97,7 @@ class ModelConfig:
     delimiter_embeddings: bool
     audio_begin: int
     audio_end: int
-    dtype: str = "float32"
-    remat: bool = False
+    compute: Compute = Compute()
 
 
 _SIZES = {
@@ -109,11 +122,11 @@ _SIZE_OF_PRESET = {
 }
 PRESETS = tuple(_SIZE_OF_PRESET)
 
-_FAMILY_FIELDS = {
+FAMILY_FIELDS = {
     "qwen_audio": dict(frame_rounding="floor", delimiter_embeddings=True),
     "qwen2_audio": dict(frame_rounding="ceil", delimiter_embeddings=False),
 }
-_MEL_BINS = {"qwen_audio": 80, "qwen2_audio": 128}
+MEL_BINS = {"qwen_audio": 80, "qwen2_audio": 128}
 
 
 def preset_parts(preset: str, family: str, vocab_size: int) -> tuple[EncoderConfig, DecoderConfig]:
@@ -130,7 +143,7 @@ def preset_parts(preset: str, family: str, vocab_size: int) -> tuple[EncoderConf
     if family == "qwen_audio":  # has no grouped heads, and evaluates beyond its trained length
         decoder = decoder | dict(kv_heads=decoder["heads"], log_n=True, dynamic_ntk=True)
     return (
-        EncoderConfig(mel_bins=_MEL_BINS[family], **encoder),
+        EncoderConfig(mel_bins=MEL_BINS[family], **encoder),
         DecoderConfig(vocab_size=vocab_size, **decoder),
     )
 
@@ -142,8 +155,7 @@ def model_config(
     *,
     audio_begin: int,
     audio_end: int,
-    dtype: str = "float32",
-    remat: bool = False,
+    compute: Compute = Compute(),
 ) -> ModelConfig:
     """The configuration of a family with these parts."""
     return ModelConfig(
@@ -152,7 +164,6 @@ def model_config(
         decoder=decoder,
         audio_begin=audio_begin,
         audio_end=audio_end,
-        dtype=dtype,
-        remat=remat,
-        **_FAMILY_FIELDS[family],
+        compute=compute,
+        **FAMILY_FIELDS[family],
     )

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from qwen_audio_jax.models.attention import packed_mask
+from qwen_audio_jax.models.attention import Segments
 from qwen_audio_jax.models.audio_encoder import AudioEncoder
 from qwen_audio_jax.models.language_model import LanguageModel, rotation
 from qwen_audio_jax.models.layers import linear
@@ -18,19 +18,18 @@ Constrain = Callable[[jax.Array], jax.Array]
 class QwenAudio(nnx.Module):
     """Qwen-Audio or Qwen2-Audio, as the configuration says.
 
-    Parameters are float32; compute is in `config.dtype`; norms, softmax, rotary positions and
-    logits are float32.
+    Parameters are float32; compute is in `config.compute.dtype`; norms, softmax, rotary positions
+    and logits are float32.
     """
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         self.config = config
-        dtype = jnp.dtype(config.dtype)
-        D = config.decoder.width
-        self.encoder = AudioEncoder(config.encoder, dtype, config.remat, rngs)
+        D, dtype = config.decoder.width, jnp.dtype(config.compute.dtype)
+        self.encoder = AudioEncoder(config.encoder, config.compute, rngs)
         self.projector = linear(config.encoder.width, D, dtype, rngs, bias=True)
         if config.delimiter_embeddings:
             self.delimiters = nnx.Param(jax.random.normal(rngs.params(), (2, D)) * 0.02)
-        self.decoder = LanguageModel(config.decoder, dtype, config.remat, rngs)
+        self.decoder = LanguageModel(config.decoder, config.compute, rngs)
 
     def embed(self, batch: dict[str, jax.Array], constrain: Constrain = lambda x: x) -> jax.Array:
         """Word embeddings with the audio put in: [B, L, D].
@@ -57,6 +56,5 @@ class QwenAudio(nnx.Module):
     ) -> jax.Array:
         """Hidden states [B, L, D] of packed rows, for training; see `objectives` for the head."""
         x = self.embed(batch, constrain)
-        mask = packed_mask(batch["segments"], causal=True)
         rotate = rotation(self.config.decoder, batch["positions"])
-        return constrain(self.decoder(x, mask, rotate))
+        return constrain(self.decoder(x, Segments.of(batch["segments"]), rotate))

@@ -1,18 +1,19 @@
 """Record -> spans -> token ids, in either conditioning."""
 
 import dataclasses
+import functools
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from qwen_audio_jax.rendering import prompts, tags
+from qwen_audio_jax.rendering import prompts, tags, unconditioned
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS, Span
-from qwen_audio_jax.tasks import TASKS
+from qwen_audio_jax.tasks import KINDS
 from qwen_audio_jax.tokenizer import Tokenizer
 
-CONDITIONINGS = ("tags", "prompts")
+CONDITIONINGS = ("tags", "prompts", "none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +35,11 @@ class Tokens:
 def render(
     task: str, annotation: dict[str, Any], conditioning: str, *, wording: int = 0
 ) -> tuple[list[Span], list[Span]]:
-    """Renders (prompt, label) in the conditioning "tags" or "prompts"."""
+    """Renders (prompt, label) in one of the CONDITIONINGS."""
     if conditioning == "tags":
         return tags.render(task, annotation)
+    if conditioning == "none":
+        return unconditioned.render(task, annotation)
     return prompts.render(task, annotation, wording)
 
 
@@ -98,9 +101,25 @@ def tokenize(
     )
 
 
+def count_tokens(spans: Sequence[Span], tokenizer: Tokenizer, clip_tokens: Sequence[int]) -> int:
+    """How many tokens `tokenize` would make of these, with the closing one."""
+    total = 1 + sum(clip_tokens)
+    for span in spans:
+        if span.clip >= 0:
+            total += 2
+        else:
+            total += 1 if span.tag else _text_tokens(tokenizer, span.text)
+    return total
+
+
+@functools.lru_cache(maxsize=4096)  # prompts and short answers come again and again
+def _text_tokens(tokenizer: Tokenizer, text: str) -> int:
+    return len(tokenizer.encode(text))
+
+
 def texts_of(task: str, annotation: dict[str, Any]) -> Iterator[str]:
     """All plain text that rendering this record can produce: what a vocabulary is trained on."""
-    for wording in range(len(TASKS[task].prompts)):
+    for wording in range(len(KINDS[task].prompts)):
         for part in prompts.render(task, annotation, wording):
             yield from (span.text for span in part if span.text)
     for part in tags.render(task, annotation):

@@ -1,4 +1,8 @@
-"""English names of the languages that prompts mention, by ISO 639 code."""
+"""Names of the languages that prompts mention, by ISO 639 code."""
+
+import functools
+
+from babel import Locale
 
 LANGUAGES = {
     "ar": "Arabic",
@@ -48,6 +52,12 @@ LANGUAGES = {
 }
 
 
-def language_name(code: str) -> str:
-    """The English name of a language; the code itself where this table has none."""
-    return LANGUAGES.get(code, code)
+@functools.cache
+def language_name(code: str, into: str = "en") -> str:
+    """The name of a language in a language, by CLDR; the code itself where there is none.
+
+    In English, this table's, which are the originals'.
+    """
+    if into == "en":
+        return LANGUAGES.get(code, code)
+    return Locale.parse(into).languages.get(code, code)

@@ -2,7 +2,7 @@
 
 from qwen_audio_jax.rendering import render
 from qwen_audio_jax.rendering.spans import Span
-from qwen_audio_jax.tasks import TASKS, Task
+from qwen_audio_jax.tasks import KINDS, Task
 
 HEAD = """# Tasks
 
@@ -24,8 +24,8 @@ evaluation scripts, token for token; the others are this project's own, in that 
 def page() -> str:
     """The page in Markdown."""
     parts = [HEAD]
-    for group in ("speech", "sound", "music"):
-        rows = {name: row for name, row in TASKS.items() if row.group == group}
+    for group in ("speech", "sound", "music", "text"):
+        rows = {name: row for name, row in KINDS.items() if row.group == group}
         parts.append(f"\n## {group.capitalize()}\n")
         parts += [_section(name, row) for name, row in rows.items()]
     return "".join(parts)
@@ -34,8 +34,9 @@ def page() -> str:
 def _section(name: str, row: Task) -> str:
     kind = "original" if row.original else "own layout"
     fields = ", ".join(f"`{field}`" for field in row.fields)
-    clips = f"; {row.clips} clips" if row.clips > 1 else ""
-    lines = [f"\n### {name}\n", f"Fields {fields}{clips}; metric `{row.metric}`; {kind}.\n"]
+    clips = "" if row.clips == 1 else f"; {row.clips or 'no'} clips"
+    metric = f"metric `{row.metric}`" if row.metric else "not evaluated"
+    lines = [f"\n### {name}\n", f"Fields {fields}{clips}; {metric}; {kind}.\n"]
     lines.append("```")
     lines.append("tags    " + _written(*render(name, row.example, "tags")))
     for wording in range(len(row.prompts)):

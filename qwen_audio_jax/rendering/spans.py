@@ -5,6 +5,7 @@ is tokenised as text, so nothing a corpus or a user wrote can turn into a contro
 """
 
 import dataclasses
+import functools
 import json
 import re
 import string
@@ -17,6 +18,7 @@ AUDIO_TAGS = {
 """Per family: the token before a clip, the placeholder of one audio token, the token after it."""
 
 _PART = re.compile(r"(?P<tag><\|.*?\|>)|\{(?P<field>[^}]*)\}|(?P<text>[^<{]+|[<{])")
+_FORMATTER = string.Formatter()
 _LANGUAGE_TAG = re.compile(r"<\|\{(target_)?language\}\|>")
 
 
@@ -46,21 +48,47 @@ def fill(template: str, annotation: dict[str, Any], *, loss: bool) -> list[Span]
     `qwen_audio_jax.tasks.Task`.
     """
     fields = {"language": "unknown", "target_language": "unknown"} | annotation
-    formatter = string.Formatter()
     spans = []
+    for part in _parts(template, loss):
+        if isinstance(part, Span):
+            spans.append(part)
+        elif part.tag:
+            tag = _FORMATTER.vformat(part.tag, (), fields)
+            spans.append(Span(tag=tag, language=part.language, loss=loss))
+        else:
+            value = (
+                fields[part.name]
+                if part.name in fields
+                else _FORMATTER.get_field(part.name, (), fields)[0]
+            )
+            text = json.dumps(value, ensure_ascii=False) if part.form == "json" else str(value)
+            spans.append(Span(text=text, loss=loss))
+    return join_text(spans)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Open:
+    """A part of a template that the annotation fills: a tag with a field in it, or a field."""
+
+    tag: str = ""
+    language: bool = False
+    name: str = ""
+    form: str = ""
+
+
+@functools.lru_cache(maxsize=1024)
+def _parts(template: str, loss: bool) -> tuple[Span | _Open, ...]:
+    parts: list[Span | _Open] = []
     for part in _PART.finditer(template):
-        if part["tag"]:
-            is_language = _LANGUAGE_TAG.fullmatch(part["tag"]) is not None
-            tag = formatter.vformat(part["tag"], (), fields)
-            spans.append(Span(tag=tag, language=is_language, loss=loss))
+        if tag := part["tag"]:
+            is_language = _LANGUAGE_TAG.fullmatch(tag) is not None
+            parts.append(_Open(tag, is_language) if "{" in tag else Span(tag=tag, loss=loss))
         elif part["field"]:
             name, _, form = part["field"].partition("!")
-            value, _ = formatter.get_field(name, (), fields)
-            text = json.dumps(value, ensure_ascii=False) if form == "json" else str(value)
-            spans.append(Span(text=text, loss=loss))
+            parts.append(_Open(name=name, form=form))
         else:
-            spans.append(Span(text=part["text"], loss=loss))
-    return join_text(spans)
+            parts.append(Span(text=part["text"], loss=loss))
+    return tuple(parts)
 
 
 def join_text(spans: list[Span]) -> list[Span]:
@@ -71,7 +99,7 @@ def join_text(spans: list[Span]) -> list[Span]:
     joined: list[Span] = []
     for span in spans:
         if joined and span.text and joined[-1].text and span.loss == joined[-1].loss:
-            joined[-1] = dataclasses.replace(span, text=joined[-1].text + span.text)
+            joined[-1] = Span(text=joined[-1].text + span.text, loss=span.loss)
         elif span.text or span.tag or span.clip >= 0:
             joined.append(span)
     return joined

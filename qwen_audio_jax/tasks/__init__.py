@@ -6,7 +6,7 @@ timestamps, sub-task -- and are this project's own. docs/tasks.md shows an examp
 """
 
 from qwen_audio_jax.tasks.check import AnnotationError, check_annotation
-from qwen_audio_jax.tasks.table import TASKS
+from qwen_audio_jax.tasks.table import KINDS, TASKS
 from qwen_audio_jax.tasks.task import Annotation, Task
 
-__all__ = ["TASKS", "Annotation", "AnnotationError", "Task", "check_annotation"]
+__all__ = ["KINDS", "TASKS", "Annotation", "AnnotationError", "Task", "check_annotation"]

@@ -3,8 +3,11 @@
 import difflib
 from typing import Any
 
-from qwen_audio_jax.tasks.table import TASKS
+from qwen_audio_jax.tasks.table import KINDS
 from qwen_audio_jax.tasks.task import Annotation
+
+MAX_SECONDS = 3600
+"""No time can be later; nor is any clip longer, see `audio.decode`."""
 
 
 class AnnotationError(ValueError):
@@ -13,11 +16,11 @@ class AnnotationError(ValueError):
 
 def check_annotation(task: str, annotation: Annotation, clips: int) -> None:
     """Raises AnnotationError unless the annotation has what `task` needs, in usable form."""
-    if task not in TASKS:
-        near = difflib.get_close_matches(str(task), TASKS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known tasks: {', '.join(sorted(TASKS))}"
+    if task not in KINDS:
+        near = difflib.get_close_matches(str(task), KINDS, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known tasks: {', '.join(sorted(KINDS))}"
         raise AnnotationError(f"field 'task': unknown task {task!r}; {hint}")
-    row = TASKS[task]
+    row = KINDS[task]
     for field in row.fields:
         if annotation.get(field) in (None, "", []):
             raise AnnotationError(f"field {field!r}: missing or empty; task {task!r} needs it")
@@ -87,8 +90,10 @@ def _timeline(key: str, *, one_after_another: bool = False):
                 raise AnnotationError(
                     f"field {field!r}: start and end of {name} must be numbers, in seconds"
                 )
-            if not 0 <= unit["start"] <= unit["end"] <= 30:
-                raise AnnotationError(f"field {field!r}: times of {name} must rise within 0..30 s")
+            if not 0 <= unit["start"] <= unit["end"] <= MAX_SECONDS:
+                raise AnnotationError(
+                    f"field {field!r}: times of {name} must rise within 0..{MAX_SECONDS:g} s"
+                )
             if unit["start"] < clock - 0.005:
                 raise AnnotationError(f"field {field!r}: {name} begins before its predecessor")
             clock = unit["end"] if one_after_another else unit["start"]

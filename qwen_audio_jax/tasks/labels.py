@@ -1,8 +1,12 @@
 """Labels that are lists: from an annotation to a template that names its fields.
 
 Texts go in as references (`{words[0][word]}`), so they stay plain text. Times are seconds, rounded
-to the vocabulary's grid of 0.01 s.
+to the vocabulary's grid of 0.01 s. It ends at 30 s; in a longer clip, a time is written as many
+`<|30.00|>` as windows have gone by, and the time within its window: 65.2 s is
+`<|30.00|><|30.00|><|5.20|>`.
 """
+
+from collections.abc import Callable, Sequence
 
 from qwen_audio_jax.tasks.task import Annotation
 
@@ -13,6 +17,7 @@ def timed_words(annotation: Annotation) -> str:
     The opening `<|0.00|>` is part of the prompt, as in the original script, so it is not written
     here.
     """
+    time = _times(annotation["words"])
     parts, clock = [], 0.0
     for i, unit in enumerate(annotation["words"]):
         start, end = round(unit["start"], 2), round(unit["end"], 2)
@@ -34,6 +39,7 @@ def timed_turns(annotation: Annotation) -> str:
 
 
 def _spans(annotation: Annotation, field: str, key: str) -> str:
+    time = _times(annotation[field])
     return "".join(
         f"{time(unit['start'])}{{{field}[{i}][{key}]}}{time(unit['end'])}"
         for i, unit in enumerate(annotation[field])
@@ -42,14 +48,24 @@ def _spans(annotation: Annotation, field: str, key: str) -> str:
 
 def segments(annotation: Annotation) -> str:
     """`<|0.54|><|1.20|><|delim|><|3.00|><|3.40|>`: when the phrase is heard."""
+    time = _times(annotation["segments"])
     return "<|delim|>".join(
         f"{time(unit['start'])}{time(unit['end'])}" for unit in annotation["segments"]
     )
 
 
-def time(seconds: float) -> str:
-    """The control token of a time."""
-    return f"<|{seconds:.2f}|>"
+def _times(units: Sequence[Annotation]) -> Callable[[float], str]:
+    """How the times of these units are written."""
+
+    def time(seconds: float) -> str:
+        return f"<|{seconds:.2f}|>"
+
+    def long_time(seconds: float) -> str:
+        windows, rest = divmod(round(100 * seconds), 3000)
+        return time(30) * windows + time(rest / 100)
+
+    # One way for all of them: 30.00 itself would otherwise be read as a window gone by.
+    return time if all(unit["end"] < 30.005 for unit in units) else long_time
 
 
 def utterances(annotation: Annotation) -> str:

@@ -11,7 +11,12 @@ MUSIC: dict[str, Task] = {
         tags="<|startofanalysis|><|unknown|><|keyword|><|en|><|notimestamps|>"
         "<|song_meta|><|question|>singer<|answer|>",
         label="{text}",
-        prompts=("Recognize the singer:", "Who is singing?"),
+        prompts=(
+            "Recognize the singer:",
+            "Who is singing?",
+            "谁在唱歌？",
+            "Wer singt da?",
+        ),
         metric="accuracy",
         parse=parse.text,
     ),
@@ -22,7 +27,12 @@ MUSIC: dict[str, Task] = {
         tags="<|startofanalysis|><|unknown|><|keyword|><|en|><|notimestamps|>"
         "<|song_meta|><|emotion_recognition|>",
         label="{text}",
-        prompts=("Recognize the emotion of the music:", "Which mood does the music have?"),
+        prompts=(
+            "Recognize the emotion of the music:",
+            "Which mood does the music have?",
+            "这段音乐表达什么情绪？用英语回答：",
+            "Welche Stimmung hat die Musik? Antworte auf Englisch:",
+        ),
         metric="accuracy",
         parse=parse.text,
     ),
@@ -32,9 +42,15 @@ MUSIC: dict[str, Task] = {
         example={"text": "a slow piano piece in a minor key"},
         tags="<|startofanalysis|><|unknown|><|caption|><|en|><|notimestamps|><|music_description|>",
         label="{text}",
-        prompts=("Describe the music in English:", "Generate a caption of the music:"),
+        prompts=(
+            "Describe the music in English:",
+            "Generate a caption of the music:",
+            "用英语描述这段音乐：",
+            "Beschreibe die Musik auf Englisch:",
+        ),
         metric="caption",
         parse=parse.text,
+        survives=("gain",),
     ),
     "instrument_classification": Task(
         group="music",
@@ -42,7 +58,12 @@ MUSIC: dict[str, Task] = {
         example={"text": "flute"},
         tags="<|startofanalysis|><|unknown|><|keyword|><|en|><|notimestamps|><|instrument|>",
         label="{text}",
-        prompts=("Recognize the instrument:", "Which instrument is playing?"),
+        prompts=(
+            "Recognize the instrument:",
+            "Which instrument is playing?",
+            "这是什么乐器？用英语回答：",
+            "Welches Instrument spielt? Antworte auf Englisch:",
+        ),
         metric="accuracy",
         parse=parse.text,
     ),
@@ -56,11 +77,14 @@ MUSIC: dict[str, Task] = {
         prompts=(
             "Give the pitch, the velocity and the instrument of the note:",
             "Analyse the note, pitch, velocity and instrument:",
+            "给出这个音的音高、力度和乐器，用英语回答：",
+            "Gib Tonhöhe, Anschlagstärke und Instrument des Tons auf Englisch an:",
         ),
         answer="pitch {pitch}, velocity {velocity}, {instrument}",
         metric="note",
         parse=parse.note,
         original=True,
+        survives=("noise",),
     ),
     "genre_classification": Task(
         group="music",
@@ -69,7 +93,12 @@ MUSIC: dict[str, Task] = {
         tags="<|startofanalysis|><|unknown|><|keyword|><|en|><|notimestamps|>"
         "<|song_meta|><|question|>genre<|answer|>",
         label="{text}",
-        prompts=("Recognize the genre of the music:", "Which genre is this music?"),
+        prompts=(
+            "Recognize the genre of the music:",
+            "Which genre is this music?",
+            "这是什么风格的音乐？用英语回答：",
+            "Welcher Gattung gehört die Musik an? Antworte auf Englisch:",
+        ),
         metric="accuracy",
         parse=parse.text,
     ),
@@ -80,7 +109,12 @@ MUSIC: dict[str, Task] = {
         tags="<|startofanalysis|><|unknown|><|keyword|><|en|><|notimestamps|>"
         "<|song_meta|><|question|>title<|answer|>",
         label="{text}",
-        prompts=("Recognize the piece of music:", "Which piece is being played?"),
+        prompts=(
+            "Recognize the piece of music:",
+            "Which piece is being played?",
+            "演奏的是哪首曲子？",
+            "Welches Stück wird gespielt?",
+        ),
         metric="accuracy",
         parse=parse.text,
     ),
@@ -93,5 +127,6 @@ MUSIC: dict[str, Task] = {
         prompts=("{question}",),
         metric="accuracy",
         parse=parse.text,
+        survives=("gain",),
     ),
 }

@@ -11,6 +11,7 @@ from qwen_audio_jax.tasks.task import Annotation
 
 SILENCE = "<|sil|>"
 _TIME = re.compile(r"<\|([0-9]{1,2}\.[0-9]+)\|>")
+_TIMES = re.compile(r"((?:<\|[0-9]{1,2}\.[0-9]+\|>\s*)+)")
 _TAG = re.compile(r"<\|[^|<>]*\|>")
 _OTHER_TAG = re.compile(r"<\|(?!sil\|>|[0-9]{1,2}\.[0-9]+\|>)[^<]*?\|>")
 _OPENING = "<|0.00|>"
@@ -67,13 +68,46 @@ def timed_units(answer: str) -> list[tuple[str, float, float]] | None:
     answer = _OTHER_TAG.sub("", answer).strip()
     if not answer.startswith(_OPENING):
         answer = _OPENING + answer
-    # Splitting at a captured group alternates text and time: before, time, unit, time, ..., after.
-    pieces = _TIME.split(answer)
-    times = [float(seconds) for seconds in pieces[1::2]]
-    units = [piece.strip() for piece in pieces[2:-1:2]]
+    texts, runs = _texts_and_times(answer, 1)
+    if any(len(run) != 1 for run in runs):
+        return None
+    times = [run[0] for run in runs]
+    units = [text.strip() for text in texts[1:-1]]
     if not units or not all(units):
         return None
     return list(zip(units, times[:-1], times[1:], strict=True))
+
+
+def _texts_and_times(answer: str, between: int) -> tuple[list[str], list[list[float]]]:
+    """Texts, one more than runs of times, and the times of each run between two texts.
+
+    Args:
+        answer: with `<|30.00|>` in front of a time for each window gone by, see `labels`.
+        between: how many times stand between two units; one at either end.
+    """
+    pieces = _TIMES.split(answer)
+    texts, found = pieces[0::2], pieces[1::2]
+    runs = []
+    for number, run in enumerate(found):
+        times = [float(seconds) for seconds in _TIME.findall(run)]
+        # At the ends of the answer there is one time only, where nothing stands outside it.
+        outer = not (texts[number].strip() and texts[number + 1].strip())
+        if len(times) != (1 if outer else between):
+            times = _through_windows(times)
+        runs.append(times)
+    return texts, runs
+
+
+def _through_windows(times: list[float]) -> list[float]:
+    """Adds each 30.00 to the time that it stands in front of."""
+    found, gone = [], 0.0
+    for seconds in times:
+        if seconds == 30:
+            gone += 30
+        else:
+            found.append(round(gone + seconds, 2))
+            gone = 0.0
+    return found if not gone else [*found, gone]
 
 
 def timed_events(answer: str) -> Annotation:
@@ -87,15 +121,14 @@ def timed_turns(answer: str) -> Annotation:
 
 
 def _spans(answer: str, key: str) -> list[Annotation]:
-    pieces = _TIME.split(answer)
-    spans, i = [], 2
-    while i < len(pieces) - 1:
-        label = _TAG.sub("", pieces[i]).strip()
-        if label:
-            start, end = float(pieces[i - 1]), float(pieces[i + 1])
-            spans.append({key: label, "start": start, "end": end})
-        # After a span its end is used up; between two times without a label there is none yet.
-        i += 4 if label else 2
+    texts, runs = _texts_and_times(answer, 2)
+    labels = [_TAG.sub("", text).strip() for text in texts[1:-1]]
+    spans, used = [], False
+    for label, before, after in zip(labels, runs[:-1], runs[1:], strict=True):
+        # A time that ended the unit before does not begin this one too.
+        used = bool(label) and not (used and len(before) == 1)
+        if used:
+            spans.append({key: label, "start": before[-1], "end": after[0]})
     return spans
 
 
@@ -104,6 +137,7 @@ def segments(answer: str) -> Annotation:
     found = []
     for piece in answer.split("<|delim|>"):
         times = [float(seconds) for seconds in _TIME.findall(piece)]
+        times = times if len(times) == 2 else _through_windows(times)
         if len(times) >= 2:
             found.append({"start": times[0], "end": times[1]})
     return {"segments": found}

@@ -10,10 +10,16 @@ SOUND: dict[str, Task] = {
         example={"text": "a dog barks while rain falls"},
         tags="<|startofanalysis|><|unknown|><|caption|><|en|><|notimestamps|><|caption_plain|>",
         label="{text}",
-        prompts=("Generate the caption in English:", "Describe the sounds in English:"),
+        prompts=(
+            "Generate the caption in English:",
+            "Describe the sounds in English:",
+            "用英语描述这段声音：",
+            "Beschreibe die Geräusche auf Englisch:",
+        ),
         metric="caption",
         parse=parse.text,
         original=True,
+        survives=("gain",),
     ),
     "sound_event_classification": Task(
         group="sound",
@@ -21,9 +27,15 @@ SOUND: dict[str, Task] = {
         example={"text": "dog bark"},
         tags="<|startofanalysis|><|unknown|><|keyword|><|en|><|notimestamps|><|event|>",
         label="{text}",
-        prompts=("Classify the sound event:", "Which sound is this?"),
+        prompts=(
+            "Classify the sound event:",
+            "Which sound is this?",
+            "这是什么声音？用英语回答：",
+            "Welches Geräusch ist das? Antworte auf Englisch:",
+        ),
         metric="accuracy",
         parse=parse.text,
+        survives=("gain",),
     ),
     "acoustic_scene_classification": Task(
         group="sound",
@@ -31,10 +43,16 @@ SOUND: dict[str, Task] = {
         example={"text": "metro station"},
         tags="<|startofanalysis|><|unknown|><|keyword|><|en|><|notimestamps|><|scene|>",
         label="{text}",
-        prompts=("Classify the acoustic scene:", "Where was this recorded?"),
+        prompts=(
+            "Classify the acoustic scene:",
+            "Where was this recorded?",
+            "这段录音是在哪里录的？用英语回答：",
+            "Wo wurde das aufgenommen? Antworte auf Englisch:",
+        ),
         metric="accuracy",
         parse=parse.text,
         original=True,
+        survives=("gain",),
     ),
     "sound_event_detection": Task(
         group="sound",
@@ -50,9 +68,12 @@ SOUND: dict[str, Task] = {
         prompts=(
             "Detect the sound events with their start and end times:",
             "Which sounds are heard, from when until when?",
+            "检测声音事件，用英语写出并给出起止时间：",
+            "Welche Geräusche hört man, von wann bis wann? Nenne sie auf Englisch:",
         ),
         metric="events",
         parse=parse.timed_events,
+        survives=("gain",),
     ),
     "audio_question_answering": Task(
         group="sound",
@@ -64,6 +85,7 @@ SOUND: dict[str, Task] = {
         metric="accuracy",
         parse=parse.text,
         original=True,
+        survives=("gain",),
     ),
     "audio_grounding": Task(
         group="sound",
@@ -78,8 +100,11 @@ SOUND: dict[str, Task] = {
         prompts=(
             "When is this heard, from when until when: {phrase}?",
             "Find every time at which one hears {phrase}:",
+            "什么时候能听到“{phrase}”？给出起止时间：",
+            "Von wann bis wann hört man „{phrase}“?",
         ),
         metric="grounding",
         parse=parse.segments,
+        survives=("gain",),
     ),
 }

@@ -15,11 +15,14 @@ SPEECH: dict[str, Task] = {
             "Detect the language and recognize the speech: ",
             "Recognize the speech in its own language: ",
             "Write down what is said: ",
+            "识别语音的语种并转写：",
+            "Erkenne die Sprache und schreibe das Gesagte auf: ",
         ),
         answer="<|{language}|>{text}",
         metric="wer",
         parse=parse.text_with_language,
         original=True,
+        survives=("speed", "noise", "gain"),
     ),
     "speech_translation": Task(
         group="speech",
@@ -31,10 +34,13 @@ SPEECH: dict[str, Task] = {
         prompts=(
             "Translate the {language_name} speech into {target_language_name}:",
             "Say in {target_language_name} what is said in {language_name}:",
+            "把{language_name_zh}语音翻译成{target_language_name_zh}：",
+            "Das Gesagte ist {language_name_de}. Schreibe es auf {target_language_name_de}:",
         ),
         metric="bleu",
         parse=parse.text,
         original=True,
+        survives=("speed", "noise", "gain"),
     ),
     "overlapped_speech_recognition": Task(
         group="speech",
@@ -46,10 +52,13 @@ SPEECH: dict[str, Task] = {
         prompts=(
             "Several people speak at once. Write down what each of them says:",
             "Recognize the overlapping speech, speaker by speaker:",
+            "几个人同时在说话，请分别写出每个人说的话：",
+            "Mehrere Menschen sprechen zugleich. Schreibe auf, was jeder von ihnen sagt:",
         ),
         answer=labels.quoted_utterances,
         metric="utterances",
         parse=parse.utterances,
+        survives=("speed", "noise", "gain"),
     ),
     "dialect_speech_recognition": Task(
         group="speech",
@@ -61,9 +70,12 @@ SPEECH: dict[str, Task] = {
         prompts=(
             "Recognize the dialect speech and write it in standard {language_name}:",
             "What is said in dialect, in standard {language_name}?",
+            "识别方言语音，并用标准{language_name_zh}写出：",
+            "Schreibe das im Dialekt Gesagte in Standardsprache auf ({language_name_de}):",
         ),
         metric="wer",
         parse=parse.text,
+        survives=("speed", "noise", "gain"),
     ),
     "word_timestamps": Task(
         group="speech",
@@ -81,10 +93,13 @@ SPEECH: dict[str, Task] = {
         prompts=(
             "Recognize the speech with word timestamps: <|{language}|><|0.00|>",
             "Write each word with the time at which it ends: <|{language}|><|0.00|>",
+            "识别语音并标出每个词的时间：<|{language}|><|0.00|>",
+            "Erkenne das Gesprochene und gib zu jedem Wort seine Zeit an: <|{language}|><|0.00|>",
         ),
         metric="timestamps",
         parse=parse.timed_words,
         original=True,
+        survives=("speed", "noise", "gain"),
     ),
     "dialect_identification": Task(
         group="speech",
@@ -93,7 +108,12 @@ SPEECH: dict[str, Task] = {
         tags="<|startofanalysis|><|{language}|><|keyword|><|en|><|notimestamps|>"
         "<|speaker_meta|><|question|>dialect<|answer|>",
         label="{text}",
-        prompts=("Identify the dialect of the speech:", "Which dialect is spoken?"),
+        prompts=(
+            "Identify the dialect of the speech:",
+            "Which dialect is spoken?",
+            "这是哪种方言？用英语回答：",
+            "Welcher Dialekt wird gesprochen? Antworte auf Englisch:",
+        ),
         metric="accuracy",
         parse=parse.text,
     ),
@@ -103,9 +123,15 @@ SPEECH: dict[str, Task] = {
         example={"text": "German"},
         tags="<|startofanalysis|><|unknown|><|keyword|><|en|><|notimestamps|>",
         label="{text}",
-        prompts=("Identify the language of the speech:", "Which language is spoken?"),
+        prompts=(
+            "Identify the language of the speech:",
+            "Which language is spoken?",
+            "说的是哪种语言？用英语回答：",
+            "Welche Sprache wird gesprochen? Antworte auf Englisch:",
+        ),
         metric="accuracy",
         parse=parse.text,
+        survives=("speed", "noise", "gain"),
     ),
     "speaker_gender": Task(
         group="speech",
@@ -114,7 +140,12 @@ SPEECH: dict[str, Task] = {
         tags="<|startofanalysis|><|{language}|><|keyword|><|en|><|notimestamps|>"
         "<|speaker_meta|><|question|>gender<|answer|>",
         label="{text}",
-        prompts=("Recognize the gender of the speaker:", "Is the speaker female or male?"),
+        prompts=(
+            "Recognize the gender of the speaker:",
+            "Is the speaker female or male?",
+            "说话人是女性还是男性？用英语回答：",
+            "Spricht eine Frau oder ein Mann? Antworte auf Englisch:",
+        ),
         metric="accuracy",
         parse=parse.text,
     ),
@@ -128,6 +159,8 @@ SPEECH: dict[str, Task] = {
         prompts=(
             "Recognize the emotion with keywords in English:",
             "In which emotion does the speaker speak?",
+            "用英语关键词描述说话人的情绪：",
+            "In welcher Stimmung wird gesprochen? Antworte mit englischen Stichworten:",
         ),
         metric="accuracy",
         parse=parse.text,
@@ -143,6 +176,8 @@ SPEECH: dict[str, Task] = {
         prompts=(
             "Is the speaker of the two recordings the same or different?",
             "Compare the two speakers, same or different:",
+            "两段录音是同一个人说的吗？用英语回答：",
+            "Spricht in beiden Aufnahmen dieselbe Person? Antworte auf Englisch:",
         ),
         metric="accuracy",
         parse=parse.text,
@@ -163,9 +198,12 @@ SPEECH: dict[str, Task] = {
         prompts=(
             "Tell who speaks when, with start and end times:",
             "Which speaker is heard from when until when?",
+            "谁在什么时候说话？给出起止时间：",
+            "Wer spricht wann? Gib Anfang und Ende an:",
         ),
         metric="diarization",
         parse=parse.timed_turns,
+        survives=("speed", "noise", "gain"),
     ),
     "entity_recognition": Task(
         group="speech",
@@ -180,10 +218,13 @@ SPEECH: dict[str, Task] = {
         prompts=(
             "Recognize the named entities in the speech, each with its type:",
             "Which persons, places and other entities does the speaker name?",
+            "找出语音中的命名实体及其类型：",
+            "Nenne die Eigennamen, die gesagt werden, jeden mit seiner Art:",
         ),
         answer=labels.quoted_entities,
         metric="entities",
         parse=parse.entities,
+        survives=("speed", "noise", "gain"),
     ),
     "keyword_spotting": Task(
         group="speech",
@@ -191,9 +232,15 @@ SPEECH: dict[str, Task] = {
         example={"text": "stop", "language": "en"},
         tags="<|startofanalysis|><|{language}|><|keyword|><|{language}|><|notimestamps|>",
         label="{text}",
-        prompts=("Spot the keyword in the speech:", "Which keyword is spoken?"),
+        prompts=(
+            "Spot the keyword in the speech:",
+            "Which keyword is spoken?",
+            "说的是哪个关键词？",
+            "Welches Schlüsselwort wird gesagt?",
+        ),
         metric="accuracy",
         parse=parse.text,
+        survives=("speed", "noise", "gain"),
     ),
     "intent_classification": Task(
         group="speech",
@@ -205,10 +252,13 @@ SPEECH: dict[str, Task] = {
         prompts=(
             "Classify the intent of the command, scenario and action:",
             "What does the speaker want done?",
+            "这条指令的意图是什么？给出场景和动作：",
+            "Was soll der Befehl bewirken? Gib Szenario und Handlung an:",
         ),
         answer="scenario {scenario}, action {action}",
         metric="intent",
         parse=parse.intent,
+        survives=("speed", "noise", "gain"),
     ),
     "slot_filling": Task(
         group="speech",
@@ -223,10 +273,13 @@ SPEECH: dict[str, Task] = {
         prompts=(
             "Fill the slots of the command:",
             "Which values does the command name, and for which slots?",
+            "填写指令中的槽位：",
+            "Welche Angaben macht der Befehl, und wofür?",
         ),
         answer=labels.quoted_entities,
         metric="entities",
         parse=parse.entities,
+        survives=("speed", "noise", "gain"),
     ),
     "speaker_age": Task(
         group="speech",
@@ -235,7 +288,12 @@ SPEECH: dict[str, Task] = {
         tags="<|startofanalysis|><|{language}|><|keyword|><|en|><|notimestamps|>"
         "<|speaker_meta|><|question|>age<|answer|>",
         label="{text}",
-        prompts=("Estimate the age of the speaker:", "How old is the speaker?"),
+        prompts=(
+            "Estimate the age of the speaker:",
+            "How old is the speaker?",
+            "估计说话人的年龄，用英语回答：",
+            "Wie alt ist, wer da spricht? Antworte auf Englisch:",
+        ),
         metric="accuracy",
         parse=parse.text,
     ),
@@ -248,6 +306,8 @@ SPEECH: dict[str, Task] = {
         prompts=(
             "Classify the human vocal sound to VocalSound in English:",
             "Which sound does the person make?",
+            "这个人发出了什么声音？用英语回答：",
+            "Welchen Laut gibt die Person von sich? Antworte auf Englisch:",
         ),
         metric="accuracy",
         parse=parse.text,

@@ -17,19 +17,22 @@ class Task:
     and all: for answers that list several texts.
 
     Attributes:
-        group: "speech", "sound" or "music".
+        group: "speech", "sound", "music" or "text".
         fields: annotation fields that every record of the task must have.
         example: an annotation, for docs/tasks.md.
         tags: Qwen-Audio's hierarchical tags, written after the audio.
         label: what the model learns to write after the tags, before `<|endoftext|>`; a template, or
             a function from the annotation to one (for labels that are lists).
-        prompts: Qwen2-Audio's natural-language prompts in several wordings; evaluation uses the
-            first.
+        prompts: Qwen2-Audio's natural-language prompts, in several wordings and languages;
+            evaluation uses the first. `{language_name}` is a language's name in English,
+            `{language_name_zh}` in Chinese.
         answer: what the model learns to write after a prompt; None means the same as `label`.
-        metric: the key of `qwen_audio_jax.metrics.METRICS` that scores it.
+        metric: the key of `qwen_audio_jax.metrics.METRICS` that scores it; "" for
+            text without audio, which is not evaluated.
         parse: the annotation's fields that an answer says, in either conditioning: the way back
             from `label` and `answer`. What cannot be read is left out.
         clips: how many clips a record has.
+        survives: which changes of the waveform leave its label true, see `audio/wave_augment.py`.
         original: whether the released Qwen-Audio evaluation scripts fix the tags.
     """
 
@@ -43,4 +46,5 @@ class Task:
     parse: Callable[[str], Annotation]
     answer: str | Callable[[Annotation], str] | None = None
     clips: int = 1
+    survives: tuple[str, ...] = ("noise", "gain")
     original: bool = False

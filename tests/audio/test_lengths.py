@@ -4,7 +4,13 @@ import json
 
 import pytest
 
-from qwen_audio_jax.audio.lengths import audio_tokens, encoder_positions, mel_frames, packed_frames
+from qwen_audio_jax.audio.lengths import (
+    audio_tokens,
+    encoder_positions,
+    mel_frames,
+    packed_frames,
+    windows,
+)
 
 # Samples, then (L, T, N) of Qwen-Audio and of Qwen2-Audio, run with the released code.
 TABLE = [
@@ -58,3 +64,22 @@ def test_tokens_are_pairs_of_positions():
 def test_unknown_rounding():
     with pytest.raises(ValueError, match="'floor' or 'ceil'"):
         mel_frames(1, "round")
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [
+        (480, [480]),
+        (480_000, [480_000]),
+        (480_480, [480_000, 480]),
+        (480_001, [479_520, 481]),
+        (480_479, [479_520, 959]),
+        (960_000, [480_000, 480_000]),
+        (960_160, [480_000, 479_520, 640]),
+        (1_000_000, [480_000, 480_000, 40_000]),
+    ],
+)
+def test_windows_of_a_long_clip(samples, expected):
+    assert windows(samples) == expected
+    assert sum(expected) == samples
+    assert all(audio_tokens(mel_frames(n, "floor")) for n in expected)

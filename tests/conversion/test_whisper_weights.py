@@ -9,6 +9,7 @@ from qwen_audio_jax.audio.lengths import packed_frames
 from qwen_audio_jax.audio.log_mel import WINDOW_FRAMES, log_mel
 from qwen_audio_jax.conversion.importing import load_original
 from qwen_audio_jax.models.audio_encoder import AudioEncoder
+from qwen_audio_jax.models.presets import Compute
 
 TOLERANCE = 1e-3
 """Outputs are up to 10 large, and the original's window of 3000 frames was float32 throughout."""
@@ -20,7 +21,7 @@ def test_its_outputs_are_those_of_the_original(references):
     parts, parameters = load_original(folder)
     assert (parts.encoder.layers, parts.encoder.width, parts.encoder.mel_bins) == (4, 384, 80)
     graph, state = nnx.split(
-        nnx.eval_shape(lambda: AudioEncoder(parts.encoder, jnp.float32, False, nnx.Rngs(0)))
+        nnx.eval_shape(lambda: AudioEncoder(parts.encoder, Compute(), nnx.Rngs(0)))
     )
     nnx.replace_by_pure_dict(
         state, jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), parameters["encoder"])

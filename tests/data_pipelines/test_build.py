@@ -28,7 +28,7 @@ def clips(tmp_path):
     soundfile.write(folder / "slow.flac", noise(8000), 8000)
     soundfile.write(folder / "stereo.ogg", noise(44100, 2), 44100)
     soundfile.write(folder / "small.mp3", noise(16000), 16000)
-    soundfile.write(folder / "long.flac", noise(31 * 16000), 16000)
+    soundfile.write(folder / "long.flac", np.zeros(3601 * 1000), 1000)
     soundfile.write(folder / "empty.wav", noise(0), 16000)
     soundfile.write(folder / "nan.wav", noise(16000) * np.nan, 16000, subtype="FLOAT")
     (folder / "text.wav").write_text("good morning\n" * 50)
@@ -89,7 +89,7 @@ def test_any_number_of_workers_gives_the_same_bytes(clips, tmp_path):
 
 def test_bad_rows_are_listed_and_the_rest_is_built(clips, tmp_path, capsys):
     bad = {
-        2: ({"audio": "long.flac", **ASR}, "31.00 s"),
+        2: ({"audio": "long.flac", **ASR}, "3601.00 s"),
         3: ({"audio": "empty.wav", **ASR}, "no samples"),
         4: ({"audio": "nan.wav", **ASR}, "not numbers"),
         5: ({"audio": "text.wav", **ASR}, "cannot be read"),
@@ -109,7 +109,7 @@ def test_bad_rows_are_listed_and_the_rest_is_built(clips, tmp_path, capsys):
     assert [row.id for row in Corpus(out).index("train")] == ["good-1", "good-10"]
     message = capsys.readouterr().err
     assert "train: 8 rows rejected, listed in" in message
-    assert "line 2: field 'audio': it lasts 31.00 s" in message
+    assert "line 2: field 'audio': it lasts 3601.00 s" in message
 
 
 def test_rejections_of_another_split_are_kept(clips, tmp_path):
@@ -165,12 +165,31 @@ def test_a_split_is_not_replaced_unasked(clips, tmp_path, capsys):
         ["--source=manifest", "--manifest=m", "--seed=1"],
         ["--source=nowhere"],
         ["--source=synthetic", "--train_examples=0"],
+        ["--source=synthetic", "--hours=0"],
+        ["--source=synthetic", "--runner=direct", "--workers=2"],
+        ["--source=synthetic", "--beam_args=--streaming"],
+        ["--source=synthetic", "--hours=1", "--train_examples=9"],
+        ["--source=librispeech", "--root=.", "--hours=1"],
     ],
 )
 def test_misused_flags(arguments, tmp_path):
     with pytest.raises(SystemExit) as stop:
         run(*arguments, out=tmp_path / "corpus")
     assert stop.value.code == 2
+
+
+def test_the_built_in_corpus_by_hours_and_tasks(tmp_path, capsys):
+    """As much of it as was asked for, of the tasks that were asked for."""
+    tasks = "music_recognition,vocal_sound_classification"
+    arguments = ("--source=synthetic", f"--tasks={tasks}", "--validation_examples=2")
+    assert run(*arguments, "--hours=0.02", out=tmp_path / "corpus") == 0
+    index = Corpus(tmp_path / "corpus").index("train")
+    assert {row.task for row in index} == set(tasks.split(","))
+    assert sum(sum(row.samples) for row in index) / 16000 == pytest.approx(72, rel=0.1)
+    capsys.readouterr()
+    assert run("--source=synthetic", "--tasks=asr,telepathy", out=tmp_path / "other") == 1
+    assert "'telepathy' is none of asr, note_analysis" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
 
 
 def test_command_line(clips, tmp_path):

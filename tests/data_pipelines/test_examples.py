@@ -52,3 +52,26 @@ def test_lengths_from_the_index_are_those_of_the_example(make, conditioning):
     assert frames == sum(map(len, example.clips))
     assert example.clip_frames == (51,)
     assert np.count_nonzero(example.text.audio >= 0) == 13
+
+
+@pytest.mark.parametrize("conditioning", ["tags", "prompts"])
+def test_a_long_clip_is_heard_in_windows(make, conditioning):
+    """As several audio segments in order, each with the features of its stretch alone."""
+    maker = make(conditioning)
+    wave = np.random.default_rng(0).standard_normal(70 * 16000).clip(-3, 3).astype(np.float32) / 4
+    stretches = [wave[:480_000], wave[480_000:960_000], wave[960_000:]]
+    annotation = ANNOTATION | {"text": "the dog the dog"}
+    long = maker.example(Record("a", "asr", (flac(wave),), annotation))
+    assert long.clip_frames == (3000, 3000, 1000)
+    for mel, stretch in zip(long.clips, stretches, strict=True):
+        alone = maker.example(Record("a", "asr", (flac(stretch),), annotation))
+        np.testing.assert_array_equal(mel, alone.clips[0])
+    names = ("<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>")
+    begin, place, end = map(maker.tokenizer.special, names)
+    audio = [n for count in (750, 750, 250) for n in (begin, *[place] * count, end)]
+    assert long.text.tokens[: len(audio)].tolist() == audio
+    assert long.text.audio[long.text.audio >= 0].tolist() == list(range(1750))
+    ((tokens, frames),) = maker.lengths([IndexRow("a", "asr", (len(wave),), annotation)])
+    assert (tokens, frames) == (len(long.text.tokens), sum(map(len, long.clips)))
+    question, _ = maker.question(Record("a", "asr", (flac(wave),), annotation))
+    assert question.clip_frames == long.clip_frames

@@ -132,3 +132,13 @@ def test_file_that_vanishes_later(folder):
     (folder / "a.wav").unlink()
     with pytest.raises(RejectedRecord, match=r"a\.wav: cannot be read"):
         make(row)
+
+
+def test_text_needs_no_audio(folder):
+    (row,), rejected = read(folder, {"task": "text", "text": "Only words."})
+    assert rejected == []
+    record = make(row)
+    assert (record.id, record.audio, record.annotation) == ("text-1", (), {"text": "Only words."})
+    wrong = reason(folder, {"task": "text", "text": "x", "audio": "a.wav"})
+    assert wrong == "field 'audio': 1 clips given; task 'text' takes 0"
+    assert reason(folder, {"task": "asr", "text": "x"}) == "field 'audio': missing or empty"

@@ -61,7 +61,7 @@ def test_mixture_weights_are_kept_and_epochs_are_whole():
     for component, table in enumerate(lengths.values()):
         counts = [drawn[component, i] for i in range(len(table))]
         assert max(counts) - min(counts) <= 1  # no record comes twice before all came once
-    assert plan.epochs(windows * plan.slots_per_window)["a"] == pytest.approx(
+    assert plan.epochs(windows * plan.slots_per_window)[0] == pytest.approx(
         drawn.total() / 4 / len(lengths["a"]), abs=0.05
     )
 

@@ -1,24 +1,24 @@
 """Batches: any starting point, any number of workers, bad records, the Batch contract."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
-from absl import flags
-from conftest import tone_record, write_corpus
+from conftest import write_corpus
 
+from data_pipelines import build
 from data_pipelines.examples import ExampleMaker
 from data_pipelines.packing import RowShape
 from data_pipelines.pipeline import (
-    MAX_BAD_RECORDS,
     PackedBatches,
     batches,
     make_plan,
     open_mixture,
 )
-from data_pipelines.records import Corpus, Record, ShardWriter
+from data_pipelines.records import Corpus
 from qwen_audio_jax.audio.spec_augment import OFF, SpecAugment
-from qwen_audio_jax.tokenizer import load_tokenizer, train_sentencepiece
+from qwen_audio_jax.tokenizer import load_tokenizer
 
 SHAPE = RowShape(4, 64, 128)
 # On in all that follows, so that it too is the same from anywhere.
@@ -38,9 +38,12 @@ def source_of(root, mixture, first_slot=0, local=slice(0, 4), augment=AUGMENT, s
     tokenizer = load_tokenizer(root / next(iter(mixture)) / "tokenizer")
     maker = ExampleMaker(tokenizer, "qwen_audio", "tags", 16, "floor")
     plan = make_plan(corpora, mixture, maker, [SHAPE], seed=0)
-    return PackedBatches(corpora, maker, plan, {SHAPE: local}, first_slot, augment, seed)
+    return PackedBatches(
+        corpora, maker, plan, {SHAPE: local}, first_slot, augment=augment, seed=seed
+    )
 
 
+PLACE = {"slot", "epochs", "left_out"}
 MIXTURE = {"one": 1.0, "two": 1.0}
 
 
@@ -55,33 +58,6 @@ def whole(root):
     made = take(source, 12)
     assert made[-1]["slot"] > 2 * source._plan.slots_per_window
     return made
-
-
-def assert_same(one, two):
-    assert len(one) == len(two)
-    for a, b in zip(one, two, strict=True):
-        assert a.keys() == b.keys()
-        for name in a:
-            np.testing.assert_array_equal(a[name], b[name])
-
-
-def test_goes_on_from_any_batch(root, whole):
-    for done in range(1, len(whole)):
-        source = source_of(root, MIXTURE, int(whole[done - 1]["slot"]) + 1)
-        assert_same(take(source, len(whole) - done), whole[done:])
-
-
-@pytest.mark.parametrize("workers", [1, 3])
-def test_worker_processes_make_the_same_batches(root, whole, workers):
-    flags.FLAGS.mark_as_parsed()  # Grain's workers read them, and only `main` parses
-    assert_same(take(source_of(root, MIXTURE), len(whole), workers), whole)
-
-
-def test_hosts_make_parts_of_the_same_batch(root, whole):
-    halves = [take(source_of(root, MIXTURE, local=slice(i, i + 2)), 5) for i in (0, 2)]
-    for batch, first, second in zip(whole, *halves, strict=False):
-        for name in batch.keys() - {"slot"}:
-            np.testing.assert_array_equal(batch[name], np.concatenate([first[name], second[name]]))
 
 
 def test_augmentation_changes_the_clips_alone_and_follows_the_seed(root, whole):
@@ -122,38 +98,66 @@ def test_batch_contract(root, whole):
         assert set(text.replace("<|endoftext|>", " ").split()) <= {"tone", "noise"}
 
 
-def write_bad(folder, bad):
-    """A corpus whose index tells the truth no longer: some records' bytes are not audio."""
-    folder.mkdir()
-    with ShardWriter(folder, "train") as writer:
-        for number in range(30):
-            record = tone_record(number)
-            clips = (b"RIFF not audio",) if number < bad else record.audio
-            samples = (4000 + 160 * (number % 9),)
-            writer.add(Record(record.id, record.task, clips, record.annotation), samples)
-    train_sentencepiece(["tone", "noise"], [], folder / "tokenizer", pieces=16)
-
-
-def test_a_bad_record_is_named_and_left_out(tmp_path, caplog):
-    write_bad(tmp_path / "bad", bad=1)
-    source = source_of(tmp_path, {"bad": 1.0})
-    made = take(source, source._plan._count(0))
-    examples = sum(len(set(row) - {0}) for batch in made for row in batch["segments"])
-    assert examples == 29
-    assert "record tone-0 is left out" in caplog.text
-
-
-def test_too_many_bad_records_stop_the_run(tmp_path):
-    write_bad(tmp_path / "bad", bad=MAX_BAD_RECORDS + 1)
-    source = source_of(tmp_path, {"bad": 1.0})
-    with pytest.raises(RuntimeError, match=r"unreadable records, the last one .* build the corpus"):
-        take(source, 3)
-
-
 def test_unknown_corpus_and_split_say_what_to_do(tmp_path, root):
     with pytest.raises(FileNotFoundError, match="no corpus there; build one with"):
         open_mixture(tmp_path, {"nothing": 1.0})
+    with pytest.raises(FileNotFoundError, match=r"no corpus there; .* beside it: one, two$"):
+        open_mixture(root, {"won": 1.0})
     with pytest.raises(FileNotFoundError, match="has no validation split"):
         Corpus(root / "one").index("validation")
     with pytest.raises(ValueError, match=r"config\.data\.mixture: is empty"):
         open_mixture(tmp_path, {})
+    with pytest.raises(ValueError, match=r"config\.data\.mixture: all weights are 0"):
+        open_mixture(root, {"one": 0.0, "two": 0})
+    for weight in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=r"weight of 'one' must be 0 or more"):
+            open_mixture(root, {"one": weight})
+
+
+def test_temperature_weighs_corpora_by_their_size(root):
+    def shares(temperature):
+        corpora = open_mixture(root, {"one": 1.0, "two": 1.0, "gone": 0.0})
+        tokenizer = load_tokenizer(root / "one" / "tokenizer")
+        maker = ExampleMaker(tokenizer, "qwen_audio", "tags", 16, "floor")
+        plan = make_plan(corpora, MIXTURE, maker, [SHAPE], 0, temperature=temperature)
+        return plan.epochs(100 * plan.slots_per_window) * [30, 20]
+
+    assert shares(0)[0] == shares(0)[1]
+    assert shares(1)[0] / shares(1)[1] == pytest.approx(30 / 20)
+    assert shares(2)[0] / shares(2)[1] == pytest.approx((30 / 20) ** 0.5)
+
+
+def test_a_batch_says_where_it_stands(root, whole):
+    plan = source_of(root, MIXTURE)._plan
+    for batch, after in itertools.pairwise(whole):
+        assert (after["epochs"] > batch["epochs"]).all()
+        assert batch["left_out"] == 0
+    window = int(whole[-1]["slot"]) // plan.slots_per_window
+    drawn = plan.size * window / 2
+    assert (whole[-1]["epochs"] >= [drawn / 30, drawn / 20]).all()
+
+
+def test_text_is_mixed_in_and_learned_whole(root, tmp_path):
+    lines = [{"task": "text", "text": f"number {i} is only text"} for i in range(12)]
+    manifest = tmp_path / "m.jsonl"
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    out = tmp_path / "words"
+    assert build.main(["--source=manifest", f"--manifest={manifest}", f"--out={out}"]) == 0
+    corpora = open_mixture(root, {"one": 1.0, str(out): 1.0})
+    tokenizer = load_tokenizer(out / "tokenizer")
+    maker = ExampleMaker(tokenizer, "qwen_audio", "tags", 16, "floor")
+    plan = make_plan(corpora, {"one": 1.0, str(out): 1.0}, maker, [SHAPE], seed=0)
+    made = take(PackedBatches(corpora, maker, plan, {SHAPE: slice(0, 4)}), 8)
+    heard = np.concatenate([batch["audio_index"].ravel() for batch in made])
+    assert (heard >= 0).any()
+    learned = [
+        batch["tokens"][row][batch["segments"][row] == number]
+        for batch in made
+        for row in range(4)
+        for number in range(1, batch["segments"][row].max() + 1)
+    ]
+    texts = [tokenizer.decode(tokens) for tokens in learned]
+    assert {f"number {i} is only text<|endoftext|>" for i in range(12)} <= set(texts)
+    weighted = sum(batch["loss_weights"].sum() for batch in made)
+    whole_texts = sum(len(t) - 1 for t, text in zip(learned, texts, strict=True) if "only" in text)
+    assert weighted > whole_texts > 0

@@ -1,112 +1,16 @@
 """Published corpora: miniatures in their real layout become the records they should."""
 
-import json
 import pathlib
 
-import numpy as np
+import miniatures
 import pytest
-import soundfile
 
 from data_pipelines import build
 from data_pipelines.records import Corpus, RejectedRecord
 from data_pipelines.sources import published
 from qwen_audio_jax.tasks import TASKS, check_annotation
 
-
-def tone(path: pathlib.Path, seconds: float = 0.1) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    wave = 0.1 * np.sin(np.arange(int(16000 * seconds)) * len(path.stem) / 20)
-    soundfile.write(path, wave, 16000)
-
-
-def text(path: pathlib.Path, *lines: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def librispeech(root: pathlib.Path) -> None:
-    text(
-        root / "SPEAKERS.TXT",
-        ";ID  |SEX| SUBSET           |MINUTES| NAME",
-        "103  | F | train-clean-100  | 25.03 | Karen Savage",
-        "84   | M | dev-clean        | 8.02  | Christie | Nowak",
-    )
-    for part, chapter, lines in (
-        ("train-clean-100", "103/1240", ["CHAPTER ONE MISSUS RACHEL LYNDE", "THAT HAD ITS SOURCE"]),
-        ("dev-clean", "84/121123", ["GO DO YOU HEAR"]),
-        ("test-clean", "61/70968", ["HE BEGAN A CONFUSED COMPLAINT"]),
-    ):
-        folder, stem = root / part / chapter, chapter.replace("/", "-")
-        names = [f"{stem}-{i:04d}" for i in range(len(lines))]
-        text(folder / f"{stem}.trans.txt", *map(" ".join, zip(names, lines, strict=True)))
-        for name in names:
-            tone(folder / f"{name}.flac")
-
-
-def aishell1(root: pathlib.Path) -> None:
-    text(
-        root / "transcript" / "aishell_transcript_v0.8.txt",
-        "BAC009S0002W0122 而 对 楼市 成交 抑制 作用 最 大 的 限 购",
-        "BAC009S0724W0121 广州市 房地产 中介 协会 分析",
-        "BAC009S0764W0121 甚至 出现 交易 几乎 停滞 的 情况",
-    )
-    for name in ("train/S0002/BAC009S0002W0122", "train/S0002/BAC009S0002W0999"):
-        tone(root / "wav" / f"{name}.wav")
-    tone(root / "wav" / "dev" / "S0724" / "BAC009S0724W0121.wav")
-    tone(root / "wav" / "test" / "S0764" / "BAC009S0764W0121.wav")
-
-
-def speech_commands(root: pathlib.Path) -> None:
-    text(root / "validation_list.txt", "bed/026290a7_nohash_0.wav")
-    text(root / "testing_list.txt", "bed/0c40e715_nohash_0.wav")
-    for name in (
-        "bed/00176480_nohash_0",
-        "bed/026290a7_nohash_0",
-        "bed/0c40e715_nohash_0",
-        "cat/00176480_nohash_0",
-        "_background_noise_/pink_noise",
-    ):
-        tone(root / f"{name}.wav")
-
-
-def nsynth(root: pathlib.Path) -> None:
-    for part, name, note in (
-        ("train", "synth_lead_synthetic_001-082-050", (82, 50, "synth_lead", ["bright", "dark"])),
-        ("valid", "bass_synthetic_068-049-025", (49, 25, "bass", [])),
-        ("test", "brass_acoustic_046-076-127", (76, 127, "brass", [])),
-    ):
-        pitch, velocity, family, qualities = note
-        listed = {
-            "note_str": name,
-            "pitch": pitch,
-            "velocity": velocity,
-            "instrument_family_str": family,
-            "qualities_str": qualities,
-            "sample_rate": 16000,
-        }
-        text(root / f"nsynth-{part}" / "examples.json", json.dumps({name: listed}))
-        tone(root / f"nsynth-{part}" / "audio" / f"{name}.wav")
-
-
-def vocalsound(root: pathlib.Path) -> None:
-    for part, names in (
-        ("tr", ["m0002_0_throatclearing.wav", "f0003_0_cough.wav"]),
-        ("val", ["f0004_0_sigh.wav"]),
-        ("te", ["m0005_0_sniff.wav"]),
-    ):
-        rows = [{"wav": f"/data/sls/vocalsound/{n}", "labels": "/m/01b_21"} for n in names]
-        text(root / "datafiles" / f"{part}.json", json.dumps({"data": rows}))
-        for name in names:
-            tone(root / "audio_16k" / name)
-
-
-MINIATURES = {
-    "librispeech": librispeech,
-    "aishell1": aishell1,
-    "speech_commands": speech_commands,
-    "nsynth": nsynth,
-    "vocalsound": vocalsound,
-}
+MINIATURES = {name: getattr(miniatures, name) for name in published.PUBLISHED}
 # Of each split: the file's stem and what is said of it.
 EXPECTED = {
     ("librispeech", "asr"): (
@@ -132,6 +36,61 @@ EXPECTED = {
         [("synth_lead_synthetic_001-082-050", "synth lead")],
         [("bass_synthetic_068-049-025", "bass")],
     ),
+    ("common_voice", "asr"): (
+        [("common_voice_de_1", '"Nein", sagte er.'), ("common_voice_de_2", "Das war alles.")],
+        [("common_voice_de_3", "Guten Tag.")],
+    ),
+    ("common_voice", "language_identification"): (
+        [("common_voice_de_1", "German"), ("common_voice_de_2", "German")],
+        [("common_voice_de_3", "German")],
+    ),
+    ("common_voice", "speaker_gender"): (
+        [("common_voice_de_1", "male"), ("common_voice_de_2", "female")],
+        [("common_voice_de_3", "female")],
+    ),
+    ("common_voice", "speaker_age"): (
+        [("common_voice_de_1", "forties")],
+        [("common_voice_de_3", "twenties")],
+    ),
+    ("covost2", "speech_translation"): (
+        [("a", 'Er sagte "nein".'), ("b", "Guten Tag."), ("b", "你好。")],
+        [("c", "Danke.")],
+    ),
+    ("covost2", "asr"): ([("a", 'He said "no".'), ("b", "Good day.")], [("c", "Thank you.")]),
+    ("aishell2", "asr"): ([("IC0001W0001", "厨房用品")], [("ID0012W0030", "打开空调")]),
+    ("fleurs", "asr"): ([("11", 'It is "out there".')], [("12", "The lion is a cat.")]),
+    ("fleurs", "language_identification"): ([("11", "English")], [("12", "English")]),
+    ("fleurs", "speaker_gender"): ([("11", "female")], [("12", "male")]),
+    ("audiocaps", "audio_captioning"): (
+        [("r1nicOVtvkQ", "A woman talks, nearby"), ("-0Gj8-vB1q4_30", "Rain falls")],
+        [("YvfY_TJq7n_U", "A bell"), ("YvfY_TJq7n_U", "B")],
+    ),
+    ("clotho", "audio_captioning"): (
+        [("AM Radio", "One, two"), *(("AM Radio", f"development {i}") for i in range(2, 6))],
+        [("b", "One, two"), *(("b", f"validation {i}") for i in range(2, 6))],
+    ),
+    ("clothoaqa", "audio_question_answering"): ([("a", "two"), ("a", "yes")], [("b", "bell")]),
+    ("meld", "emotion_recognition"): ([("dia0_utt3", "neutral")], [("dia0_utt3", "surprise")]),
+    ("meld", "asr"): ([("dia0_utt3", "That’s it, then.")], [("dia0_utt3", "Oh my God!")]),
+    ("cochlscene", "acoustic_scene_classification"): (
+        [
+            ("Bus_user0001_14864960_001", "bus"),
+            ("SubwayStation_user0001_14864960_001", "subway station"),
+        ],
+        [("Park_user0001_14864960_001", "park")],
+    ),
+    ("tut2017", "acoustic_scene_classification"): (
+        [("b1", "cafe or restaurant"), ("b2", "city center")],
+        [("b3", "beach")],
+    ),
+    ("gtzan", "genre_classification"): (
+        [("blues.00000", "blues"), ("hiphop.00010", "hiphop")],
+        [("blues.00009", "blues")],
+    ),
+    ("musiccaps", "music_captioning"): (
+        [("xyz", "Fast drums.")],
+        [("-0Gj8", "A slow, calm piece.")],
+    ),
     ("vocalsound", "vocal_sound_classification"): (
         [("f0003_0_cough", "Cough"), ("m0002_0_throatclearing", "Throat clearing")],
         [("f0004_0_sigh", "Sigh")],
@@ -146,8 +105,10 @@ EXPECTED = {
 @pytest.fixture(params=MINIATURES)
 def miniature(request, tmp_path):
     """(name, folder) of every corpus."""
-    MINIATURES[request.param](tmp_path / "unpacked")
-    return request.param, tmp_path / "unpacked"
+    # FLEURS says the language in the folder's name.
+    folder = tmp_path / "en_us"
+    MINIATURES[request.param](folder)
+    return request.param, folder
 
 
 def test_every_corpus_has_a_miniature_and_a_true_row_in_the_docs():
@@ -164,6 +125,7 @@ def test_every_corpus_has_a_miniature_and_a_true_row_in_the_docs():
 
 @pytest.mark.parametrize(("name", "task"), EXPECTED)
 def test_clips_and_their_labels(name, task, tmp_path):
+    tmp_path = tmp_path / "en_us"
     MINIATURES[name](tmp_path)
     for split, expected in zip(("train", "validation"), EXPECTED[name, task], strict=True):
         rows = published.jobs(name, tmp_path, split, [task])
@@ -172,7 +134,7 @@ def test_clips_and_their_labels(name, task, tmp_path):
 
 
 def test_notes(tmp_path):
-    nsynth(tmp_path)
+    miniatures.nsynth(tmp_path)
     (row,) = published.jobs("nsynth", tmp_path, "train")
     assert row.annotation == {
         "pitch": 82,
@@ -182,6 +144,54 @@ def test_notes(tmp_path):
         "source": "nsynth",
         "license": "CC-BY-4.0",
     }
+
+
+def test_pairs_of_speakers(tmp_path):
+    miniatures.voxceleb1(tmp_path)
+    pairs = published.jobs("voxceleb1", tmp_path, "train", ["speaker_verification"])
+    told = [
+        ("+".join(str(p.relative_to(tmp_path / "wav")) for p in row.paths), row) for row in pairs
+    ]
+    assert [(name, row.annotation["text"]) for name, row in told[:4]] == [
+        ("id10002/aaa/00001.wav+id10002/bbb/00001.wav", "same"),
+        ("id10002/aaa/00001.wav+id10003/aaa/00001.wav", "different"),
+        ("id10002/aaa/00002.wav+id10002/bbb/00001.wav", "same"),
+        ("id10002/aaa/00002.wav+id10003/aaa/00002.wav", "different"),
+    ]
+    assert len(pairs) == 12  # three clips of two speakers, twice each
+    heard = {path.parts[-3] for row in pairs for path in row.paths}
+    assert heard == {"id10002", "id10003"}
+    held_out = published.jobs("voxceleb1", tmp_path, "validation", ["speaker_verification"])
+    assert {p.parts[-3] for row in held_out for p in row.paths} == {"id10001", "id10021"}
+    genders = published.jobs("voxceleb1", tmp_path, "train", ["speaker_gender"])
+    assert [row.annotation["text"] for row in genders] == ["male"] * 3 + ["female"] * 3
+
+
+def test_ids_tell_questions_of_one_clip_apart(tmp_path):
+    miniatures.clothoaqa(tmp_path)
+    rows = published.jobs("clothoaqa", tmp_path, "train")
+    first = "clothoaqa-audio_files/a-audio_question_answering"
+    assert [row.id for row in rows] == [first, f"{first}-2"]
+    assert [row.annotation["question"] for row in rows] == [
+        "How many, if any, birds?",
+        "Is it raining?",
+    ]
+
+
+def test_a_table_that_is_not_as_published_is_named(tmp_path):
+    miniatures.common_voice(tmp_path)
+    (tmp_path / "train.tsv").write_text("client_id\tpath\n")
+    with pytest.raises(
+        RejectedRecord, match=r"train\.tsv: has no column 'sentence'; it has client"
+    ):
+        published.jobs("common_voice", tmp_path, "train")
+    (tmp_path / "train.tsv").unlink()
+    with pytest.raises(RejectedRecord, match=r"train\.tsv: is not there"):
+        published.jobs("common_voice", tmp_path, "train")
+    miniatures.fleurs(tmp_path / "en_us")
+    (tmp_path / "en_us" / "dev.tsv").write_text("1\t2.wav\n")
+    with pytest.raises(RejectedRecord, match=r"dev\.tsv, line 1: has 2 columns"):
+        published.jobs("fleurs", tmp_path / "en_us", "validation")
 
 
 def test_all_tasks_build_and_read_back(miniature, tmp_path, capsys):
@@ -196,7 +206,7 @@ def test_all_tasks_build_and_read_back(miniature, tmp_path, capsys):
         index = corpus.index(split)
         assert {row.task for row in index} == set(tasks)
         for number, row in enumerate(index):
-            assert row.samples == (1600,)
+            assert row.samples == (1600,) * TASKS[row.task].clips
             check_annotation(row.task, row.annotation, TASKS[row.task].clips)
             assert corpus.record(split, number).id == row.id
 
@@ -206,8 +216,8 @@ def test_another_folder_and_another_task_are_refused(miniature, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(RejectedRecord, match=f"is not {name} as published, which has "):
         published.jobs(name, tmp_path / "empty", "train")
-    with pytest.raises(RejectedRecord, match="has no labels for 'music_captioning'; it has "):
-        published.jobs(name, root, "train", ["music_captioning"])
+    with pytest.raises(RejectedRecord, match="has no labels for 'speaker_diarization'; it has "):
+        published.jobs(name, root, "train", ["speaker_diarization"])
 
 
 def test_flags_that_do_not_go_together(tmp_path, capsys):
@@ -224,7 +234,7 @@ def test_flags_that_do_not_go_together(tmp_path, capsys):
 
 def test_a_missing_clip_is_rejected_and_the_rest_is_built(tmp_path, capsys):
     root, out = tmp_path / "unpacked", tmp_path / "corpus"
-    librispeech(root)
+    miniatures.librispeech(root)
     gone = root / "train-clean-100" / "103" / "1240" / "103-1240-0001.flac"
     gone.unlink()
     assert build.main(["--source=librispeech", f"--root={root}", f"--out={out}"]) == 0

@@ -10,8 +10,9 @@ import sys
 import pytest
 import tensorflow_datasets as tfds
 
-from data_pipelines import records, staging
-from data_pipelines.records import Corpus, CorpusError, Record, ShardWriter
+from data_pipelines import staging
+from data_pipelines.records import Corpus, CorpusError, Record
+from data_pipelines.shards import write_split
 
 
 def record(number: int) -> Record:
@@ -20,14 +21,12 @@ def record(number: int) -> Record:
 
 
 def write(folder, split: str, count: int) -> None:
-    with ShardWriter(folder, split) as writer:
-        for number in range(count):
-            writer.add(record(number), (number, 480))
+    made = ((record(number), (number, 480)) for number in range(count))
+    write_split(folder, split, made, per_shard=10)
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(records, "RECORDS_PER_SHARD", 10)
+def folder(tmp_path):
     folder = tmp_path / "corpus"
     with staging.staged(folder, ["train"]) as place:
         write(place, "train", 25)
@@ -134,11 +133,11 @@ def test_broken_off_build_leaves_nothing(tmp_path):
 def test_killed_build_leaves_no_corpus(tmp_path, folder):
     script = (
         "import os, pathlib, sys\n"
-        "from data_pipelines import records, staging\n"
+        "from data_pipelines import records, shards, staging\n"
         "out = pathlib.Path(sys.argv[1])\n"
         "with staging.staged(out, ['validation']) as place:\n"
-        "    with records.ShardWriter(place, 'validation') as writer:\n"
-        "        writer.add(records.Record('a', 'asr', (b'x',), {}), (480,))\n"
+        "    record = records.Record('a', 'asr', (b'x',), {})\n"
+        "    shards.write_split(place, 'validation', [(record, (480,))])\n"
         "    os._exit(9)\n"
     )
     for out in (tmp_path / "new", folder):

@@ -10,20 +10,22 @@ import pytest
 import soundfile
 
 from data_pipelines.sources import synthetic
-from data_pipelines.sources.synthetic_notes import INSTRUMENTS
-from data_pipelines.sources.synthetic_speech_tasks import VOICES
-from data_pipelines.sources.synthetic_split import held_out
+from data_pipelines.sources.synthetic.notes import INSTRUMENTS
+from data_pipelines.sources.synthetic.speech_tasks import VOICES
+from data_pipelines.sources.synthetic.split import held_out
 from qwen_audio_jax.tasks import check_annotation
 
 pytest.importorskip("espeakng_loader")
 
 COUNT = 340
+# The others' labels are told apart in test_synthetic_further.
+SOME = synthetic.TASKS[: synthetic.TASKS.index("overlapped_speech_recognition")]
 
 
 @pytest.fixture(scope="module")
 def corpus():
     return {
-        split: [synthetic.make(job) for job in synthetic.jobs(split, COUNT, seed=3)]
+        split: [synthetic.make(job) for job in synthetic.Jobs(split, COUNT, seed=3, tasks=SOME)]
         for split in ("train", "validation")
     }
 
@@ -39,17 +41,29 @@ def of_task(records, task):
 
 
 def test_every_task_from_the_start_and_exact_shares():
-    tasks = [task for *_, task, _ in synthetic.jobs("train", 14, seed=0)]
-    assert len(set(tasks)) == 14
-    a_round = Counter(task for *_, task, _ in synthetic.jobs("train", 34, seed=0))
-    ten_rounds = Counter(task for *_, task, _ in synthetic.jobs("train", 340, seed=0))
+    tasks = [task for *_, task, _ in synthetic.Jobs("train", 31, seed=0)]
+    assert len(set(tasks)) == 31
+    a_round = Counter(task for *_, task, _ in synthetic.Jobs("train", 69, seed=0))
+    ten_rounds = Counter(task for *_, task, _ in synthetic.Jobs("train", 690, seed=0))
     assert ten_rounds == {task: 10 * n for task, n in a_round.items()}
-    assert synthetic.jobs("train", 50, seed=0) == synthetic.jobs("train", 80, seed=0)[:50]
+    assert list(synthetic.Jobs("train", 50, seed=0)) == synthetic.Jobs("train", 80, seed=0)[:50]
+    ordinals = [ordinal for *_, task, ordinal in synthetic.Jobs("train", 80, 0) if task == "asr"]
+    assert ordinals == list(range(len(ordinals)))
+
+
+def test_any_number_of_jobs_takes_no_memory():
+    jobs = synthetic.Jobs("train", 10**12, seed=0)
+    assert jobs[10**12 - 1][2] == 10**12 - 1
+    assert len(jobs) == 10**12
+    with pytest.raises(IndexError):
+        jobs[10**12]
 
 
 def test_unknown_split_is_named():
     with pytest.raises(ValueError, match="'test': must be one of train, validation"):
-        synthetic.jobs("test", 1, seed=0)
+        synthetic.Jobs("test", 1, seed=0)
+    with pytest.raises(ValueError, match="--tasks: 'asrr' is none of asr, "):
+        synthetic.Jobs("train", 1, seed=0, tasks=["asrr"])
 
 
 def test_records_are_sound(corpus):
@@ -69,7 +83,7 @@ def test_records_are_sound(corpus):
 
 def test_same_bytes_in_any_order_and_process():
     # f2 and f5 breathe (random noise), f1 and m1 flutter (a running phase): the states at stake.
-    jobs = synthetic.jobs("train", 44, seed=5)
+    jobs = synthetic.Jobs("train", 44, seed=5)
     speech = [j for j in jobs if j[3] in ("asr", "speaker_gender", "speaker_verification")]
     first = [synthetic.make(job) for job in speech]
     for job in jobs[:30]:
@@ -80,7 +94,7 @@ def test_same_bytes_in_any_order_and_process():
 
 
 def test_seeds_differ():
-    one, two = (synthetic.make(synthetic.jobs("train", 1, seed)[0]) for seed in (0, 1))
+    one, two = (synthetic.make(synthetic.Jobs("train", 1, seed)[0]) for seed in (0, 1))
     assert one.audio != two.audio
 
 

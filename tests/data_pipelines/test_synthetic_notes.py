@@ -4,7 +4,7 @@ import librosa
 import numpy as np
 import pytest
 
-from data_pipelines.sources.synthetic_notes import INSTRUMENTS, PITCHES, note
+from data_pipelines.sources.synthetic.notes import INSTRUMENTS, PITCHES, note
 
 
 def centroid(wave):

@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 
-from data_pipelines.sources import synthetic_speech
-from data_pipelines.sources.synthetic_phrases import ADJECTIVES, LANGUAGES, NOUNS, spoken, written
-from data_pipelines.sources.synthetic_speech import speak
-from data_pipelines.sources.synthetic_speech_tasks import FEMALE, MALE
+from data_pipelines.sources.synthetic import speech as synthetic_speech
+from data_pipelines.sources.synthetic.phrases import ADJECTIVES, LANGUAGES, NOUNS, spoken, written
+from data_pipelines.sources.synthetic.speech import speak
+from data_pipelines.sources.synthetic.speech_tasks import FEMALE, MALE
 
 
 def test_sentences_agree():

@@ -17,10 +17,11 @@ from qwen_audio_jax import convert
 from qwen_audio_jax.audio.lengths import audio_tokens
 from qwen_audio_jax.conversion import names
 from qwen_audio_jax.conversion.importing import load_original, write_checkpoint
-from qwen_audio_jax.models.attention import packed_mask
+from qwen_audio_jax.models.attention import Segments
 from qwen_audio_jax.models.audio_encoder import AudioEncoder
 from qwen_audio_jax.models.language_model import LanguageModel, rotation
 from qwen_audio_jax.models.parts import write_parts
+from qwen_audio_jax.models.presets import Compute
 from qwen_audio_jax.objectives import next_token_loss
 from qwen_audio_jax.optimizer import path_name
 
@@ -251,7 +252,7 @@ def test_whisper_encoder_computes_the_same(tmp_path):
     randomised(original).save_pretrained(tmp_path)
     parts, parameters = load_original(tmp_path)
     graph, state = parity.fill(
-        lambda: AudioEncoder(parts.encoder, jnp.float32, False, nnx.Rngs(0)), parameters["encoder"]
+        lambda: AudioEncoder(parts.encoder, Compute(), nnx.Rngs(0)), parameters["encoder"]
     )
     random = np.random.default_rng(3)
     mel = random.standard_normal((2, WINDOW, 16)).astype(np.float32)
@@ -279,7 +280,7 @@ def text_loss(graph, state, tokens):
     model = nnx.merge(graph, state)
     rows = jnp.ones_like(tokens)
     rotate = rotation(model.config, jnp.cumsum(rows, axis=1) - 1)
-    hidden = model(model.embed(tokens), packed_mask(rows, causal=True), rotate)
+    hidden = model(model.embed(tokens), Segments.of(rows), rotate)
     weights = rows.at[:, -1].set(0).astype(jnp.float32)
     targets = jnp.roll(tokens, -1, axis=1)
     loss, weight = next_token_loss(hidden, model.head[...], targets, weights)
@@ -310,7 +311,7 @@ def test_qwen2_decoder_computes_the_same(tied, tmp_path):
     randomised(original).save_pretrained(tmp_path)
     parts, parameters = load_original(tmp_path)
     graph, state = parity.fill(
-        lambda: LanguageModel(parts.decoder, jnp.float32, False, nnx.Rngs(0)), parameters["decoder"]
+        lambda: LanguageModel(parts.decoder, Compute(), nnx.Rngs(0)), parameters["decoder"]
     )
     tokens = np.random.default_rng(4).integers(0, VOCABULARY, (2, 33))
     (loss, logits), gradients = text_loss_and_gradients(graph, state, tokens.astype(np.int32))

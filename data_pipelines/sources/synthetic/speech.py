@@ -33,6 +33,12 @@ _VOICE_FILES = {
     "fr": "roa/fr",
     "ja": "jpx/ja",
     "it": "roa/it",
+    "en-US": "gmw/en-US",
+    "en-GB-x-rp": "gmw/en-GB-x-rp",
+    "en-GB-scotland": "gmw/en-GB-scotland",
+    "en-GB-x-gbclan": "gmw/en-GB-x-gbclan",
+    "en-GB-x-gbcwmd": "gmw/en-GB-x-gbcwmd",
+    "en-029": "gmw/en-029",
 }
 
 # Values of speak_lib.h. Not AUDIO_OUTPUT_RETRIEVAL: that speaks from a thread, and `espeak_Synth`
@@ -40,7 +46,7 @@ _VOICE_FILES = {
 _AUDIO_OUTPUT_SYNCHRONOUS = 2
 _DONT_EXIT = 0x8000
 _CHARS_UTF8 = 1
-_PARAMETER_RATE, _PARAMETER_PITCH = 1, 3
+_PARAMETER_RATE, _PARAMETER_PITCH, _PARAMETER_RANGE = 1, 3, 4
 _EVENT_END_OF_LIST, _EVENT_WORD, _EVENT_END = 0, 1, 5
 # eSpeak NG keeps its data path in 160 bytes and cuts a longer one off.
 _LONGEST_DATA_PATH = 120
@@ -88,15 +94,19 @@ class Utterance:
     words: tuple[tuple[str, float, float], ...]
 
 
-def speak(text: str, language: str, variant: str, pitch: int = 50, rate: int = 170) -> Utterance:
+def speak(
+    text: str, language: str, variant: str, pitch: int = 50, rate: int = 170, span: int = 50
+) -> Utterance:
     """Speaks `text`.
 
     Args:
         text: words with spaces between them (Chinese: characters).
-        language: "en", "zh", "de", "es", "ko", "fr", "ja" or "it".
+        language: "en", "zh", "de", "es", "ko", "fr", "ja" or "it", or an English dialect such as
+            "en-GB-scotland".
         variant: an eSpeak NG voice variant, such as "f3" or "m1".
         pitch: 0..99, 50 is the variant's own.
         rate: words a minute.
+        span: how far the pitch moves, 0..99; 50 is as usual, 0 a monotone.
 
     Raises:
         ImportError: espeakng_loader is not installed.
@@ -111,7 +121,7 @@ def speak(text: str, language: str, variant: str, pitch: int = 50, rate: int = 1
     said = text.replace(" は ", " わ ") if language == "ja" else text
     with _one_at_a_time:
         samples, events = _synthesise(
-            library, data, said, f"{_VOICE_FILES[language]}+{variant}", pitch, rate
+            library, data, said, f"{_VOICE_FILES[language]}+{variant}", pitch, rate, span
         )
     first, last = _speech_extent(samples)
     end = min([last, *(sample for kind, sample, _ in events if kind == _EVENT_END)])
@@ -135,7 +145,7 @@ def _speech_extent(samples: np.ndarray) -> tuple[int, int]:
 
 
 def _synthesise(
-    library: str, data: bytes, text: str, voice: str, pitch: int, rate: int
+    library: str, data: bytes, text: str, voice: str, pitch: int, rate: int, span: int
 ) -> tuple[np.ndarray, list[tuple[int, int, int]]]:
     """int16 [S] at 22.05 kHz and the events as (kind, sample, text position from 1)."""
     pieces: list[bytes] = []
@@ -164,6 +174,7 @@ def _synthesise(
             raise RuntimeError(f"eSpeak NG has no voice {voice!r}")
         espeak.espeak_SetParameter(_PARAMETER_RATE, rate, 0)
         espeak.espeak_SetParameter(_PARAMETER_PITCH, pitch, 0)
+        espeak.espeak_SetParameter(_PARAMETER_RANGE, span, 0)
         raw = text.encode()
         size = ctypes.c_size_t(len(raw) + 1)
         if espeak.espeak_Synth(raw, size, 0, 1, 0, _CHARS_UTF8, None, None) != 0:

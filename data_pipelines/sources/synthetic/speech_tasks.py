@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.sources.synthetic_clips import clip, silence
-from data_pipelines.sources.synthetic_phrases import ADJECTIVES as _ADJECTIVES
-from data_pipelines.sources.synthetic_phrases import KEYWORDS, LANGUAGES, NOUNS, spoken, written
-from data_pipelines.sources.synthetic_speech import SAMPLE_RATE, Utterance, speak
-from data_pipelines.sources.synthetic_split import choose, held_out, held_out_set, pairs
+from data_pipelines.sources.synthetic.clips import clip, silence
+from data_pipelines.sources.synthetic.phrases import ADJECTIVES as _ADJECTIVES
+from data_pipelines.sources.synthetic.phrases import KEYWORDS, LANGUAGES, NOUNS, spoken, written
+from data_pipelines.sources.synthetic.speech import SAMPLE_RATE, Utterance, speak
+from data_pipelines.sources.synthetic.split import choose, held_out, held_out_set, pairs
 
 Made = tuple[tuple[bytes, ...], dict[str, Any]]
 
@@ -22,7 +22,9 @@ _MEANINGS = (len(NOUNS["en"]), len(_ADJECTIVES["en"]))
 
 
 @dataclasses.dataclass(frozen=True)
-class _Speaker:
+class Speaker:
+    """A voice variant with its pitch, 0..99, and words a minute."""
+
     voice: str
     pitch: int
     rate: int
@@ -32,24 +34,25 @@ class _Speaker:
         return {"voice": self.voice, "gender": gender, "voice_pitch": self.pitch}
 
 
-def _speaker(rng: np.random.Generator, voices: tuple[str, ...] = VOICES) -> _Speaker:
+def speaker(rng: np.random.Generator, voices: tuple[str, ...] = VOICES) -> Speaker:
     """A voice with a pitch that stays within its gender's range, and a rate in words a minute."""
-    return _Speaker(choose(voices, rng), int(rng.integers(40, 61)), int(rng.integers(160, 201)))
+    return Speaker(choose(voices, rng), int(rng.integers(40, 61)), int(rng.integers(160, 201)))
 
 
-def _say(text: str, language: str, by: _Speaker) -> Utterance:
+def say(text: str, language: str, by: Speaker) -> Utterance:
+    """`text` as the speaker says it."""
     return speak(text, language, by.voice, by.pitch, by.rate)
 
 
-def _recorded(utterance: Utterance, rng: np.random.Generator) -> tuple[bytes, float]:
-    """The clip, and the seconds of quiet before the speech."""
+def recorded(utterance: Utterance, rng: np.random.Generator) -> tuple[bytes, float]:
+    """The clip with some quiet around it, and the seconds of quiet before the speech."""
     lead = round(rng.uniform(0.02, 0.12), 3)
     tail = rng.uniform(0.02, 0.1)
     wave = np.concatenate((silence(lead), utterance.samples, silence(tail)))
     return clip(wave, rng), int(lead * SAMPLE_RATE) / SAMPLE_RATE
 
 
-def _meaning(validation: bool, rng: np.random.Generator) -> tuple[int, int]:
+def sentence(validation: bool, rng: np.random.Generator) -> tuple[int, int]:
     """Noun and adjective, a pair that only this split has."""
     return choose(pairs(validation, *_MEANINGS), rng)
 
@@ -57,8 +60,8 @@ def _meaning(validation: bool, rng: np.random.Generator) -> tuple[int, int]:
 def transcribed(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:
     """The asr task."""
     language = CODES[ordinal % len(CODES)]
-    meaning, by = _meaning(validation, rng), _speaker(rng)
-    audio, _ = _recorded(_say(spoken(language, *meaning), language, by), rng)
+    meaning, by = sentence(validation, rng), speaker(rng)
+    audio, _ = recorded(say(spoken(language, *meaning), language, by), rng)
     return (audio,), {"text": written(language, *meaning), "language": language, **by.labels()}
 
 
@@ -66,8 +69,8 @@ def translated(validation: bool, ordinal: int, rng: np.random.Generator) -> Made
     """speech_translation, to and from English in turn."""
     other = CODES[1:][ordinal // 2 % (len(CODES) - 1)]
     language, target = (other, "en") if ordinal % 2 == 0 else ("en", other)
-    meaning, by = _meaning(validation, rng), _speaker(rng)
-    audio, _ = _recorded(_say(spoken(language, *meaning), language, by), rng)
+    meaning, by = sentence(validation, rng), speaker(rng)
+    audio, _ = recorded(say(spoken(language, *meaning), language, by), rng)
     return (audio,), {
         "text": written(target, *meaning),
         "language": language,
@@ -80,9 +83,9 @@ def translated(validation: bool, ordinal: int, rng: np.random.Generator) -> Made
 def timed(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:
     """word_timestamps: times in seconds from the start of the clip, to 0.01 s."""
     language = CODES[ordinal % len(CODES)]
-    meaning, by = _meaning(validation, rng), _speaker(rng)
-    utterance = _say(spoken(language, *meaning), language, by)
-    audio, lead = _recorded(utterance, rng)
+    meaning, by = sentence(validation, rng), speaker(rng)
+    utterance = say(spoken(language, *meaning), language, by)
+    audio, lead = recorded(utterance, rng)
     words = [
         {"word": word, "start": round(lead + start, 2), "end": round(lead + end, 2)}
         for word, start, end in utterance.words
@@ -91,7 +94,7 @@ def timed(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:
     return (audio,), {"words": words, "text": text, "language": language, **by.labels()}
 
 
-def _unheard_voices(validation: bool, row: int, voices: tuple[str, ...]) -> tuple[str, ...]:
+def unheard_voices(validation: bool, row: int, voices: tuple[str, ...]) -> tuple[str, ...]:
     """The voices that this split has for the row: a language or a keyword."""
     return tuple(v for v in voices if held_out(row, VOICES.index(v)) == validation)
 
@@ -99,9 +102,9 @@ def _unheard_voices(validation: bool, row: int, voices: tuple[str, ...]) -> tupl
 def language_named(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:
     """language_identification: validation has unseen sentences by voices new to the language."""
     row = ordinal % len(CODES)
-    language, meaning = CODES[row], _meaning(validation, rng)
-    by = _speaker(rng, _unheard_voices(validation, row, VOICES))
-    audio, _ = _recorded(_say(spoken(language, *meaning), language, by), rng)
+    language, meaning = CODES[row], sentence(validation, rng)
+    by = speaker(rng, unheard_voices(validation, row, VOICES))
+    audio, _ = recorded(say(spoken(language, *meaning), language, by), rng)
     return (audio,), {
         "text": LANGUAGES[language],
         "language": language,
@@ -113,9 +116,9 @@ def language_named(validation: bool, ordinal: int, rng: np.random.Generator) -> 
 def gender_named(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:
     """speaker_gender: validation has unseen sentences by voices new to the language."""
     gender, row = ("female", "male")[ordinal % 2], ordinal // 2 % len(CODES)
-    language, meaning = CODES[row], _meaning(validation, rng)
-    by = _speaker(rng, _unheard_voices(validation, row, FEMALE if gender == "female" else MALE))
-    audio, _ = _recorded(_say(spoken(language, *meaning), language, by), rng)
+    language, meaning = CODES[row], sentence(validation, rng)
+    by = speaker(rng, unheard_voices(validation, row, FEMALE if gender == "female" else MALE))
+    audio, _ = recorded(say(spoken(language, *meaning), language, by), rng)
     return (audio,), {
         "text": gender,
         "language": language,
@@ -127,8 +130,8 @@ def gender_named(validation: bool, ordinal: int, rng: np.random.Generator) -> Ma
 def keyword(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:
     """keyword_spotting: validation has keywords by voices that never said them in training."""
     row = ordinal % len(KEYWORDS)
-    by = _speaker(rng, _unheard_voices(validation, row, VOICES))
-    audio, _ = _recorded(_say(KEYWORDS[row], "en", by), rng)
+    by = speaker(rng, unheard_voices(validation, row, VOICES))
+    audio, _ = recorded(say(KEYWORDS[row], "en", by), rng)
     return (audio,), {"text": KEYWORDS[row], "language": "en", **by.labels()}
 
 
@@ -142,7 +145,7 @@ def verified(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:
     language = CODES[ordinal // 2 % len(CODES)]
     options = pairs(validation, *_MEANINGS)
     first, second = (options[i] for i in rng.choice(len(options), 2, replace=False))
-    one = two = _speaker(rng)
+    one = two = speaker(rng)
     if not same:
         mine = VOICES.index(one.voice)
         others = tuple(
@@ -150,9 +153,9 @@ def verified(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:
             for i, voice in enumerate(VOICES)
             if i != mine and held_out_set((mine, i)) == validation
         )
-        two = _speaker(rng, others)
+        two = speaker(rng, others)
     clips = tuple(
-        _recorded(_say(spoken(language, *meaning), language, by), rng)[0]
+        recorded(say(spoken(language, *meaning), language, by), rng)[0]
         for meaning, by in ((first, one), (second, two))
     )
     return clips, {

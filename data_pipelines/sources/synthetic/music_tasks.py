@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.sources.synthetic_clips import flac, silence
-from data_pipelines.sources.synthetic_notes import INSTRUMENTS, PITCHES, VELOCITIES, note
-from data_pipelines.sources.synthetic_split import choose, held_out, held_out_set
+from data_pipelines.sources.synthetic.clips import flac, silence
+from data_pipelines.sources.synthetic.notes import INSTRUMENTS, PITCHES, VELOCITIES, note
+from data_pipelines.sources.synthetic.split import choose, held_out, held_out_set
 
 Made = tuple[tuple[bytes, ...], dict[str, Any]]
 

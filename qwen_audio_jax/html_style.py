@@ -1,4 +1,4 @@
-"""The style sheet of `report.html`: light or dark as the reader's system asks."""
+"""The style sheet of the HTML pages: light or dark as the reader's system asks."""
 
 STYLE = """
 :root { color-scheme: light dark; --page: #f6f7f9; --card: #fff; --ink: #1c2330; --dim: #5b6575;
@@ -82,5 +82,8 @@ article header { display: flex; flex-wrap: wrap; align-items: baseline; gap: 2px
   th:nth-child(5), td:nth-child(5) { display: none; }
   .curves .wide svg text { font-size: 14px !important; }
 }
+mark { background: color-mix(in srgb, var(--good) 20%, transparent); color: inherit;
+  font-weight: 600; border-radius: 4px; padding: 1px 2px; }
+.texts.rendered dd { font-weight: 400; }
 @media print { article, .curves figure { break-inside: avoid; } }
 """

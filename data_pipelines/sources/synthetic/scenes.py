@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from data_pipelines.sources.synthetic_sounds import (
+from data_pipelines.sources.synthetic.sounds import (
     Draw,
     clock,
     event,

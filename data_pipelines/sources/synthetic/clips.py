@@ -5,7 +5,7 @@ import io
 import numpy as np
 import soundfile
 
-from data_pipelines.sources.synthetic_sounds import SAMPLE_RATE, noise
+from data_pipelines.sources.synthetic.sounds import SAMPLE_RATE, noise
 
 
 def clip(

@@ -1,14 +1,15 @@
 """The sound tasks of the synthetic corpus: events, mixtures of events, scenes and questions."""
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from data_pipelines.sources.synthetic_clips import clip, silence
-from data_pipelines.sources.synthetic_music_tasks import higher_note
-from data_pipelines.sources.synthetic_scenes import SCENES, scene
-from data_pipelines.sources.synthetic_sounds import (
+from data_pipelines.sources.synthetic.clips import clip, silence
+from data_pipelines.sources.synthetic.music_tasks import higher_note
+from data_pipelines.sources.synthetic.scenes import SCENES, scene
+from data_pipelines.sources.synthetic.sounds import (
     EVENTS,
     SAMPLE_RATE,
     SUSTAINED,
@@ -16,7 +17,7 @@ from data_pipelines.sources.synthetic_sounds import (
     place,
     struck,
 )
-from data_pipelines.sources.synthetic_split import choose, held_out_set, size
+from data_pipelines.sources.synthetic.split import choose, held_out_set, size
 
 Made = tuple[tuple[bytes, ...], dict[str, Any]]
 Timed = list[tuple[str, float, np.ndarray]]
@@ -63,7 +64,7 @@ def _mixture(
     return [first, *rng.permutation(choose(options, rng)).tolist()]
 
 
-def _one_after_another(names: list[str], validation: bool, rng: np.random.Generator) -> Timed:
+def _one_after_another(names: Sequence[str], validation: bool, rng: np.random.Generator) -> Timed:
     """Each name with its onset in seconds and its sound, at levels within 6 dB."""
     timed, at = [], rng.uniform(0.05, 0.25)
     for name in names:
@@ -102,6 +103,23 @@ def events_detected(validation: bool, ordinal: int, rng: np.random.Generator) ->
         for name, at, wave in timed
     ]
     return (clip(_mixed(timed), rng),), {"events": events}
+
+
+def grounded(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:
+    """audio_grounding: when one sound is heard, once or twice, with another before or between."""
+    asked, other = _mixture(validation, 2, rng, (NAMES[ordinal % len(NAMES)],))
+    order = ((asked, other), (other, asked), (asked, other, asked))[ordinal // len(NAMES) % 3]
+    timed = _one_after_another(order, validation, rng)
+    segments = [
+        {"start": at, "end": round(at + wave.size / SAMPLE_RATE, 2)}
+        for name, at, wave in timed
+        if name == asked
+    ]
+    return (clip(_mixed(timed), rng),), {
+        "phrase": _CLAUSES[asked],
+        "segments": segments,
+        "sounds": [asked, other],
+    }
 
 
 def captioned(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:

@@ -1,0 +1,268 @@
+"""Look at a corpus and listen to it, before training on it.
+
+    python -m data_pipelines.inspect --data=data/synthetic
+    python -m data_pipelines.inspect --data=data/synthetic --plan
+
+The first writes one self-contained page, DATA/inspect.html: records and hours by task, language and
+source, how long clips and texts are, and examples of each task with player, spectrogram and the
+exact text in both conditionings, the part that bears the loss highlighted.
+
+With `--plan` it packs the corpus into candidate row shapes instead, prints what share of tokens and
+frames would be useful, and recommends a `--config.data.shapes`. Where attention is dense within a
+row, long rows cost more of it, and more memory: then take the shortest that is good enough.
+"""
+
+import argparse
+import html
+import pathlib
+import random
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from rich.console import Console
+from rich.table import Table
+from tqdm import tqdm
+
+from data_pipelines.examples import ExampleMaker
+from data_pipelines.packing import RowShape
+from data_pipelines.records import SPLITS, Corpus, CorpusError, Record
+from data_pipelines.row_shapes import Usage, candidates, recommend, usage
+from data_pipelines.survey import COUNTED, survey
+from qwen_audio_jax.html_page import (
+    SMOOTH,
+    chart,
+    clip_figure,
+    facts,
+    section,
+    with_tags,
+    write_page,
+)
+from qwen_audio_jax.models.presets import FAMILIES, FAMILY_FIELDS, MEL_BINS
+from qwen_audio_jax.rendering import CONDITIONINGS, render, wording_of
+from qwen_audio_jax.rendering.spans import Span
+from qwen_audio_jax.tokenizer import load_tokenizer
+
+_MOST_ROWS = 30  # of a table of the page
+_LEGEND = (
+    "<p class=dim>As tags and as a prompt (one of several wordings, chosen by the record's id). "
+    "♪ stands for a clip; <mark>what is highlighted</mark> bears the loss.</p>"
+)
+
+
+def write_inspection(
+    path: pathlib.Path, corpus: Corpus, split: str, maker: ExampleMaker, examples: int
+) -> None:
+    """Writes the page of a split.
+
+    Args:
+        path: of the HTML file.
+        corpus: a built corpus.
+        split: one of its splits.
+        maker: how its records become examples.
+        examples: how many records of each task to show; drawn once and for all by number.
+    """
+    index = corpus.index(split)
+    counted = survey(index)
+    lengths = maker.lengths([index[i] for i in counted.sample()])
+    shown = [
+        number
+        for _, numbers in sorted(counted.by_task.items())
+        for number in random.Random(0).sample(numbers, min(examples, len(numbers)))
+    ]
+    seconds = counted.seconds
+    known = {
+        "records": len(index),
+        "hours": float(seconds.sum(dtype=np.float64) / 3600),
+        "tasks": len(counted.by_task),
+        "clip + text, mean": f"{seconds.mean():.1f} s, {lengths[:, 0].mean():.0f} tokens",
+        "padding if each record were a row": _alone(lengths),
+    }
+    cards = (
+        _card(corpus.record(split, number), maker.lengths([index[number]])[0])
+        for number in tqdm(shown, desc="examples", unit="record", disable=None, leave=False)
+    )
+    sections = (
+        facts(known),
+        *(
+            section(f"By {what}", _counts(what, counted.records[what], counted.hours[what]))
+            for what in COUNTED
+        ),
+        section("Lengths", f"<div class=curves>{_histograms(seconds, lengths)}</div>"),
+        section("Examples", _LEGEND),
+        f"<div class=cards>{''.join(cards)}</div>",
+    )
+    write_page(path, f"{corpus.path.name}, {split}", sections)
+
+
+def _alone(lengths: np.ndarray) -> str:
+    """What is lost without packing: every record padded to the longest."""
+    tokens, frames = 1 - lengths.mean(axis=0) / np.maximum(lengths.max(axis=0), 1)
+    return f"{tokens:.0%} of tokens, {frames:.0%} of frames"
+
+
+def _counts(what: str, records: Counter[str], hours: Counter[str]) -> str:
+    common = records.most_common(_MOST_ROWS)
+    body = "".join(
+        f"<tr><th scope=row>{html.escape(name.replace('_', ' '))}</th><td class=num>{n:,}</td>"
+        f"<td class=num>{hours[name]:,.2f}</td>"
+        f"<td class='num dim'>{n / records.total():.1%}</td></tr>"
+        for name, n in common
+    )
+    rest = len(records) - len(common)
+    note = f"<p class=dim>… and {rest:,} more.</p>" if rest else ""
+    return (
+        f"<div class=scroll tabindex=0><table><thead><tr><th scope=col>{what}</th>"
+        "<th scope=col class=num>records</th><th scope=col class=num>hours</th>"
+        f"<th scope=col class=num>share</th></tr></thead><tbody>{body}</tbody></table></div>{note}"
+    )
+
+
+def _histograms(seconds: np.ndarray, lengths: np.ndarray) -> str:
+    return "".join(
+        _histogram(values, label, unit)
+        for values, label, unit in (
+            (seconds, "seconds a record", "s"),
+            (lengths[:, 0], "tokens a record", "tokens"),
+        )
+    )
+
+
+def _histogram(values: np.ndarray, label: str, unit: str) -> str:
+    def draw(axes: Axes) -> None:
+        axes.hist(values, bins=40, color=SMOOTH)
+        axes.set_xlabel(unit)
+
+    half, most = np.median(values), values.max()
+    said = (
+        f"{label}: from {values.min():,.4g} to {most:,.4g} {unit}, half of them below {half:,.4g}"
+    )
+    return chart(draw, label, said, wide=True)
+
+
+def _card(record: Record, length: np.ndarray) -> str:
+    name = html.escape(record.task.replace("_", " "))
+    clips = "".join(
+        clip_figure(clip, f"{record.task} {record.id}, clip {i}")
+        for i, clip in enumerate(record.audio, start=1)
+    )
+    wording = wording_of(record.id)
+    texts = "".join(
+        f"<dt>{conditioning}</dt><dd dir=auto>"
+        f"{_text(*render(record.task, record.annotation, conditioning, wording=wording))}</dd>"
+        for conditioning in ("tags", "prompts")
+    )
+    return (
+        f"<article><header><h3>{name}</h3><span class=dim>{length[0]:,} tokens</span>"
+        f"<span class=id>{html.escape(record.id)}</span></header>"
+        f"{clips}<dl class='texts rendered'>{texts}</dl></article>"
+    )
+
+
+def _text(prompt: Iterable[Span], label: Iterable[Span]) -> str:
+    """What the model reads, and marked what it learns to write."""
+    return "".join(_span(span) for span in prompt) + (
+        "".join(_span(span) for span in label) + "<mark>" + with_tags("<|endoftext|>") + "</mark>"
+    )
+
+
+def _span(span: Span) -> str:
+    if span.clip >= 0:
+        return f"<span class=tag>♪ {span.clip + 1}</span>"
+    written = with_tags(span.tag) if span.tag else html.escape(span.text)
+    return f"<mark>{written}</mark>" if span.loss else written
+
+
+def plan(lengths: np.ndarray, batch_tokens: int) -> tuple[list[Usage], Usage]:
+    """Tries row shapes on a corpus; returns (all that were tried, the recommended one).
+
+    Args:
+        lengths: int [n, 2], tokens and packed frames of each record.
+        batch_tokens: about how many tokens a batch is to have.
+    """
+    tried = [
+        usage(lengths, shapes)
+        for shapes in tqdm(
+            list(candidates(lengths, batch_tokens)), desc="packing", disable=None, leave=False
+        )
+    ]
+    return tried, recommend(tried)
+
+
+def _show(tried: Sequence[Usage], best: Usage) -> None:
+    table = Table("row shapes: rows x tokens x frames", title="share of a batch that is useful")
+    for what in ("tokens", "frames"):
+        table.add_column(what, justify="right")
+    table.add_column("")
+    for one in sorted(tried, key=lambda one: one.least):
+        shapes = "  ".join(f"{s.rows}x{s.tokens}x{s.frames}" for s in one.shapes)
+        mark = "recommended" if one is best else ""
+        table.add_row(shapes, f"{one.tokens:.1%}", f"{one.frames:.1%}", mark)
+    Console().print(table)
+    print(f"--config.data.shapes='{_flag(best.shapes)}'")
+
+
+def _flag(shapes: Sequence[RowShape]) -> str:
+    listed = ",".join(f"({s.rows},{s.tokens},{s.frames})" for s in shapes)
+    return f"({listed},)"
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m data_pipelines.inspect",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--data", required=True, type=pathlib.Path, help="a built corpus's folder")
+    parser.add_argument("--split", choices=SPLITS, default="train", help="default: train")
+    parser.add_argument(
+        "--out", type=pathlib.Path, help="page to write (default: DATA/inspect.html)"
+    )
+    parser.add_argument("--examples", type=int, default=2, help="of each task (default: 2)")
+    parser.add_argument("--plan", action="store_true", help="try row shapes instead")
+    parser.add_argument(
+        "--batch_tokens", type=int, default=4096, help="of a batch, about (default: 4096)"
+    )
+    group = parser.add_argument_group("what lengths are counted for")
+    group.add_argument("--family", choices=FAMILIES, default="qwen2_audio", help="of the model")
+    group.add_argument("--conditioning", choices=CONDITIONINGS, default="tags")
+    group.add_argument("--tokenizer", type=pathlib.Path, help="folder (default: DATA/tokenizer)")
+    arguments = parser.parse_args(argv)
+    for name in ("examples", "batch_tokens"):
+        if getattr(arguments, name) < 1:
+            parser.error(f"--{name} must be at least 1, not {getattr(arguments, name)}")
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit status: 0, or 1 after one sentence on stderr."""
+    given = _arguments(argv)
+    try:
+        corpus = Corpus(given.data)
+        maker = ExampleMaker(
+            load_tokenizer(given.tokenizer or corpus.path / "tokenizer"),
+            given.family,
+            given.conditioning,
+            MEL_BINS[given.family],
+            FAMILY_FIELDS[given.family]["frame_rounding"],
+        )
+        if given.plan:
+            index = corpus.index(given.split)
+            sample = survey(index).sample()
+            _show(*plan(maker.lengths([index[i] for i in sample]), given.batch_tokens))
+            if len(sample) < len(index):
+                print(f"from {len(sample):,} of {len(index):,} records, the longest among them")
+        else:
+            out = given.out or corpus.path / "inspect.html"
+            write_inspection(out, corpus, given.split, maker, given.examples)
+            print(f"page: {out}")
+    except (CorpusError, OSError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

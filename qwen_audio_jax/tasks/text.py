@@ -1,0 +1,18 @@
+"""Text without audio: mixed in so that a language model keeps its language."""
+
+from qwen_audio_jax.tasks import parse
+from qwen_audio_jax.tasks.task import Task
+
+TEXT: dict[str, Task] = {
+    "text": Task(
+        group="text",
+        fields=("text",),
+        example={"text": "The tide comes in twice a day."},
+        tags="",
+        label="{text}",
+        prompts=("",),
+        metric="",
+        parse=parse.text,
+        clips=0,
+    ),
+}

@@ -1,0 +1,92 @@
+"""data_pipelines.inspect: a page that holds what the corpus holds; a sentence where it cannot."""
+
+import ast
+import html.parser
+import pathlib
+import re
+import runpy
+
+import pytest
+from conftest import write_corpus
+
+from data_pipelines import inspect
+from qwen_audio_jax.html_page import with_tags
+from qwen_audio_jax.rendering import render
+from qwen_audio_jax.run_config import from_mapping
+
+CONFIG = pathlib.Path(__file__).parents[2] / "configs" / "pretrain.py"
+
+
+class Marked(html.parser.HTMLParser):
+    """The text inside and outside of <mark>, and the tags."""
+
+    def __init__(self, source):
+        super().__init__()
+        self.depth, self.marked, self.text, self.tags = 0, "", "", []
+        self.feed(source)
+
+    def handle_starttag(self, tag, attrs):
+        self.depth += tag == "mark"
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        self.depth -= tag == "mark"
+
+    def handle_data(self, data):
+        self.text += data
+        self.marked += data * bool(self.depth)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "tones"
+    write_corpus(folder, train=40, validation=6)
+    return folder
+
+
+def test_the_page_counts_the_corpus_and_marks_what_is_learned(corpus, capsys):
+    assert inspect.main([f"--data={corpus}", "--examples=3"]) == 0
+    assert str(corpus / "inspect.html") in capsys.readouterr().out
+    source = (corpus / "inspect.html").read_text(encoding="utf-8")
+    page = Marked(source)
+    assert source.count("<audio ") == source.count("<article>") == 3
+    assert all(
+        attributes["src"].startswith("data:")
+        for tag, attributes in page.tags
+        if "src" in attributes
+    )
+    for counted in ("40records", "test40", "instrument classification40"):
+        assert counted in page.text.replace("records40", "40records")
+    # Each example: the answer after tags and after the prompt, and nothing of the question.
+    shown = re.findall(r"(tone|noise)<\|endoftext\|>", page.marked)
+    assert len(shown) == 6
+    assert "<|startofanalysis|>" not in page.marked
+    assert "<|startofanalysis|>" in page.text
+
+
+def test_a_text_that_looks_like_markup_stays_text():
+    annotation = {"text": "<script>alert(1)</script>", "language": "en"}
+    written = inspect._text(*render("asr", annotation, "tags"))
+    assert "<script>" not in written
+    assert with_tags("<|en|>") in written
+
+
+def test_the_plan_recommends_shapes_that_a_config_takes(corpus, capsys):
+    assert inspect.main([f"--data={corpus}", "--plan", "--batch_tokens=512"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("recommended") == 1
+    value = re.search(r"--config.data.shapes='(.*)'", out).group(1)
+    config = runpy.run_path(str(CONFIG))["get_config"]().to_dict()
+    config["data"]["shapes"] = ast.literal_eval(value)
+    assert len(from_mapping(config).data.row_shapes) == value.count("(") - 1
+
+
+def test_nonsense_is_refused_in_a_sentence(corpus, tmp_path, capsys):
+    assert inspect.main([f"--data={tmp_path}"]) == 1
+    assert "no corpus there; build one with" in capsys.readouterr().err
+    assert inspect.main([f"--data={corpus}", f"--tokenizer={tmp_path}"]) == 1
+    assert str(tmp_path) in capsys.readouterr().err
+    assert inspect.main([f"--data={corpus}", f"--out={tmp_path}/no/page.html"]) == 1
+    assert "no" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        inspect.main([f"--data={corpus}", "--examples=0"])

@@ -1,0 +1,90 @@
+"""Each backend: packed rows give what each segment gives alone, forward and backward."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental.pallas.ops.tpu import splash_attention
+
+from qwen_audio_jax.models.attention import Segments, attend
+from qwen_audio_jax.sharding import make_mesh
+
+LENGTHS, L = (70, 1, 40), 150  # no multiple of a kernel's tile, with padding at the end
+BACKENDS = ["xla", "splash"]
+
+
+@pytest.fixture(autouse=True)
+def interpreted(monkeypatch):
+    """Pallas's own interpreter runs the kernel, which has no code for a CPU."""
+    make = splash_attention.make_splash_mqa_single_device
+    interpreted = functools.partial(make, interpret=True)
+    monkeypatch.setattr(splash_attention, "make_splash_mqa_single_device", interpreted)
+
+
+def inputs(heads, key_heads, size=32, rows=2):
+    keys = jax.random.split(jax.random.key(0), 4)
+    shapes = [(rows, L, heads, size), *[(rows, L, key_heads, size)] * 2, (rows, L, heads, size)]
+    return [jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True)]
+
+
+def segments(rows=2, hidden=None):
+    numbers = np.repeat([*range(1, len(LENGTHS) + 1), 0], [*LENGTHS, L - sum(LENGTHS)])
+    return Segments.of(jnp.tile(jnp.asarray(numbers, jnp.int32), (rows, 1)), hidden)
+
+
+def results(backend, causal, q, k, v, weights, who):
+    """What attention gives, and the gradients of its sum under weights."""
+
+    def weighted(q, k, v):
+        out = attend(q, k, v, who, causal=causal, backend=backend)
+        return jnp.sum(out * weights), out
+
+    gradients, out = jax.jit(jax.grad(weighted, argnums=(0, 1, 2), has_aux=True))(q, k, v)
+    return [out, *gradients]
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("key_heads", [4, 2])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_packed_is_unpacked(backend, key_heads, causal):
+    q, k, v, weights = inputs(4, key_heads)
+    who = segments()
+    weights *= (who.queries > 0)[..., None, None]
+    packed = results(backend, causal, q, k, v, weights, who)
+    start = 0
+    for length in LENGTHS:
+        here = slice(start, start + length)
+        plain = functools.partial(jax.nn.dot_product_attention, is_causal=causal)
+        parts = [x[:, here] for x in (q, k, v)]
+        out, pull = jax.vjp(plain, *parts)
+        for one, whole in zip([out, *pull(weights[:, here])], packed, strict=True):
+            np.testing.assert_allclose(whole[:, here], one, atol=2e-5)
+        start += length
+    for whole in packed[1:]:
+        assert np.all(np.asarray(whole[:, start:]) == 0)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_hidden_positions_are_seen_by_nobody(backend):
+    q, k, v, weights = inputs(2, 2)
+    hidden = jnp.zeros((2, L), bool).at[:, 60:70].set(True)
+    weights = weights.at[:, sum(LENGTHS) :].set(0)
+    out, _, dk, dv = results(backend, False, q, k, v, weights, segments(hidden=hidden))
+    assert np.all(np.isfinite(out))
+    assert np.all(np.asarray(dk)[:, 60:70] == 0)
+    assert np.all(np.asarray(dv)[:, 60:70] == 0)
+    alone = jax.nn.dot_product_attention(*(x[:, :60] for x in (q, k, v)))
+    np.testing.assert_allclose(out[:, :60], alone, atol=2e-5)
+
+
+def test_splash_on_a_mesh_is_splash_on_one_device():
+    mesh = make_mesh({"replica": 1, "fsdp": -1, "tensor": 1})
+    q, k, v, weights = inputs(4, 2, rows=mesh.size)
+    who = segments(rows=mesh.size)
+    one = results("splash", True, q, k, v, weights, who)
+    with jax.set_mesh(mesh):
+        several = results("splash", True, q, k, v, weights, who)
+    for a, b in zip(one, several, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)

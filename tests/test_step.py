@@ -1,0 +1,146 @@
+"""One step: however it is computed, it is the same step."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+from conftest import make_example, tiny_config
+
+from data_pipelines.examples import empty_batch, fill_row
+from qwen_audio_jax.models.layers import REMAT
+from qwen_audio_jax.models.presets import Compute
+from qwen_audio_jax.optimizer import OptimizerConfig, make_optimizer, split
+from qwen_audio_jax.sharding import make_mesh
+from qwen_audio_jax.step import Recipe, TrainState, make_init, make_step
+
+OPTIMIZER = OptimizerConfig(
+    learning_rate=1e-3,
+    final_learning_rate=1e-4,
+    warmup_steps=1,
+    beta1=0.9,
+    beta2=0.98,
+    eps=1e-6,
+    weight_decay=0.05,
+    clip_norm=1.0,
+)
+RECIPE = Recipe(tiny_config("qwen2_audio"), OPTIMIZER, steps=20, seed=0)
+STEPS = 10
+
+
+def batch(seed: int) -> dict[str, np.ndarray]:
+    made = empty_batch(8, 64, 128, mel_bins=16)
+    for row in range(8):
+        fill_row(made, row, [make_example(100 * seed + row, (20 + row,)), make_example(seed, (9,))])
+    return made
+
+
+@functools.cache
+def compiled(recipe: Recipe):
+    """The step of a recipe."""
+    graph, init = make_init(recipe)
+    step = make_step(graph, recipe, make_mesh({"replica": 1, "fsdp": -1, "tensor": 1}))
+    return jax.jit(step).lower(jax.eval_shape(init), batch(0)).compile()
+
+
+@functools.cache
+def first_parameters():
+    return jax.jit(make_init(RECIPE)[1])().parameters
+
+
+def trained(recipe: Recipe, batches=None) -> tuple[list[float], dict[str, np.ndarray]]:
+    """The losses of ten steps, and the parameters after them."""
+    parameters = first_parameters()
+    optimizer = make_optimizer(recipe.optimizer, recipe.steps)
+    moments = optimizer.init(split(recipe.optimizer, parameters)[0])
+    state = TrainState(jax.numpy.int32(0), parameters, moments)
+    losses = []
+    for one in batches or [batch(seed) for seed in range(STEPS)]:
+        state, metrics = compiled(recipe)(state, one)
+        losses.append(float(metrics["loss"]))
+    return losses, jax.tree.map(np.asarray, state.parameters)
+
+
+def compute(**changes) -> Recipe:
+    return dataclasses.replace(
+        RECIPE, model=dataclasses.replace(RECIPE.model, compute=Compute(**changes))
+    )
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return trained(RECIPE)
+
+
+def assert_same(one, two):
+    np.testing.assert_allclose(one[0], two[0], rtol=0, atol=1e-5)
+    assert jax.tree.structure(one[1]) == jax.tree.structure(two[1])
+    for a, b in zip(jax.tree.leaves(one[1]), jax.tree.leaves(two[1]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+
+
+def test_micro_batches_are_the_whole_batch(plain):
+    assert_same(trained(dataclasses.replace(RECIPE, accumulate=4)), plain)
+
+
+@pytest.mark.parametrize("remat", [policy for policy in REMAT if policy != "none"])
+def test_what_is_computed_anew_is_the_same(plain, remat):
+    assert_same(trained(compute(remat=remat)), plain)
+
+
+def test_less_is_kept_from_policy_to_policy():
+    """Otherwise they would be names for one thing."""
+    kept = [compiled(compute(remat=remat)).memory_analysis().temp_size_in_bytes for remat in REMAT]
+    assert kept == sorted(kept, reverse=True)
+    assert len(set(kept)) == len(kept)
+
+
+def test_frozen_is_a_gradient_thrown_away():
+    """The other parts train as if nothing were frozen, and what is frozen stays to the bit."""
+    frozen = dataclasses.replace(OPTIMIZER, frozen=("^decoder/",), clip_norm=1e9)
+    # The first step is at rate 0, and after the second everything differs.
+    one = trained(dataclasses.replace(RECIPE, optimizer=frozen), [batch(0)] * 2)
+    free = dataclasses.replace(OPTIMIZER, clip_norm=1e9)
+    two = trained(dataclasses.replace(RECIPE, optimizer=free), [batch(0)] * 2)
+    for part in ("encoder", "projector"):
+        leaves = zip(jax.tree.leaves(one[1][part]), jax.tree.leaves(two[1][part]), strict=True)
+        for a, b in leaves:
+            np.testing.assert_allclose(a, b, rtol=0, atol=1e-6)
+    start = first_parameters()["decoder"]
+    for a, b in zip(jax.tree.leaves(one[1]["decoder"]), jax.tree.leaves(start), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("frozen", [("^decoder/",), ("^encoder/",)])
+def test_nothing_is_computed_for_what_is_frozen(frozen):
+    """Fewer floating-point operations, and no moments."""
+
+    def cost(optimizer):
+        recipe = dataclasses.replace(RECIPE, optimizer=optimizer)
+        graph, init = make_init(recipe)
+        step = make_step(graph, recipe, make_mesh({"replica": 1, "fsdp": -1, "tensor": 1}))
+        state = jax.eval_shape(init)
+        flops = jax.jit(step).lower(state, batch(0)).cost_analysis()["flops"]
+        return flops, sum(leaf.size for leaf in jax.tree.leaves(state.optimizer))
+
+    less, all_of_it = cost(dataclasses.replace(OPTIMIZER, frozen=frozen)), cost(OPTIMIZER)
+    assert less[0] < all_of_it[0]
+    assert less[1] < all_of_it[1]
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_a_step_that_is_not_finite_changes_nothing(parts):
+    recipe = dataclasses.replace(RECIPE, accumulate=parts)
+    broken = batch(1)
+    broken["mel"][3, 8] = np.inf
+    good = [batch(0), batch(2)]
+    losses, parameters = trained(recipe, [good[0], broken, broken])
+    assert np.isfinite(losses[0])
+    assert not np.isfinite(losses[1:]).any()
+    _, before = trained(recipe, good[:1])
+    for a, b in zip(jax.tree.leaves(parameters), jax.tree.leaves(before), strict=True):
+        np.testing.assert_array_equal(a, b)
+    # And the moments with them: what follows is finite.
+    losses, _ = trained(recipe, [good[0], broken, good[1]])
+    assert np.isfinite(losses[2])
