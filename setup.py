@@ -56,6 +56,7 @@ setup(
         "parity": PARITY,
         "synthetic": SYNTHETIC,
         "tfds": TFDS,
+        "tpu": ["jax[tpu]>=0.10.2,<1"],
         "test": SYNTHETIC + BEAM + TFDS + TEST,
     },
 )

@@ -8,54 +8,24 @@ every text to the longest of its batch, in the order drawn, as Qwen2-Audio's pro
 """
 
 import argparse
-import itertools
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from data_pipelines.packing import WINDOW, PackPlan, RowShape
-from qwen_audio_jax.audio.lengths import audio_tokens, mel_frames, packed_frames
+from data_pipelines.packing import WINDOW, RowShape
+from data_pipelines.typical_mix import lengths_of, mix, packed_batches
 
 PADDED_FRAMES = 3000
 BATCH = 16
 
 
-def mix(records: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds and text tokens (prompt, answer, tokens around the audio) of each record."""
-    random = np.random.default_rng(seed)
-    kind = random.choice(4, records, p=[0.35, 0.35, 0.15, 0.15])
-    seconds = np.select(
-        [kind == 0, kind == 1, kind == 2],
-        [
-            np.clip(random.gamma(7, 1.95, records), 1.5, 17),  # mean 12.3, as train-960
-            np.clip(random.lognormal(1.6, 0.35, records), 1.2, 12),  # mean 5.2
-            np.full(records, 10.0),
-        ],
-        random.uniform(20, 30, records),
-    )
-    # Spoken words make three to four tokens a second, labels and captions ten or twenty at all.
-    spoken = seconds * random.uniform(2.8, 4.2, records)
-    text = np.where(kind == 2, random.integers(8, 24, records), spoken)
-    return seconds, 12 + np.ceil(text).astype(int)
-
-
-def lengths_of(seconds: np.ndarray, text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Valid frames [n], and tokens and packed frames [n, 2]."""
-    valid = [mel_frames(int(s * 16000), "ceil") for s in seconds]
-    tokens = [audio_tokens(n) + 2 + t for n, t in zip(valid, text.tolist(), strict=True)]
-    return np.array(valid), np.array([tokens, [packed_frames(n) for n in valid]]).T
-
-
 def packed(lengths: np.ndarray, valid: np.ndarray, shapes: list[RowShape]) -> tuple[float, float]:
     """Useful shares of tokens and frames over an epoch; margins count as padding."""
-    plan = PackPlan({"mix": lengths}, {"mix": 1.0}, shapes, seed=0)
     used, room = np.zeros(2), np.zeros(2)
-    for window in range(len(lengths) // WINDOW):
-        for batch in plan.window(window).batches:
-            records = [record for _, record in itertools.chain(*batch.rows)]
-            used += lengths[records, 0].sum(), valid[records].sum()
-            room += batch.shape.rows * np.array([batch.shape.tokens, batch.shape.frames])
+    for shape, records in packed_batches(lengths, shapes):
+        used += lengths[records, 0].sum(), valid[records].sum()
+        room += shape.rows * np.array([shape.tokens, shape.frames])
     tokens, frames = used / room
     return tokens, frames
 

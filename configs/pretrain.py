@@ -1,13 +1,42 @@
-"""Pre-training: `--config=configs/pretrain.py[:PRESET]`; qwen_audio_jax/models/presets.py has them.
+"""Pre-training: `--config=configs/pretrain.py[:PRESET[@TOPOLOGY]]`.
 
-`tiny` trains in minutes on two CPU cores. Any key can be overridden: --config.train.steps=100
+The presets are in qwen_audio_jax/models/presets.py. `tiny` trains in minutes on two CPU cores. A
+7-billion one has mesh, batch and remat for each slice of TPUs in
+qwen_audio_jax/compilation/hardware.py: `qwen2_audio_7b@v5p:4x4x4`. Any key can be overridden:
+--config.train.steps=100
 """
 
 from ml_collections import ConfigDict
 
+from qwen_audio_jax.compilation.hardware import FRAMES, TOKENS, setup_of
 
-def get_config(preset: str = "tiny") -> ConfigDict:
+
+def get_config(name: str = "tiny") -> ConfigDict:
     """The configuration; what each key means is written in qwen_audio_jax/run_config.py."""
+    preset, _, topology = name.partition("@")
+    config = _base(preset)
+    if preset.endswith("_7b"):
+        _as_the_originals(config, preset.removesuffix("_7b"))
+    if topology:
+        setup = setup_of(preset, topology)
+        config.mesh.update(replica=setup.replica, tensor=setup.tensor)
+        config.data.shapes = ((setup.rows, TOKENS, FRAMES),)
+        config.train.accumulate = setup.accumulate
+        config.model.remat = setup.remat
+    return config
+
+
+def _as_the_originals(config: ConfigDict, family: str) -> None:
+    """As far as their papers and authors say; Qwen2-Audio's say nothing of rates and steps."""
+    config.model.family = family
+    config.optimizer.update(learning_rate=5e-5, final_learning_rate=1e-5, warmup_steps=2000)
+    config.train.steps = 500_000
+    config.checkpoint.every = 1000
+    if family == "qwen_audio":
+        config.optimizer.update(frozen=("^decoder/",), encoder_layer_decay=0.95)
+
+
+def _base(preset: str) -> ConfigDict:
     config = ConfigDict()
     config.model = ConfigDict(
         {

@@ -16,6 +16,8 @@ from absl import app, flags
 from ml_collections import config_flags
 from rich.console import Console
 
+from qwen_audio_jax.command_line import parse_flags
+
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Configuration file.")
 _WORKDIR = flags.DEFINE_string(
     "workdir", "", "Folder of the run; by default one below runs/ that is the configuration's own."
@@ -48,23 +50,6 @@ def main(argv: list[str]) -> None:
     if rows:
         Console().print(evaluation_table(rows))
     print(f"report: {workdir / 'report.html'}")
-
-
-def parse_flags(argv: list[str]) -> list[str]:
-    """Absl's parser, with a configuration key that does not exist told in one sentence."""
-    try:
-        return app.parse_flags_with_usage(argv)
-    except (AttributeError, KeyError) as error:
-        print(f"error: --config has no such key: {_one_line(error)}", file=sys.stderr)
-    except (TypeError, ValueError, OSError) as error:
-        print(f"error: {_one_line(error)}", file=sys.stderr)
-    sys.exit(1)
-
-
-def _one_line(error: Exception) -> str:
-    # ml_collections quotes a quoted message, line breaks and all.
-    text = str(error).replace("\\n", " ").replace("\\", "")
-    return " ".join(text.split()).strip("'\"").replace("' Did", ". Did")
 
 
 if __name__ == "__main__":

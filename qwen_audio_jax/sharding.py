@@ -5,7 +5,7 @@ The same tables serve one CPU device and a pod; nothing asks which it is.
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -34,24 +34,46 @@ RULES: tuple[tuple[str, P], ...] = (
 )
 
 
-def make_mesh(sizes: Mapping[str, int]) -> Mesh:
-    """A mesh over all devices; one size may be -1, which takes what the others leave.
+def make_mesh(
+    sizes: Mapping[str, int], devices: Sequence[Any] | None = None, slices: int | None = None
+) -> Mesh:
+    """A mesh; one size may be -1, which takes what the others leave.
+
+    Args:
+        sizes: of each axis.
+        devices: those to lay it over; None is all there are.
+        slices: how many slices they lie in; None asks them. Of several, the replica axis alone
+            crosses from one to another.
 
     Raises:
-        ValueError: the sizes do not multiply to the number of devices.
+        ValueError: the sizes do not multiply to the number of devices, or slices would be crossed
+            by another axis.
     """
     if set(sizes) != set(AXES):
         raise ValueError(f"config.mesh: needs exactly the axes {', '.join(AXES)}")
-    sizes = dict(sizes)
-    devices = jax.device_count()
+    sizes, devices = dict(sizes), jax.devices() if devices is None else devices
     open_axes = [axis for axis in AXES if sizes[axis] == -1]
     known = math.prod(size for size in sizes.values() if size != -1)
-    if len(open_axes) == 1 and known > 0 and devices % known == 0:
-        sizes[open_axes[0]] = devices // known
-    if math.prod(sizes.values()) != devices or min(sizes.values()) < 1:
+    if len(open_axes) == 1 and known > 0 and len(devices) % known == 0:
+        sizes[open_axes[0]] = len(devices) // known
+    if math.prod(sizes.values()) != len(devices) or min(sizes.values()) < 1:
         shape = " x ".join(f"{axis} {sizes[axis]}" for axis in AXES)
-        raise ValueError(f"config.mesh: {shape} does not make {devices} devices; -1 fills one axis")
-    grid = mesh_utils.create_device_mesh([sizes[axis] for axis in AXES])
+        raise ValueError(
+            f"config.mesh: {shape} does not make {len(devices)} devices; -1 fills one axis"
+        )
+    shape = [sizes[axis] for axis in AXES]
+    if slices is None:
+        slices = len({getattr(device, "slice_index", None) for device in devices})
+    if slices == 1:
+        grid = mesh_utils.create_device_mesh(shape, devices)
+    elif sizes["replica"] % slices:
+        raise ValueError(
+            f"config.mesh: replica is {sizes['replica']}, and must be a multiple of the {slices} "
+            "slices, since no other axis may cross from one to another"
+        )
+    else:
+        within = [sizes["replica"] // slices, *shape[1:]]
+        grid = mesh_utils.create_hybrid_device_mesh(within, [slices, 1, 1], devices)
     return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
@@ -69,6 +91,12 @@ def _fits(spec: P, shape: tuple[int, ...], mesh: Mesh) -> P:
     return P(*kept)
 
 
+def spec_of(name: str, shape: tuple[int, ...], mesh: Mesh) -> P:
+    """How a parameter of this path and shape is divided, an entry a dimension."""
+    spec = next(spec for pattern, spec in RULES if re.search(pattern, name))
+    return _fits(spec, shape, mesh)
+
+
 def shardings(tree: Any, mesh: Mesh) -> Any:
     """NamedShardings for a pytree of parameters, or of anything laid out like them.
 
@@ -77,9 +105,7 @@ def shardings(tree: Any, mesh: Mesh) -> Any:
     """
 
     def one(path, leaf):
-        name = path_name(path)
-        spec = next(spec for pattern, spec in RULES if re.search(pattern, name))
-        return NamedSharding(mesh, _fits(spec, leaf.shape, mesh))
+        return NamedSharding(mesh, spec_of(path_name(path), leaf.shape, mesh))
 
     return jax.tree_util.tree_map_with_path(one, tree)
 

@@ -75,7 +75,7 @@ def make_step(graph: nnx.GraphDef, recipe: Recipe, mesh: Mesh):
         parameters = merge(trained, frozen)
         hidden = nnx.merge(graph, parameters)(batch, constrain)
         head = parameters["decoder"]["head"]
-        return next_token_loss(hidden, head, batch["targets"], batch["loss_weights"])
+        return next_token_loss(hidden, head, batch["targets"], batch["loss_weights"], mesh=mesh)
 
     def sums(trained, frozen, batch):
         """((loss, weight), gradients), all of them sums over the batch."""

@@ -1,9 +1,14 @@
 """What several rooms' tests share: tiny models and examples made from a seed."""
 
+import functools
+import inspect
 import io
 import os
 import pathlib
+import subprocess
+import sys
 
+import jax
 import numpy as np
 import pytest
 import soundfile
@@ -105,6 +110,25 @@ def write_corpus(folder: pathlib.Path, train: int, validation: int = 0) -> None:
             measured = ((r, tuple(len(decode(clip)) for clip in r.audio)) for r in records)
             write_split(folder, split, measured)
     train_sentencepiece(["tone", "noise"], ["en"], folder / "tokenizer", pieces=16)
+
+
+def on_eight_devices(test):
+    """Runs a test without arguments in a process of its own, where the CPU stands for 8 devices."""
+
+    @functools.wraps(test)
+    def outer():
+        if jax.device_count() == 8:
+            return test()
+        devices = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+        name = f"{inspect.getfile(test)}::{test.__name__}"
+        command = [sys.executable, "-m", "pytest", "-q", "-m", "", "-p", "no:cacheprovider", name]
+        done = subprocess.run(
+            command, env=os.environ | devices, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout[-5000:]
+        return None
+
+    return outer
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,16 @@
-"""The chunked, label-only loss equals the plain one, in value and gradient."""
+"""The chunked, label-only loss equals the plain one, in value and gradient, on any mesh."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conftest import on_eight_devices
 
 from qwen_audio_jax.objectives import next_token_loss
+from qwen_audio_jax.sharding import AXES, make_mesh
+
+B, L, D, V = 8, 21, 8, 32
 
 
 def plain(hidden, head, targets, weights):
@@ -14,27 +18,67 @@ def plain(hidden, head, targets, weights):
     return jnp.sum(losses * weights)
 
 
-@pytest.mark.parametrize("labelled", ["scattered", "none", "all", "one_row"])
-@pytest.mark.parametrize("chunk", [4, 7, 64])
-def test_equals_plain_cross_entropy(labelled, chunk):
+def inputs(labelled="scattered", words=V):
     random = np.random.default_rng(0)
-    B, L, D, V = 3, 21, 8, 30
     hidden = jnp.asarray(random.standard_normal((B, L, D)), jnp.float32)
-    head = jnp.asarray(random.standard_normal((D, V)), jnp.float32)
-    targets = jnp.asarray(random.integers(0, V, (B, L)), jnp.int32)
+    head = jnp.asarray(random.standard_normal((D, words)), jnp.float32)
+    targets = jnp.asarray(random.integers(0, words, (B, L)), jnp.int32)
     weights = {
         "scattered": random.random((B, L)) * (random.random((B, L)) < 0.3),
         "none": np.zeros((B, L)),
         "all": np.ones((B, L)),
-        "one_row": np.ones((B, L)) * np.array([[0], [1], [0]]),
-    }[labelled].astype(np.float32)
+        "one_row": np.ones((B, L)) * (np.arange(B) == 1)[:, None],
+    }[labelled]
+    return hidden, head, targets, jnp.asarray(weights, jnp.float32)
 
+
+def assert_plain(hidden, head, targets, weights, **options):
     def ours(hidden, head):
-        return next_token_loss(hidden, head, targets, weights, chunk=chunk)
+        # The factor stands for what the loss is divided by.
+        total, weight = next_token_loss(hidden, head, targets, weights, **options)
+        return total * 3, weight
 
-    (loss, weight), gradients = jax.value_and_grad(ours, (0, 1), has_aux=True)(hidden, head)
+    step = jax.jit(jax.value_and_grad(ours, (0, 1), has_aux=True))
+    (loss, weight), gradients = step(hidden, head)
     expected, wanted = jax.value_and_grad(plain, (0, 1))(hidden, head, targets, weights)
-    np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(loss, 3 * expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(weight, weights.sum(), rtol=1e-6)
     for ours_gradient, plain_gradient in zip(gradients, wanted, strict=True):
-        np.testing.assert_allclose(ours_gradient, plain_gradient, atol=1e-5)
+        np.testing.assert_allclose(ours_gradient, 3 * plain_gradient, atol=1e-5)
+
+
+@pytest.mark.parametrize("labelled", ["scattered", "none", "all", "one_row"])
+@pytest.mark.parametrize("chunk", [4, 7, 64, None])
+def test_equals_plain_cross_entropy(labelled, chunk):
+    assert_plain(*inputs(labelled), chunk=chunk)
+
+
+def test_without_gradients_it_is_the_same():
+    arguments = inputs()
+    total, _ = jax.jit(next_token_loss)(*arguments)
+    np.testing.assert_allclose(total, plain(*arguments), rtol=1e-5)
+
+
+def test_each_gradient_alone():
+    """A frozen head costs no gradient; the other one stays the same."""
+    hidden, head, targets, weights = inputs()
+
+    def of(number):
+        def loss(hidden, head):
+            return next_token_loss(hidden, head, targets, weights)[0]
+
+        return jax.jit(jax.grad(loss, number)).lower(hidden, head).compile()
+
+    flops = [of(number).cost_analysis()["flops"] for number in ((0, 1), 0, 1)]
+    assert flops[0] > max(flops[1:])
+    wanted = jax.grad(plain, (0, 1))(hidden, head, targets, weights)
+    for number in (0, 1):
+        np.testing.assert_allclose(of(number)(hidden, head), wanted[number], atol=1e-5)
+
+
+@on_eight_devices
+def test_on_a_mesh_it_is_the_same():
+    """Rows over replica and fsdp; the head in parts, its columns divided or (31 words) whole."""
+    for sizes, words in (((2, 2, 2), V), ((1, 8, 1), V), ((2, 2, 2), 31), ((1, 1, 8), V)):
+        mesh = make_mesh(dict(zip(AXES, sizes, strict=True)))
+        assert_plain(*inputs(words=words), chunk=8, mesh=mesh)

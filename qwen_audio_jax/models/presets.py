@@ -127,6 +127,8 @@ FAMILY_FIELDS = {
     "qwen2_audio": dict(frame_rounding="ceil", delimiter_embeddings=False),
 }
 MEL_BINS = {"qwen_audio": 80, "qwen2_audio": 128}
+VOCABULARIES = {"qwen_audio": 155947, "qwen2_audio": 156032}
+"""Rows of the released models' embeddings."""
 
 
 def preset_parts(preset: str, family: str, vocab_size: int) -> tuple[EncoderConfig, DecoderConfig]:

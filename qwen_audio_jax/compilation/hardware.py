@@ -1,0 +1,175 @@
+"""TPU slices: what their makers publish, and how the 7-billion presets run on each.
+
+Sources: cloud.google.com/tpu/docs/v4, v5e, v5p, v6e, tpu7x ("system architecture"), read in
+November 2026.
+"""
+
+import dataclasses
+import math
+import re
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """One chip.
+
+    Attributes:
+        flops: bfloat16 FLOP/s.
+        hbm: bytes of memory.
+        hbm_bandwidth: bytes/s.
+        ici_bandwidth: bytes/s that its links to neighbours take in, all of them together; half of
+            what is published as bidirectional.
+        dcn_bandwidth: bytes/s of its share of the host's network card.
+        axes: of the torus.
+        ring: how long an axis of a slice must be for its ends to be joined.
+        devices: what JAX calls so, in a chip.
+        options: further arguments of JAX's description of a slice.
+    """
+
+    flops: float
+    hbm: float
+    hbm_bandwidth: float
+    ici_bandwidth: float
+    dcn_bandwidth: float
+    axes: int
+    ring: int
+    devices: int = 1
+    options: tuple[tuple[str, Any], ...] = ()
+
+
+GIB = 2**30
+
+_MEGACORE = (("chip_config_name", "megachip"), ("chips_per_host_bounds", (2, 2, 1)))
+
+CHIPS = {
+    "v4": Chip(275e12, 32 * GIB, 1.2e12, 300e9, 6.25e9, axes=3, ring=4, options=_MEGACORE),
+    "v5e": Chip(197e12, 16 * GIB, 0.819e12, 200e9, 3.125e9, axes=2, ring=16),
+    "v5p": Chip(459e12, 95 * GIB, 2.765e12, 600e9, 6.25e9, axes=3, ring=4),
+    "v6e": Chip(918e12, 32 * GIB, 1.638e12, 400e9, 12.5e9, axes=2, ring=16),
+    "tpu7x": Chip(2307e12, 192 * GIB, 7.38e12, 600e9, 12.5e9, axes=3, ring=4, devices=2),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Topology:
+    """One slice, or several alike.
+
+    Attributes:
+        generation: a key of CHIPS.
+        shape: chips along each axis of a slice.
+        slices: how many.
+    """
+
+    generation: str
+    shape: tuple[int, ...]
+    slices: int = 1
+
+    @property
+    def chip(self) -> Chip:
+        return CHIPS[self.generation]
+
+    @property
+    def chips(self) -> int:
+        return self.slices * math.prod(self.shape)
+
+    def __str__(self) -> str:
+        name = f"{self.generation}:{'x'.join(map(str, self.shape))}"
+        return name if self.slices == 1 else f"{self.slices}x {name}"
+
+    def devices(self) -> list[Any]:
+        """The devices that a program is compiled for; none need be there.
+
+        Raises:
+            ValueError: there is no such slice.
+            ImportError: the TPU compiler is not installed.
+        """
+        from jax.experimental import topologies
+
+        options = dict(self.chip.options)
+        if self.slices > 1:
+            options["num_slices"] = self.slices
+        name = str(dataclasses.replace(self, slices=1))
+        try:
+            found = topologies.get_topology_desc(platform="tpu", topology_name=name, **options)
+        except Exception as error:
+            reason = str(error).splitlines()[0]
+            if "libtpu" in reason or "Unable to initialize" in reason:
+                raise ImportError(
+                    "the TPU compiler is missing: pip install 'qwen-audio-jax[tpu]'"
+                ) from error
+            raise ValueError(f"--topology: there is no {name} ({reason})") from error
+        return list(found.devices)
+
+
+def parse_topology(text: str) -> Topology:
+    """Reads "v5p:4x4x4" or "2x v5e:16x16".
+
+    Raises:
+        ValueError: it is neither; the sentence says what is known.
+    """
+    match = re.fullmatch(r"(?:(\d+)x )?(\w+):(\d+(?:x\d+)+)", text.strip())
+    if not match or match[2] not in CHIPS:
+        raise ValueError(
+            f"--topology: {text!r} is none; it should look like v5p:4x4x4 or '2x v5e:16x16', with "
+            f"one of {', '.join(CHIPS)}"
+        )
+    shape = tuple(map(int, match[3].split("x")))
+    if len(shape) != CHIPS[match[2]].axes or 0 in shape:
+        raise ValueError(
+            f"--topology: {text!r} is none; a slice of {match[2]} has {CHIPS[match[2]].axes} axes"
+        )
+    return Topology(match[2], shape, int(match[1] or 1))
+
+
+TOKENS, FRAMES = 2048, 7168
+"""Of a row: Qwen-Audio's trained length, and as many frames as usual corpora have for that."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """How a preset runs on a slice: rows of a batch, micro-batches, remat and mesh.
+
+    Attributes:
+        rows: of TOKENS and FRAMES; 2,048 of them are 4.2 million tokens of the decoder.
+        accumulate: micro-batches.
+        remat: one of `layers.REMAT`.
+        replica, tensor: of the mesh; fsdp takes the rest.
+    """
+
+    rows: int
+    accumulate: int
+    remat: str
+    replica: int = 1
+    tensor: int = 1
+
+
+SETUPS: dict[tuple[str, str], Setup] = {
+    ("qwen2_audio_7b", "v5e:16x16"): Setup(2048, 8, "full"),
+    ("qwen2_audio_7b", "2x v5e:16x16"): Setup(2048, 4, "full", replica=2),
+    ("qwen2_audio_7b", "v5p:4x4x4"): Setup(2048, 8, "dots"),
+    ("qwen2_audio_7b", "v6e:16x16"): Setup(2048, 4, "attention"),
+    ("qwen2_audio_7b", "v4:4x4x4"): Setup(2048, 16, "full"),
+    ("qwen2_audio_7b", "tpu7x:4x4x4"): Setup(2048, 4, "dots"),
+    ("qwen_audio_7b", "v5e:16x16"): Setup(2048, 8, "full"),
+    ("qwen_audio_7b", "2x v5e:16x16"): Setup(2048, 4, "full", replica=2),
+    ("qwen_audio_7b", "v5p:4x4x4"): Setup(2048, 8, "dots"),
+    ("qwen_audio_7b", "v6e:16x16"): Setup(2048, 4, "attention"),
+    ("qwen_audio_7b", "v4:4x4x4"): Setup(2048, 16, "full"),
+    ("qwen_audio_7b", "tpu7x:4x4x4"): Setup(2048, 4, "dots"),
+}
+
+
+def setup_of(preset: str, topology: str) -> Setup:
+    """How a preset runs on a slice.
+
+    Raises:
+        ValueError: nobody has found out; the sentence lists what is known.
+    """
+    if (preset, topology) not in SETUPS:
+        known = ", ".join(where for what, where in SETUPS if what == preset) or "none"
+        raise ValueError(
+            f"--config: {preset}@{topology} is not set up (for {preset}: {known}); give mesh, "
+            "batch and remat yourself, or find them with compile_report --search"
+        )
+    return SETUPS[preset, topology]

@@ -1,0 +1,413 @@
+"""What a compiled step does, read off its text: products, memory traffic, collectives.
+
+XLA's own cost analysis counts the body of a loop once. Here each instruction counts as often as
+the loops around it run; of a conditional, every branch counts.
+"""
+
+import collections
+import dataclasses
+import functools
+import math
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+COLLECTIVES = (
+    "all-gather",
+    "reduce-scatter",
+    "all-reduce",
+    "all-to-all",
+    "collective-permute",
+)
+
+_BITS = {"pred": 8, "bf16": 16, "token": 0, "opaque": 0}
+_ARRAY = re.compile(r"([a-z]+\d*\w*)\[([\d,]*)\](?:\{([^}]*)\})?")
+_HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
+_ASSIGNED = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (.*)$")
+_CALLED = re.compile(r"\b(?:calls|to_apply|body|condition)=%?([\w.\-]+)")
+_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+_NO_TRAFFIC = {
+    *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "iota"),
+    *("while", "conditional", "call", "partition-id", "replica-id"),
+}
+"""Of these nothing is read or written, or their computations tell."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Array:
+    """A type such as bf16[8,128]; `on_chip` if it lies in a memory other than the device's own."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    on_chip: bool
+
+    @property
+    def bytes(self) -> int:
+        bits = _BITS.get(self.dtype) or int(re.sub(r"^\D*(\d+).*", r"\1", self.dtype))
+        return math.prod(self.shape) * bits // 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """One line of a computation.
+
+    Attributes:
+        name, opcode: without `%`.
+        result: its type; several arrays if it is a tuple.
+        operands: names.
+        text: the whole line after the operands.
+        root: whether it is the computation's result.
+    """
+
+    name: str
+    opcode: str
+    result: tuple[Array, ...]
+    operands: tuple[str, ...]
+    text: str
+    root: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """A collective, as often as a step runs it.
+
+    Attributes:
+        kind: one of COLLECTIVES.
+        received: bytes that a device receives each time.
+        groups: the devices that take part together, by their numbers in the program; for a
+            permutation the pairs of source and target.
+        times: how often a step runs it.
+    """
+
+    kind: str
+    received: float
+    groups: tuple[tuple[int, ...], ...]
+    times: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What a device does in a step.
+
+    Attributes:
+        flops: of products of matrices, custom kernels not counted.
+        bytes: read from and written to the device's memory.
+        collectives: every one.
+        kernels: custom kernels by name, and how often each runs, with the type of its result.
+    """
+
+    flops: float
+    bytes: float
+    collectives: tuple[Collective, ...]
+    kernels: tuple[tuple[str, tuple[Array, ...], int], ...]
+
+
+def work(text: str, open_trips: int = 1) -> Work:
+    """Reads `compiled.as_text()`.
+
+    Args:
+        text: the program's.
+        open_trips: how often a loop runs whose length the data decides.
+
+    Raises:
+        ValueError: it is unlike what this was written for: a loop whose length cannot be told, say.
+    """
+    return _Program(text, open_trips).work()
+
+
+class _Program:
+    """The computations of a program."""
+
+    def __init__(self, text: str, open_trips: int):
+        self.open_trips = open_trips
+        self.computations: dict[str, dict[str, Instruction]] = {}
+        self.entry = ""
+        current: dict[str, Instruction] = {}
+        for line in text.splitlines():
+            if line[:1] in "%E" and (header := _HEADER.match(line)):
+                current = self.computations[header[2]] = {}
+                self.entry = header[2] if header[1] else self.entry
+            elif match := _ASSIGNED.match(line):
+                instruction = _parse(match[2], match[3], bool(match[1]))
+                current[instruction.name] = instruction
+        if not self.entry:
+            raise ValueError("the compiled program's text has no entry computation")
+
+    def work(self) -> Work:
+        flops = traffic = 0.0
+        collectives: dict[str, Collective] = {}
+        kernels = collections.Counter()
+        for instruction, times, computation, fused in self._run(self.entry, 1, False):
+            if instruction.opcode in ("dot", "convolution"):
+                flops += times * self._product(instruction, computation)
+            kind = instruction.opcode.removesuffix("-start")
+            if kind in COLLECTIVES:
+                made = self._collective(kind, instruction, computation, times)
+                # The parts of one that runs beside other work all have its channel.
+                channel = re.search(r"channel_id=(\d+)", instruction.text)
+                collectives.setdefault(channel[1] if channel else instruction.name, made)
+            if not fused:
+                traffic += times * self._traffic(instruction, computation)
+                if 'custom_call_target="tpu_custom_call"' in instruction.text:
+                    kernels[instruction.name, instruction.result] += times
+        named = tuple((name, result, times) for (name, result), times in kernels.items())
+        return Work(flops, traffic, tuple(collectives.values()), named)
+
+    def _run(
+        self, name: str, times: int, fused: bool
+    ) -> Iterator[tuple[Instruction, int, str, bool]]:
+        """Every instruction that runs: itself, how often, its computation, whether in a fusion."""
+        for instruction in self.computations[name].values():
+            yield instruction, times, name, fused
+            if instruction.opcode == "while":
+                inner = times * self._trips(instruction)
+            elif instruction.opcode in (
+                "reduce",
+                "scatter",
+                "sort",
+                "all-reduce",
+                "reduce-scatter",
+            ):
+                continue  # what they call is done once an element
+            else:
+                inner = times
+            within = fused or instruction.opcode == "fusion"
+            for called in _called(instruction.text):
+                if called in self.computations:
+                    yield from self._run(called, inner, within)
+
+    def _trips(self, loop: Instruction) -> int:
+        """How often a loop runs: a counter from 0 is compared with a constant, and adds another."""
+        if known := re.search(r'known_trip_count":\{"n":"(\d+)"', loop.text):
+            return int(known[1])
+        condition, body = (
+            self.computations[re.search(rf"{part}=%?([\w.\-]+)", loop.text)[1]]
+            for part in ("condition", "body")
+        )
+        (compare,) = (i for i in condition.values() if i.root)
+        counter, limit = (condition[name] for name in compare.operands)
+        if limit.opcode != "constant":
+            return self.open_trips
+        (root,) = (i for i in body.values() if i.root)
+        added = body[root.operands[_index(counter)]]
+        steps = [body[name] for name in added.operands if body[name].opcode == "constant"]
+        if added.opcode != "add" or len(steps) != 1 or "direction=LT" not in compare.text:
+            raise ValueError(f"cannot tell how often the loop {loop.name} runs")
+        return -(-_constant(limit) // _constant(steps[0]))
+
+    def _product(self, of: Instruction, computation: str) -> float:
+        """FLOPs of a product of matrices: 2 a multiply-add."""
+        here = self.computations[computation]
+        results = math.prod(of.result[0].shape)
+        if of.opcode == "dot":
+            axes = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", of.text)[1]
+            shape = here[of.operands[0]].result[0].shape
+            return 2 * results * math.prod(shape[int(axis)] for axis in axes.split(",") if axis)
+        input_labels, kernel_labels, result_labels = re.search(
+            r"dim_labels=(\w+)_(\w+)->(\w+)", of.text
+        ).groups()
+        image, kernel = (here[name].result[0].shape for name in of.operands[:2])
+        flops = 2 * kernel[kernel_labels.index("i")]
+        for label, size in zip(result_labels, of.result[0].shape, strict=True):
+            if label in "bf":
+                flops *= size
+            else:
+                window = _window(of.text, int(label))
+                taps = kernel[kernel_labels.index(label)]
+                flops *= _terms(size, image[input_labels.index(label)], taps, **window)
+        return flops
+
+    def _collective(self, kind: str, of: Instruction, computation: str, times: int) -> Collective:
+        groups = _groups(of.text)
+        size = sum(array.bytes for array in of.result)
+        if of.opcode.endswith("-start") and kind != "all-reduce":
+            size = max(array.bytes for array in of.result)  # it returns what it was given, too
+        if kind == "collective-permute":
+            return Collective(kind, size, groups, times)
+        others = 1 - 1 / len(groups[0])
+        if kind == "all-reduce" and self._is_cut(of, computation):
+            kind = "reduce-scatter"
+        if of.opcode == "reduce-scatter":
+            size *= len(groups[0])
+        rounds = 2 if kind == "all-reduce" else 1
+        return Collective(kind, rounds * size * others, groups, times)
+
+    def _is_cut(self, of: Instruction, computation: str) -> bool:
+        """Whether only a device's own part of a sum is taken, in the same fusion."""
+        users = [i for i in self.computations[computation].values() if of.name in i.operands]
+        return bool(users) and all(i.opcode == "dynamic-slice" for i in users)
+
+    def _traffic(self, of: Instruction, computation: str) -> float:
+        """Bytes read from and written to memory by an instruction that is not in a fusion."""
+        if of.opcode in _NO_TRAFFIC or of.opcode.endswith("-done"):
+            return 0
+        here = self.computations[computation]
+        if of.opcode in ("copy-start", "slice-start"):  # one of the two ends is on the chip
+            moved = min(array.bytes for array in of.result if array.shape)
+            return moved * sum(not array.on_chip for array in of.result if array.shape)
+        if of.opcode == "fusion":
+            return self._traffic_of_fusion(of, here)
+        if of.opcode in ("dynamic-slice", "slice", "gather"):
+            return 2 * _in_memory(of.result)
+        if of.opcode == "dynamic-update-slice":
+            return 2 * _in_memory(here[of.operands[1]].result)
+        return _in_memory(of.result) + sum(
+            _in_memory(here[name].result) for name in of.operands if name in here
+        )
+
+    def _traffic_of_fusion(self, of: Instruction, here: dict[str, Instruction]) -> float:
+        name = re.search(r"calls=%?([\w.\-]+)", of.text)[1]
+        read = 0.0
+        for number, operand in enumerate(of.operands):
+            arrays = here[operand].result
+            read += min(self._read(name, number), _in_memory(arrays)) if arrays else 0
+        return read + min(self._written(name), _in_memory(of.result))
+
+    @functools.cache  # noqa: B019 - a program is read once
+    def _read(self, name: str, number: int) -> float:
+        """Bytes that a fusion reads of a parameter: slices of it, where it only takes those."""
+        body = self.computations[name]
+        parameter = next(
+            i for i in body.values() if i.opcode == "parameter" and i.text == f"{number})"
+        )
+        total = 0.0
+        for user in (i for i in body.values() if parameter.name in i.operands):
+            if user.opcode in ("dynamic-slice", "slice", "gather"):
+                total += sum(array.bytes for array in user.result)
+            elif user.opcode == "dynamic-update-slice" and user.operands[0] == parameter.name:
+                continue  # written in place
+            elif user.opcode == "fusion":
+                inner = re.search(r"calls=%?([\w.\-]+)", user.text)[1]
+                places = [i for i, name in enumerate(user.operands) if name == parameter.name]
+                total += sum(self._read(inner, place) for place in places)
+            else:
+                return math.inf
+        return total
+
+    def _written(self, name: str) -> float:
+        """Bytes that a fusion writes: its update, where that goes into a larger array."""
+        body = self.computations[name]
+        (root,) = (i for i in body.values() if i.root)
+        while root.opcode in ("bitcast", "copy") and root.operands[0] in body:
+            root = body[root.operands[0]]
+        if root.opcode == "dynamic-update-slice":
+            return sum(array.bytes for array in body[root.operands[1]].result)
+        if root.opcode == "fusion":
+            return self._written(re.search(r"calls=%?([\w.\-]+)", root.text)[1])
+        return math.inf
+
+
+def _parse(name: str, rest: str, root: bool) -> Instruction:
+    """Splits `TYPE OPCODE(OPERANDS), ATTRIBUTES`."""
+    end = _closing(rest, 0) + 1 if rest.startswith("(") else rest.index(" ")
+    kind, rest = rest[:end], rest[end:].lstrip()
+    opcode, _, rest = rest.partition("(")
+    close = _closing("(" + rest, 0) - 1
+    inside = rest[:close]
+    operands = (
+        () if opcode in ("parameter", "constant") else tuple(re.findall(r"%([\w.\-]+)", inside))
+    )
+    text = rest if opcode in ("parameter", "constant") else rest[close:]
+    text = f"{inside})" if opcode == "parameter" else text
+    return Instruction(name, opcode, _arrays(kind), operands, text, root)
+
+
+def _window(text: str, axis: int) -> dict[str, int]:
+    """How a convolution moves along one of its axes."""
+    window = re.search(r"window=\{([^}]*)\}", text)[1]
+    found = dict(part.split("=") for part in window.split())
+    return {
+        "before": int(found["pad"].split("x")[axis].split("_")[0]) if "pad" in found else 0,
+        **{
+            name: int(found[name].split("x")[axis]) if name in found else 1
+            for name in ("stride", "lhs_dilate", "rhs_dilate")
+        },
+    }
+
+
+@functools.cache
+def _terms(
+    results: int, inputs: int, taps: int, before: int, stride: int, lhs_dilate: int, rhs_dilate: int
+) -> int:
+    """Products along one axis of a convolution: those with padding, or between inputs, are none.
+
+    The compiler writes products of matrices with several axes as convolutions that are mostly that.
+    """
+    place = np.arange(results)[:, None] * stride + np.arange(taps) * rhs_dilate - before
+    inside = (place >= 0) & (place < (inputs - 1) * lhs_dilate + 1)
+    return int(np.count_nonzero(inside & (place % lhs_dilate == 0)))
+
+
+def _index(of: Instruction) -> int:
+    """Which element of a tuple an instruction takes."""
+    return int(re.search(r"index=(\d+)", of.text)[1])
+
+
+def _constant(of: Instruction) -> int:
+    return int(re.match(r"\d+", of.text)[0])
+
+
+def _closing(text: str, start: int) -> int:
+    """Where the bracket that opens at `start` closes."""
+    depth = 0
+    for place in range(start, len(text)):
+        depth += (text[place] == "(") - (text[place] == ")")
+        if not depth:
+            return place
+    raise ValueError(f"a bracket is not closed: {text[:80]}")
+
+
+@functools.cache
+def _arrays(kind: str) -> tuple[Array, ...]:
+    """The arrays of a type."""
+    return tuple(
+        Array(dtype, tuple(int(n) for n in shape.split(",") if n), "S(" in (layout or ""))
+        for dtype, shape, layout in _ARRAY.findall(kind)
+    )
+
+
+def _called(text: str) -> list[str]:
+    branches = _BRANCHES.search(text)
+    return _CALLED.findall(text) + (re.findall(r"[\w.\-]+", branches[1]) if branches else [])
+
+
+def _in_memory(arrays: tuple[Array, ...]) -> int:
+    return sum(array.bytes for array in arrays if not array.on_chip)
+
+
+@functools.cache
+def _numbers(text: str) -> tuple[tuple[int, ...], ...]:
+    return tuple(
+        tuple(int(n) for n in group.split(",")) for group in re.findall(r"\{([\d,]+)\}", text)
+    )
+
+
+def _groups(text: str) -> tuple[tuple[int, ...], ...]:
+    """Of `{{0,1},{2,3}}`, of `[2,4]<=[4,2]T(1,0)`, and of `mesh['x'=2,'y'=4] {'y'}`."""
+    if match := re.search(r"(?:replica_groups|source_target_pairs)=(\{\{.*?\}\})", text):
+        return _numbers(match[1])
+    if match := re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text):
+        shape, of, turned = (
+            [int(n) for n in part.split(",")] if part else [] for part in match.groups()
+        )
+        return _grid(tuple(shape), tuple(of), tuple(turned))
+    if match := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", text):
+        axes = dict(re.findall(r"'(\w+)'=(\d+)", match[1]))
+        named = re.findall(r"'(\w+)'", match[2])
+        sizes = [int(size) for size in axes.values()]
+        kept = [i for i, axis in enumerate(axes) if axis not in named]
+        within = [list(axes).index(axis) for axis in named]
+        members = math.prod(sizes[i] for i in within)
+        return _grid((math.prod(sizes) // members, members), tuple(sizes), (*kept, *within))
+    raise ValueError(f"the devices of a collective cannot be read: {text[:200]}")
+
+
+@functools.cache
+def _grid(
+    shape: tuple[int, ...], of: tuple[int, ...], turned: tuple[int, ...]
+) -> tuple[tuple[int, ...], ...]:
+    """Numbers from 0 in a grid of shape `of`, its axes turned, as rows of length shape[-1]."""
+    grid = np.arange(math.prod(of)).reshape(of)
+    grid = grid.transpose(turned) if turned else grid
+    return tuple(map(tuple, grid.reshape(-1, shape[-1]).tolist()))

@@ -1,0 +1,298 @@
+"""A configuration's train step, compiled for a topology: what it takes, and how fast it may be."""
+
+import dataclasses
+import math
+import re
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, SingleDeviceSharding
+
+from data_pipelines.examples import empty_batch
+from data_pipelines.packing import WINDOW, RowShape
+from data_pipelines.typical_mix import PROMPT, lengths_of, mix, packed_batches
+from qwen_audio_jax import flops
+from qwen_audio_jax.checkpoint import abstract
+from qwen_audio_jax.compilation import hlo
+from qwen_audio_jax.compilation.hardware import GIB, Topology
+from qwen_audio_jax.compilation.roofline import Roofline, kernel_flops, roofline
+from qwen_audio_jax.models.layers import REMAT
+from qwen_audio_jax.models.presets import VOCABULARIES, ModelConfig, model_config, preset_parts
+from qwen_audio_jax.objectives import chunk_of
+from qwen_audio_jax.run_config import RunConfig
+from qwen_audio_jax.sharding import ROWS, local_rows, make_mesh, row_shards, shardings
+from qwen_audio_jax.start import compute_for
+from qwen_audio_jax.step import Recipe, make_init, make_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What the compiler said; memory in bytes a chip, time in seconds a step.
+
+    Attributes:
+        topology, chips: the slices.
+        setup: mesh, rows, micro-batches and remat, for people.
+        parameters: of the model.
+        tokens: room for tokens in a batch.
+        arguments, temporaries: of memory; 0 and what is used at all, where it does not fit.
+        limit: what a program may use.
+        fits: whether it does.
+        compile_seconds: how long it took here.
+        received: bytes that a chip receives by each kind of collective.
+        times: how often a step runs each kind.
+        model_flops: see `flops`.
+        executed_flops: of all devices.
+        roofline: None if it does not fit.
+        mfu_bound, audio_seconds_per_chip_second: if a step takes no longer than the roofline says.
+    """
+
+    topology: Topology
+    setup: str
+    parameters: int
+    tokens: int
+    arguments: float
+    temporaries: float
+    limit: float
+    fits: bool
+    compile_seconds: float
+    received: dict[str, float] = dataclasses.field(default_factory=dict)
+    times: dict[str, int] = dataclasses.field(default_factory=dict)
+    model_flops: float = 0.0
+    executed_flops: float = 0.0
+    roofline: Roofline | None = None
+    mfu_bound: float = 0.0
+    audio_seconds_per_chip_second: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return self.arguments + self.temporaries
+
+    @property
+    def chips_text(self) -> str:
+        one = f"{self.topology.chips:,} chips"
+        return one if self.topology.slices == 1 else f"{one} in {self.topology.slices} slices"
+
+    @property
+    def mend(self) -> str:
+        """What to do about a step that does not fit."""
+        over = (self.total - self.limit) / GIB
+        return (
+            f"{over:.2f} GiB too much; more micro-batches (config.train.accumulate), fewer rows "
+            "(config.data.shapes), a fuller config.model.remat or more chips take less"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """One flat object; memory in GiB a chip."""
+        times = dataclasses.asdict(self.roofline) if self.roofline else {}
+        return {
+            "topology": str(self.topology),
+            "chips": self.topology.chips,
+            "setup": self.setup,
+            "parameters": self.parameters,
+            "tokens": self.tokens,
+            "hbm_arguments_gib": round(self.arguments / GIB, 3),
+            "hbm_temporaries_gib": round(self.temporaries / GIB, 3),
+            "hbm_total_gib": round(self.total / GIB, 3),
+            "hbm_limit_gib": round(self.limit / GIB, 3),
+            "fits": self.fits,
+            "collectives": {
+                kind: {"bytes": round(self.received[kind]), "times": self.times[kind]}
+                for kind in self.received
+            },
+            "model_flops": self.model_flops,
+            "executed_flops": self.executed_flops,
+            "seconds": {name: round(seconds, 6) for name, seconds in times.items()},
+            "bound": self.roofline.bound if self.roofline else None,
+            "mfu_bound": round(self.mfu_bound, 4),
+            "audio_seconds_per_chip_second": round(self.audio_seconds_per_chip_second, 2),
+            "compile_seconds": round(self.compile_seconds, 1),
+        }
+
+
+def compile_step(config: RunConfig, topology: Topology) -> Verdict:
+    """Compiles a configuration's step, for its largest row shape, and reads the result.
+
+    Raises:
+        ValueError: a mesh that does not make the slice, rows that do not divide, no such topology.
+        ImportError: the TPU compiler is not installed.
+    """
+    devices = topology.devices()
+    mesh = make_mesh(config.mesh, devices, topology.slices)
+    shape = max(config.data.row_shapes, key=lambda shape: (shape.frames, shape.tokens))
+    local_rows(shape.rows, mesh, config.train.accumulate)
+    model = model_of(config)
+    train = config.train
+    recipe = Recipe(model, config.optimizer, train.steps, train.seed, train.accumulate)
+    axes = ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+    started = time.perf_counter()
+    state, lowered = _lower(recipe, mesh, shape)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.parameters))
+    known = {
+        "topology": topology,
+        "setup": f"{axes}; {shape.rows} x {shape.tokens} tokens, {shape.frames} frames; "
+        f"{train.accumulate} micro-batches; remat {config.model.remat}",
+        "parameters": parameters,
+        "tokens": shape.rows * shape.tokens,
+        "limit": memory_limit(devices[0]) * topology.chip.devices,
+    }
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        used = _used(str(error))
+        if used is None:
+            raise
+        seconds = time.perf_counter() - started
+        used *= topology.chip.devices
+        return Verdict(**known, arguments=0, temporaries=used, fits=False, compile_seconds=seconds)
+    known["compile_seconds"] = time.perf_counter() - started
+    return _read(compiled, known, config, model, mesh, shape)
+
+
+def _lower(recipe: Recipe, mesh: jax.sharding.Mesh, shape: RowShape):
+    """(abstract state, the lowered step)."""
+    graph, init = make_init(recipe)
+    state = jax.eval_shape(init)
+    layout = shardings(state, mesh)
+    rows = NamedSharding(mesh, ROWS)
+    batch = {
+        name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=rows)
+        for name, array in empty_batch(
+            shape.rows, shape.tokens, shape.frames, recipe.model.encoder.mel_bins
+        ).items()
+    }
+    step = make_step(graph, recipe, mesh)
+    step = jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
+    with jax.set_mesh(mesh):
+        return state, step.lower(abstract(state, layout), batch)
+
+
+def _read(
+    compiled: Any,
+    known: dict[str, Any],
+    config: RunConfig,
+    model: ModelConfig,
+    mesh: jax.sharding.Mesh,
+    shape: RowShape,
+) -> Verdict:
+    """The verdict on a step that was compiled."""
+    topology: Topology = known["topology"]
+    memory = compiled.memory_analysis()
+    of = useful(shape)
+    per_device = shape.rows // (row_shards(mesh) * config.train.accumulate)
+    chunk = chunk_of(per_device * shape.tokens)
+    learned = math.ceil(of.loss_positions * per_device / shape.rows)
+    work = hlo.work(compiled.as_text(), open_trips=math.ceil(learned / chunk))
+    times = roofline(work, topology, list(mesh.devices.flat), shape.tokens)
+    received, count = defaultdict(float), Counter()
+    for one in work.collectives:
+        received[one.kind] += one.received * one.times * topology.chip.devices
+        count[one.kind] += one.times
+    model_flops = flops.training_step(model, of, config.optimizer.frozen)
+    rate = topology.chips * topology.chip.flops
+    return Verdict(
+        **known,
+        arguments=memory.argument_size_in_bytes * topology.chip.devices,
+        temporaries=topology.chip.devices
+        * (
+            memory.temp_size_in_bytes
+            + memory.output_size_in_bytes
+            - memory.alias_size_in_bytes
+            + memory.generated_code_size_in_bytes
+        ),
+        fits=True,
+        received=dict(received),
+        times=dict(count),
+        model_flops=model_flops,
+        executed_flops=(work.flops + kernel_flops(work, shape.tokens)) * mesh.size,
+        roofline=times,
+        mfu_bound=model_flops / (rate * times.seconds),
+        audio_seconds_per_chip_second=of.frames / 100 / topology.chips / times.seconds,
+    )
+
+
+def model_of(config: RunConfig) -> ModelConfig:
+    """The configuration's model with its family's released vocabulary, computed as on a TPU."""
+    family = config.model.family
+    encoder, decoder = preset_parts(config.model.preset, family, VOCABULARIES[family])
+    compute = compute_for(config.model, "tpu")
+    return model_config(family, encoder, decoder, audio_begin=0, audio_end=1, compute=compute)
+
+
+def useful(shape: RowShape) -> flops.Counts:
+    """What is useful in a batch, on average over a window of `typical_mix` packed into its rows.
+
+    Records that are larger than a row are left out.
+    """
+    seconds, text = mix(WINDOW)
+    valid, lengths = lengths_of(seconds, text)
+    one_row = RowShape(1, shape.tokens, shape.frames)
+    rows = [records for _, records in packed_batches(lengths, [one_row])]
+    if not rows:
+        raise ValueError(f"config.data.shapes: no clip of a usual mix has room in {shape}")
+    records = np.concatenate(rows)
+    of = flops.counts(
+        valid[records].tolist(),
+        lengths[records, 0].tolist(),
+        int((text[records] - PROMPT).sum()),
+    )
+    return flops.Counts(*(round(n * shape.rows / len(rows)) for n in dataclasses.astuple(of)))
+
+
+def memory_limit(device: Any) -> float:
+    """Bytes that a program may use: what the compiler says of one that uses too many."""
+    many = jax.ShapeDtypeStruct((1 << 42,), "uint8", sharding=SingleDeviceSharding(device))
+    try:
+        jax.jit(lambda x: x + 1).lower(many).compile()
+    except jax.errors.JaxRuntimeError as error:
+        if match := re.search(r"(?:of|available HBM \() ?([\d.]+)([KMGT])", str(error)):
+            return _bytes(*match.groups())
+        raise
+    raise AssertionError("the compiler took a program of 4 TiB")
+
+
+def _used(message: str) -> float | None:
+    """Bytes that a program would use, if it is that which the compiler complains of."""
+    match = re.search(r"(?:Used|required[^(]*\() ?([\d.]+)([KMGT])", message)
+    return _bytes(*match.groups()) if match and "RESOURCE_EXHAUSTED" in message else None
+
+
+def _bytes(number: str, unit: str) -> float:
+    return float(number) * 1024 ** (1 + "KMGT".index(unit))
+
+
+def search(config: RunConfig, topology: Topology, tell: Callable[[str], None]) -> list[Verdict]:
+    """Tries every remat policy with as few micro-batches as fit; the best comes first.
+
+    Args:
+        config: what is not tried stays as it is.
+        topology: to compile for.
+        tell: is told how each trial went.
+
+    Raises:
+        ValueError: see `compile_step`, or nothing fits.
+    """
+    rows = min(shape.rows for shape in config.data.row_shapes)
+    shards = topology.chips * topology.chip.devices // config.mesh["tensor"]
+    found = []
+    for remat in REMAT:
+        parts = 1
+        while rows % (shards * parts) == 0:
+            model = dataclasses.replace(config.model, remat=remat)
+            train = dataclasses.replace(config.train, accumulate=parts)
+            verdict = compile_step(dataclasses.replace(config, model=model, train=train), topology)
+            bound = f"MFU at most {verdict.mfu_bound:.1%}" if verdict.fits else "does not fit"
+            tell(f"{verdict.setup}: {verdict.total / GIB:.2f} GiB, {bound}")
+            if verdict.fits:
+                found.append(verdict)
+                break
+            parts *= 2
+    if not found:
+        raise ValueError(
+            f"--search: nothing fits on {topology}; fewer rows (config.data.shapes) or more chips "
+            "take less"
+        )
+    return sorted(found, key=lambda verdict: -verdict.mfu_bound)

@@ -1,0 +1,118 @@
+r"""Compiles the train step for a TPU slice that is not there, and says what it would take.
+
+    python -m qwen_audio_jax.compile_report --config=configs/pretrain.py:qwen2_audio_7b@v5p:4x4x4
+    python -m qwen_audio_jax.compile_report --config=configs/pretrain.py:qwen2_audio_7b \
+        --topology='2x v5e:16x16' --config.train.accumulate=4 --config.model.remat=dots
+    python -m qwen_audio_jax.compile_report --config=... --topology=v6e:16x16 --search
+
+It needs the TPU's compiler, not the TPU: pip install 'qwen-audio-jax[tpu]'. Memory is what the
+compiler plans; the MFU is a bound from the published rates of the chip, stated under the table. The
+last line is one JSON object.
+"""
+
+import json
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from absl import app, flags
+from ml_collections import config_flags
+from rich.console import Console
+from rich.table import Table
+
+from qwen_audio_jax.command_line import parse_flags
+
+if TYPE_CHECKING:
+    from qwen_audio_jax.compilation.verdict import Verdict
+
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="Configuration file.")
+_TOPOLOGY = flags.DEFINE_string(
+    "topology", "", "Such as v5p:4x4x4 or '2x v5e:16x16'; by default the configuration's own."
+)
+_SEARCH = flags.DEFINE_bool("search", False, "Try remat and micro-batches, and recommend some.")
+
+
+def main(argv: list[str]) -> None:
+    """Configuration and topology in, a table and a line of JSON out; exit status 1 on a mistake."""
+    if len(argv) > 1:
+        raise app.UsageError(f"{argv[1]!r} is not understood; options begin with --")
+    if _CONFIG.value is None:
+        raise app.UsageError("--config is missing; try --config=configs/pretrain.py:qwen2_audio_7b")
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
+    _without_a_tpu()
+    from qwen_audio_jax import run_config
+    from qwen_audio_jax.compilation import hardware, verdict
+
+    named = flags.FLAGS["config"].config_filename.partition("@")[2]
+    console = Console()
+    try:
+        if not (_TOPOLOGY.value or named):
+            raise ValueError("--topology is missing; try --topology=v5p:4x4x4")
+        topology = hardware.parse_topology(_TOPOLOGY.value or named)
+        config = run_config.from_mapping(_CONFIG.value.to_dict())
+        with console.status(f"compiling for {topology}: a minute or more"):
+            if _SEARCH.value:
+                trials = verdict.search(config, topology, tell=console.print)
+                console.print("best:")
+                found = trials[0]
+            else:
+                found = verdict.compile_step(config, topology)
+    except (ValueError, ImportError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    console.print(table_of(found))
+    print(json.dumps(found.to_json()))
+    sys.exit(0 if found.fits else 1)
+
+
+def _without_a_tpu() -> None:
+    """Lets JAX start on the CPU alone, and the TPU's compiler without looking for a TPU."""
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    for name, value in {
+        "TPU_SKIP_MDS_QUERY": "1",
+        "TPU_ACCELERATOR_TYPE": "v5p-8",
+        "TPU_WORKER_HOSTNAMES": "localhost",
+        "TPU_WORKER_ID": "0",
+        "TPU_STDERR_LOG_LEVEL": "3",
+        "TPU_MIN_LOG_LEVEL": "3",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def table_of(verdict: "Verdict") -> Table:
+    """A verdict for people to read."""
+    table = Table("", "", title=f"{verdict.topology}, {verdict.chips_text}", show_header=False)
+    table.add_row("step", verdict.setup)
+    table.add_row("parameters", f"{verdict.parameters:,}")
+    table.add_row("tokens a step", f"{verdict.tokens:,} (room for)")
+    gib = verdict.to_json()
+    table.add_row(
+        "memory a chip",
+        f"{gib['hbm_arguments_gib']:.2f} arguments + {gib['hbm_temporaries_gib']:.2f} temporaries "
+        f"= {gib['hbm_total_gib']:.2f} of {gib['hbm_limit_gib']:.2f} GiB",
+    )
+    if not verdict.fits:
+        table.add_row("", f"[bold red]does not fit[/]: {verdict.mend}")
+        return table
+    for kind, received in sorted(verdict.received.items(), key=lambda item: -item[1]):
+        table.add_row(kind, f"{received / 1e9:,.2f} GB a chip, {verdict.times[kind]:,} times")
+    table.add_row(
+        "FLOPs a step",
+        f"{verdict.model_flops:.3g} of the model, {verdict.executed_flops:.3g} executed",
+    )
+    times = ", ".join(f"{name} {s:.3f} s" for name, s in gib["seconds"].items())
+    table.add_row("roofline", f"{times}; bound by {gib['bound']}")
+    table.add_row("MFU, at most", f"{verdict.mfu_bound:.1%}")
+    table.add_row("audio", f"{verdict.audio_seconds_per_chip_second:,.0f} s a chip-second, at most")
+    table.add_row("compiled in", f"{verdict.compile_seconds:.0f} s")
+    table.caption = (
+        "Roofline: products at the chip's peak, memory and links at their published rates, all at "
+        "once and never idle. FLOPs of the model: products on useful tokens and frames only "
+        "(of a usual mix of clips, packed), causal attention halved."
+    )
+    return table
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse_flags)

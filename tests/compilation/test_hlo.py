@@ -1,0 +1,144 @@
+"""What is read off a compiled program is what the program was written to do."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import on_eight_devices
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from qwen_audio_jax.compilation import hlo
+from qwen_audio_jax.sharding import AXES, make_mesh
+
+LAYERS, ROWS, WIDTH = 5, 8, 16
+
+
+def layers(x, weights):
+    return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, weights)[0]
+
+
+def shapes(**shardings):
+    return (
+        jax.ShapeDtypeStruct((ROWS, WIDTH), "float32", sharding=shardings.get("x")),
+        jax.ShapeDtypeStruct((LAYERS, WIDTH, WIDTH), "float32", sharding=shardings.get("w")),
+    )
+
+
+def read(function, *arguments, **options):
+    return hlo.work(jax.jit(function).lower(*arguments).compile().as_text(), **options)
+
+
+def test_a_loop_counts_as_often_as_it_runs():
+    assert read(layers, *shapes()).flops == LAYERS * 2 * ROWS * WIDTH**2
+
+
+def test_a_loop_in_a_loop():
+    def twice(x, weights):
+        return jax.lax.fori_loop(0, 3, lambda _, x: layers(x, weights), x)
+
+    assert read(twice, *shapes()).flops == 3 * LAYERS * 2 * ROWS * WIDTH**2
+
+
+def test_a_loop_whose_length_the_data_decides():
+    def some(x, w, times):
+        return jax.lax.fori_loop(0, times, lambda _, x: jnp.tanh(x @ w[0]), x)
+
+    work = read(some, *shapes(), jax.ShapeDtypeStruct((), "int32"), open_trips=7)
+    assert work.flops == 7 * 2 * ROWS * WIDTH**2
+
+
+def test_the_backward_pass_costs_twice_the_forward_pass():
+    def loss(x, weights):
+        return layers(x, weights).sum()
+
+    both = read(jax.value_and_grad(loss, (0, 1)), *shapes())
+    assert both.flops == 3 * read(layers, *shapes()).flops
+    again = jax.value_and_grad(jax.checkpoint(loss), (0, 1))
+    assert read(again, *shapes()).flops == 4 * read(layers, *shapes()).flops
+
+
+def test_memory_traffic_is_what_must_be_read_and_written():
+    """Of a large sum, and of one slice of a large array in every turn of a loop."""
+    n = 1 << 20
+    plus = read(jnp.add, *[jax.ShapeDtypeStruct((n,), "float32")] * 2)
+    assert plus.bytes == 3 * 4 * n
+
+    def slices(x):
+        def body(i, total):
+            return total + jax.lax.dynamic_slice_in_dim(x, i, 1)[0]
+
+        return jax.lax.fori_loop(0, 8, body, jnp.zeros(n // 8))
+
+    taken = read(slices, jax.ShapeDtypeStruct((8, n // 8), "float32"))
+    whole = 4 * n
+    assert 3 * whole <= taken.bytes <= 6 * whole  # not eight times the array
+
+
+@on_eight_devices
+def test_collectives_of_layers_over_a_mesh():
+    """Every device gathers each layer's weights from the other seven, once a turn."""
+    mesh = make_mesh(dict(zip(AXES, (1, 8, 1), strict=True)))
+    x, w = (NamedSharding(mesh, spec) for spec in (P("fsdp"), P(None, "fsdp")))
+    work = read(layers, *shapes(x=x, w=w))
+    gathers = [one for one in work.collectives if one.kind == "all-gather"]
+    received = LAYERS * 4 * WIDTH**2 * 7 / 8
+    assert sum(one.received * one.times for one in gathers) == pytest.approx(received)
+    assert {len(one.groups[0]) for one in gathers} == {8}
+    assert work.flops == LAYERS * 2 * ROWS * WIDTH**2 / 8
+
+
+@on_eight_devices
+def test_a_sum_over_devices_counts_twice():
+    mesh = make_mesh(dict(zip(AXES, (8, 1, 1), strict=True)))
+    x = jax.ShapeDtypeStruct((8, 100), "float32", sharding=NamedSharding(mesh, P("replica")))
+    whole = NamedSharding(mesh, P())
+    step = jax.jit(lambda x: x.sum(axis=0), out_shardings=whole)
+    (one,) = hlo.work(step.lower(x).compile().as_text()).collectives
+    assert (one.kind, one.times) == ("all-reduce", 1)
+    assert one.received == pytest.approx(2 * 400 * 7 / 8)
+
+
+@pytest.mark.parametrize(
+    ("text", "groups"),
+    [
+        ("replica_groups={{0,1},{2,3}}, x", ((0, 1), (2, 3))),
+        ("replica_groups=[2,2]<=[4], x", ((0, 1), (2, 3))),
+        ("replica_groups=[2,2]<=[2,2]T(1,0), x", ((0, 2), (1, 3))),
+        ("replica_groups=mesh['a'=2,'b'=2] {'a'}, x", ((0, 2), (1, 3))),
+        ("replica_groups=mesh['a'=2,'b'=2] {'b'}, x", ((0, 1), (2, 3))),
+        ("source_target_pairs={{0,1},{1,0}}, x", ((0, 1), (1, 0))),
+    ],
+)
+def test_every_spelling_of_groups(text, groups):
+    assert hlo._groups(text) == groups
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((7, 3), dict(before=1, stride=1, lhs_dilate=1, rhs_dilate=1)),
+        ((7, 3), dict(before=0, stride=2, lhs_dilate=1, rhs_dilate=1)),
+        ((1, 32), dict(before=31, stride=1, lhs_dilate=1, rhs_dilate=1)),
+        ((4, 3), dict(before=2, stride=1, lhs_dilate=3, rhs_dilate=2)),
+    ],
+)
+def test_terms_of_a_convolution(shape, options):
+    """As many as numpy finds when it lays the taps over the inputs one by one."""
+    inputs, taps = shape
+    spread = np.zeros((inputs - 1) * options["lhs_dilate"] + 1)
+    spread[:: options["lhs_dilate"]] = 1
+    reach = (taps - 1) * options["rhs_dilate"]
+    padded = np.pad(spread, (options["before"], reach))
+    results = (len(padded) - reach - 1) // options["stride"] + 1
+    expected = sum(
+        padded[place * options["stride"] + tap * options["rhs_dilate"]]
+        for place in range(results)
+        for tap in range(taps)
+    )
+    assert hlo._terms(results, inputs, taps, **options) == expected
+
+
+def test_what_cannot_be_read_is_said():
+    with pytest.raises(ValueError, match="no entry computation"):
+        hlo.work("nothing of the kind")
