@@ -7,7 +7,6 @@ import json
 import logging
 import math
 import pathlib
-import signal
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -38,6 +37,7 @@ from qwen_audio_jax.start import (
     use_compilation_cache,
 )
 from qwen_audio_jax.step import Recipe, TrainState, make_init, make_step
+from qwen_audio_jax.stop_signal import StopSignal
 
 
 class TrainingError(RuntimeError):
@@ -80,6 +80,38 @@ def run(
     """
     group, clock = group or Group(), clock or Clock()
     use_compilation_cache(config.compilation_cache, workdir, group.count)
+    run, init, layout = assemble(config, workdir, group, clock)
+    state, next_slot = first_state(config, run.checkpoints, init, layout)
+    first_step, writes = int(state.step), group.number == 0
+    if writes:
+        describe(run, state)
+    log = RunLog(workdir, first_step, config.train.steps, write=writes)
+    clock.begin(workdir, first_step, write=writes)
+    try:
+        with StopSignal() as stop:
+            state = loop(run, state, next_slot, log, stop)
+        with clock.spend("checkpoint"):
+            run.checkpoints.close()
+        clock.lap(int(state.step))
+        if state.step < config.train.steps:
+            cause = stop.requested or "a signal to another process"
+            logging.warning("stopped by %s; the same command goes on from here", cause)
+            return []
+        return finish(run, state, log)
+    finally:
+        run.profile.close()
+        clock.close()
+        log.close()
+
+
+def assemble(
+    config: RunConfig, workdir: pathlib.Path, group: Group, clock: Clock
+) -> tuple[Run, Callable[[], TrainState], TrainState]:
+    """Opens and builds all that the run is made of; nothing long is done.
+
+    Returns:
+        (Run, function that makes the first TrainState, its layout on the devices).
+    """
     mesh = make_mesh(config.mesh)
     data, model = open_data(config, mesh)
     held_out = find_held_out(config, data.corpora)
@@ -92,47 +124,22 @@ def run(
     graph, init = make_init(recipe)
     layout = shardings(jax.eval_shape(init), mesh)
     step = make_step(graph, recipe, mesh)
-    step = jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
-    evaluator = held_out and Evaluator(*held_out, data.maker, graph, mesh, config.evaluate)
-
-    checkpoints = Checkpoints(workdir, config.checkpoint.keep)
-    group.meet("the last checkpoint", {"the last checkpoint": str(checkpoints.latest)})
-    profile = ProfileWindow(config.profile, workdir)
     run = Run(
-        config,
-        workdir,
-        mesh,
-        data,
-        model,
-        step,
-        evaluator,
-        checkpoints,
-        group,
-        Tally(),
-        clock,
-        profile,
+        config=config,
+        workdir=workdir,
+        mesh=mesh,
+        data=data,
+        model=model,
+        step=jax.jit(step, donate_argnums=0, out_shardings=(layout, None)),
+        evaluator=held_out and Evaluator(*held_out, data.maker, graph, mesh, config.evaluate),
+        checkpoints=Checkpoints(workdir, config.checkpoint.keep),
+        group=group,
+        tally=Tally(),
+        clock=clock,
+        profile=ProfileWindow(config.profile, workdir),
     )
-    state, next_slot = first_state(config, checkpoints, init, layout)
-    first_step, writes = int(state.step), not group.number
-    if writes:
-        describe(run, state)
-    log = RunLog(workdir, first_step, config.train.steps, write=writes)
-    clock.begin(workdir, first_step, write=writes)
-    try:
-        with StopSignal() as stop:
-            state = loop(run, state, next_slot, log, stop)
-        with clock.spend("checkpoint"):
-            checkpoints.close()
-        if state.step < config.train.steps:
-            cause = stop.requested or "a signal to another process"
-            logging.warning("stopped by %s; the same command goes on from here", cause)
-            return []
-        return finish(run, state, log)
-    finally:
-        clock.lap(int(state.step))
-        profile.close()
-        clock.close()
-        log.close()
+    group.meet("the last checkpoint", {"the last checkpoint": str(run.checkpoints.latest)})
+    return run, init, layout
 
 
 def open_workdir(
@@ -156,7 +163,7 @@ def open_workdir(
         )
 
 
-def loop(run: Run, state: TrainState, next_slot: int, log: RunLog, stop: "StopSignal"):
+def loop(run: Run, state: TrainState, next_slot: int, log: RunLog, stop: StopSignal):
     """The steps themselves. Their order does not change: batch, step, log, save, evaluate.
 
     Returns:
@@ -351,29 +358,3 @@ def describe(run: Run, state: TrainState) -> None:
 def count(parameters: Any) -> int:
     """Number of parameters."""
     return sum(leaf.size for leaf in jax.tree.leaves(parameters))
-
-
-class StopSignal:
-    """Set by SIGTERM or Ctrl-C, so that the loop can save before it ends; a second one ends it.
-
-    Attributes:
-        requested: the signal's name, or "".
-    """
-
-    def __init__(self):
-        self.requested = ""
-
-    def __enter__(self) -> "StopSignal":
-        self._before = {
-            number: signal.signal(number, self._request)
-            for number in (signal.SIGTERM, signal.SIGINT)
-        }
-        return self
-
-    def __exit__(self, *error) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _request(self, number, frame) -> None:
-        self.requested = signal.Signals(number).name
-        signal.signal(number, self._before[number])
