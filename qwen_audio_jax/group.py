@@ -17,11 +17,12 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn
+from collections.abc import Mapping
+from typing import NoReturn
 
 from qwen_audio_jax.hub import Hub, Line
 
+_END = "the end"
 _SETTLE_SECONDS = 1.0
 """How long a failure of one's own waits for word that another process has failed first."""
 _PARTING_SECONDS = 10.0
@@ -70,17 +71,24 @@ class Group:
         group = cls(number, count)
         group._timeout = timeout
         host, _, port = address.rpartition(":")
-        if not number:
-            try:
-                group._hub = Hub(int(port), count, start_timeout)
-            except OSError as error:
-                raise GroupError(
-                    f"process 0 of {count} cannot wait for the others at port {port} "
-                    f"({error.strerror}); give another port in JAX_COORDINATOR_ADDRESS"
-                ) from error
-            host = "localhost"
+        deadline = time.monotonic() + start_timeout
         try:
-            group._line = _call(host.strip("[]"), int(port), number, count, start_timeout)
+            if number:
+                group._line = _call(host.strip("[]"), int(port), group, deadline)
+            else:
+                group._hub = Hub(int(port), count, start_timeout)
+                group._line = _greeted(group._hub.line, group, deadline)
+        except OSError as error:
+            if number:
+                raise GroupError(
+                    f"process {number} of {count} waited {start_timeout:g} s for process 0 at "
+                    f"{address} ({error.strerror or error}); see whether it runs and can be "
+                    "reached from here, and whether JAX_COORDINATOR_ADDRESS names it"
+                ) from error
+            raise GroupError(
+                f"process 0 of {count} cannot wait for the others at port {port} "
+                f"({error.strerror}); give another port in JAX_COORDINATOR_ADDRESS"
+            ) from error
         except GroupError:
             group._part()
             raise
@@ -124,8 +132,7 @@ class Group:
         """The end of a run that went well: waits for the others, then parts without alarm."""
         if self._line is None:
             return
-        self.meet("the end")
-        self._leaving = True
+        self.meet(_END)
         self._line.send(bye=1)
 
     def _listen(self) -> None:
@@ -134,6 +141,7 @@ class Group:
             if "pass" in message:
                 with self._changed:
                     self._passed.add(message["pass"])
+                    self._leaving = message["pass"] == _END
                     self._changed.notify_all()
             elif "waiting" in message:
                 print(message["waiting"], file=sys.stderr, flush=True)
@@ -166,41 +174,39 @@ class Group:
             self._hub.wait_until_alone(_PARTING_SECONDS)
 
 
-def _call(host: str, port: int, number: int, count: int, timeout: float) -> Line:
-    """Opens the line to process 0 and waits there for all to come."""
-    deadline = time.monotonic() + timeout
-    reason = "nothing answers"
+def _call(host: str, port: int, group: Group, deadline: float) -> Line:
+    """Opens the line to process 0 and waits there for all to come. Raises OSError: the last one."""
+    reason = OSError("nothing answers")
     while time.monotonic() < deadline:
         try:
             line = Line(socket.create_connection((host, port), timeout=5))
         except OSError as error:
-            reason = error.strerror or str(error)
-            time.sleep(0.2)
-            continue
-        line.send(hello=number, count=count, host=socket.gethostname())
-        # Process 0 counts the seconds; the slack is for its word to arrive.
-        for message in _until(line, deadline + 5):
-            if "pass" in message:
-                line.set_timeout(None)
-                return line
-            if "failed" in message:
-                line.close()
-                raise GroupError(message["failed"])
-            print(message.get("waiting", ""), file=sys.stderr, flush=True)
-        # Closed, or not our language: the service of a run that is just ending, say.
-        line.close()
-        reason = "what answers is no process of this run"
+            reason = error
+        else:
+            if greeted := _greeted(line, group, deadline):
+                return greeted
+            # Closed, or not our language: the service of a run that is just ending, say.
+            line.close()
+            reason = OSError("what answers there is no process of this run")
         time.sleep(0.2)
-    raise GroupError(
-        f"process {number} of {count} waited {timeout:g} s for process 0 at {host}:{port} "
-        f"({reason}); see whether it runs and can be reached from here, and whether "
-        "JAX_COORDINATOR_ADDRESS names it"
-    )
+    raise reason
 
 
-def _until(line: Line, deadline: float) -> Iterator[dict[str, Any]]:
-    """The messages that come until a time."""
-    line.set_timeout(max(deadline - time.monotonic(), 0.1))
+def _greeted(line: Line, group: Group, deadline: float) -> Line | None:
+    """Says who this is and waits for all to come; None if nobody answers.
+
+    Raises:
+        GroupError: process 0 says that it is over.
+    """
+    line.send(hello=group.number, count=group.count, host=socket.gethostname())
+    # Process 0 counts the seconds; the slack is for its word to arrive.
+    line.set_timeout(max(deadline - time.monotonic(), 0.0) + 5)
     for message in line:
-        yield message
-        line.set_timeout(max(deadline - time.monotonic(), 0.1))
+        if "pass" in message:
+            line.set_timeout(None)
+            return line
+        if "failed" in message:
+            line.close()
+            raise GroupError(message["failed"])
+        print(message.get("waiting", ""), file=sys.stderr, flush=True)
+    return None

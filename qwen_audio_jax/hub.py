@@ -22,7 +22,7 @@ class Line:
         # about a minute and a half.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6)):
-            if hasattr(socket, option):
+            if hasattr(socket, option) and connection.family != socket.AF_UNIX:
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
         self._connection = connection
         self._file = connection.makefile("rb")
@@ -63,7 +63,11 @@ class Meeting:
 
 
 class Hub:
-    """Hears all processes, itself included, and answers them. It lives in threads."""
+    """Hears all processes, its own included, and answers them. It lives in threads.
+
+    Attributes:
+        line: its own process's end of the line to it.
+    """
 
     def __init__(self, port: int, count: int, start_timeout: float):
         """Args:
@@ -84,8 +88,10 @@ class Hub:
             dualstack_ipv6=both,
             backlog=count,
         )
-        for work in (self._accept, self._watch):
-            threading.Thread(target=work, daemon=True).start()
+        mine, other = socket.socketpair()
+        self.line = Line(other)
+        for work, arguments in ((self._hear, (Line(mine),)), (self._accept, ()), (self._watch, ())):
+            threading.Thread(target=work, args=arguments, daemon=True).start()
 
     def wait_until_alone(self, timeout: float) -> None:
         """Waits until the other processes are gone, who have been told to go."""
