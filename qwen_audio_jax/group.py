@@ -134,6 +134,7 @@ class Group:
             return
         self.meet(_END)
         self._line.send(bye=1)
+        self._part()
 
     def _listen(self) -> None:
         """Hears process 0. Runs in a thread, for the main one may be waiting for the devices."""
@@ -169,7 +170,7 @@ class Group:
         os._exit(1)
 
     def _part(self) -> None:
-        # When process 0 ends, JAX aborts the others; they shall have had the sentence by then.
+        # The others hear process 0 only while it is there, and JAX aborts them when it is not.
         if self._hub is not None:
             self._hub.wait_until_alone(_PARTING_SECONDS)
 

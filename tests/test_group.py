@@ -62,7 +62,7 @@ def test_all_wait_for_the_last_and_are_told_for_whom():
     done = together(
         """
         group = enter()
-        time.sleep(7 * (number == 2))
+        time.sleep(6 * (number == 2))
         group.meet("checkpoint 350", {"config.train.steps": "12"})
         print("together")
         group.leave()
@@ -78,7 +78,7 @@ def test_all_wait_for_the_last_and_are_told_for_whom():
     ("body", "sentence"),
     [
         (
-            "enter().meet('checkpoint 350', timeout=1) if number != 1 else (enter(), time.sleep(30))",
+            "group = enter()\ntime.sleep(9 * (number == 1))\ngroup.meet('checkpoint 350', timeout=1)",
             f"waited 1 s at 'checkpoint 350' for process 1 ({HOST}) of 3",
         ),
         (
