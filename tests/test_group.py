@@ -78,7 +78,8 @@ def test_all_wait_for_the_last_and_are_told_for_whom():
     ("body", "sentence"),
     [
         (
-            "group = enter()\ntime.sleep(9 * (number == 1))\ngroup.meet('checkpoint 350', timeout=1)",
+            "group = enter()\ntime.sleep(9 * (number == 1))\n"
+            "group.meet('checkpoint 350', timeout=1)",
             f"waited 1 s at 'checkpoint 350' for process 1 ({HOST}) of 3",
         ),
         (
