@@ -223,7 +223,11 @@ def test_each_process_reads_only_its_rows(root, tmp_path):
     [
         ("train.steps=11", "config.train.steps is 11 there and 12 on process 0; start all"),
         ("data.root={root}/elsewhere", "the digest of corpus 'tones' is "),
-        ("data.root={root}/nowhere", "nowhere/tones: no corpus there; build one with"),
+        pytest.param(
+            "data.root={root}/nowhere",
+            "nowhere/tones: no corpus there; build one with",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_what_differs_is_named_on_every_process(root, tmp_path, other, sentence):
