@@ -50,7 +50,7 @@ class Group:
         self._changed = threading.Condition()
         self._passed: set[str] = set()
         self._told = threading.Event()
-        self._leaving = False
+        self._leaving = self._failing = False
 
     @classmethod
     def enter(
@@ -123,6 +123,7 @@ class Group:
         # An exchange between devices breaks when the process at its other end dies. Then that is
         # the sentence to print, and `_listen` does it.
         time.sleep(_SETTLE_SECONDS)
+        self._failing = True
         print(f"error: {sentence}", file=sys.stderr, flush=True)
         self._line.send(failed=sentence)
         self._told.wait(_PARTING_SECONDS)
@@ -146,11 +147,11 @@ class Group:
                     self._changed.notify_all()
             elif "waiting" in message:
                 print(message["waiting"], file=sys.stderr, flush=True)
-            elif message.get("by") == self.number:
+            elif message.get("by") == self.number or self._failing:
                 self._told.set()
             elif "failed" in message:
                 self._stop(message["failed"])
-        if not self._leaving:
+        if not self._leaving and not self._failing:
             self._stop(
                 f"process 0 of {self.count} has ended without a word; its own log says why. The "
                 "same command goes on from the last checkpoint"

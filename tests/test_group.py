@@ -118,11 +118,21 @@ def test_a_failure_is_told_to_the_others(number):
         assert (status, text) == (1, f"error: {told}data/x: no corpus there\n")
 
 
+def test_what_all_find_wrong_is_said_once_by_each():
+    body = "group = enter()\ntime.sleep(0.2 * number)\ngroup.fail('config.mesh: no')"
+    for status, text in together(body, numbers=(0, 1, 2), count=3):
+        assert status == 1
+        assert text.startswith("error: ")
+        assert text.endswith("config.mesh: no\n")
+        assert text.count("\n") == 1
+
+
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_death_is_told_to_the_others(number):
     done = together(
         f"""
         group = enter()
+        time.sleep(1)
         if number == {number}:
             os.kill(os.getpid(), signal.SIGKILL)
         group.meet("checkpoint 350")
