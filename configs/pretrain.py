@@ -47,7 +47,41 @@ def _base(preset: str) -> ConfigDict:
             "remat": "none" if preset == "tiny" else "full",
         }
     )
-    config.data = ConfigDict(
+    config.data = _data()
+    config.optimizer = ConfigDict(
+        {
+            "learning_rate": 2e-3,
+            "final_learning_rate": 2e-5,
+            "warmup_steps": 50,
+            "beta1": 0.9,
+            "beta2": 0.98,
+            "eps": 1e-6,
+            "weight_decay": 0.05,
+            "clip_norm": 1.0,
+            "encoder_layer_decay": 1.0,
+            "frozen": (),
+        }
+    )
+    config.train = ConfigDict(
+        {"steps": 700, "seed": 0, "accumulate": 1, "max_skipped": 3, "log_every": 1}
+    )
+    config.checkpoint = ConfigDict({"every": 350, "keep": 2})
+    config.evaluate = ConfigDict(
+        {"every": 0, "data": "", "limit": 0, "rows": 64, "max_new_tokens": 64, "examples": 62}
+    )
+    config.mesh = ConfigDict({"replica": 1, "fsdp": -1, "tensor": 1})
+    # Seconds that processes wait for one another: until all are there, and at a checkpoint, say.
+    config.wait = ConfigDict({"start": 300.0, "meeting": 600.0})
+    # After `start` steps, the next `steps` are profiled; 0 is none.
+    config.profile = ConfigDict({"start": 0, "steps": 0})
+    # A folder for compiled programs, "" for none; "auto" is one in the user's cache.
+    config.compilation_cache = "auto"
+    config.init_from = ""
+    return config
+
+
+def _data() -> ConfigDict:
+    return ConfigDict(
         {
             "root": "data",
             "mixture": {"synthetic": 1.0},
@@ -81,27 +115,3 @@ def _base(preset: str) -> ConfigDict:
             },
         }
     )
-    config.optimizer = ConfigDict(
-        {
-            "learning_rate": 2e-3,
-            "final_learning_rate": 2e-5,
-            "warmup_steps": 50,
-            "beta1": 0.9,
-            "beta2": 0.98,
-            "eps": 1e-6,
-            "weight_decay": 0.05,
-            "clip_norm": 1.0,
-            "encoder_layer_decay": 1.0,
-            "frozen": (),
-        }
-    )
-    config.train = ConfigDict(
-        {"steps": 700, "seed": 0, "accumulate": 1, "max_skipped": 3, "log_every": 1}
-    )
-    config.checkpoint = ConfigDict({"every": 350, "keep": 2})
-    config.evaluate = ConfigDict(
-        {"every": 0, "data": "", "limit": 0, "rows": 64, "max_new_tokens": 64, "examples": 62}
-    )
-    config.mesh = ConfigDict({"replica": 1, "fsdp": -1, "tensor": 1})
-    config.init_from = ""
-    return config

@@ -131,6 +131,14 @@ def on_eight_devices(test):
     return outer
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compiled_programs(tmp_path_factory) -> pathlib.Path:
+    """The user's cache, where runs keep compiled programs, is a temporary folder in tests."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["XDG_CACHE_HOME"] = str(folder)
+    return folder / "qwen_audio_jax" / "compilation"
+
+
 @pytest.fixture(scope="session")
 def references() -> pathlib.Path:
     """The folder of large reference files, or a skip that says how to get it."""

@@ -1,0 +1,214 @@
+"""Where a run's time goes, over restarts and crashes; the profile; compiled programs kept."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import write_corpus
+
+from qwen_audio_jax import goodput
+from qwen_audio_jax.goodput import EVENTS_FILE, Clock, read_events, totals
+from qwen_audio_jax.profile_window import ProfileWindow
+from qwen_audio_jax.run_config import ProfileConfig
+
+
+def start(at, step):
+    return {"time": at, "event": "start", "step": step}
+
+
+def lap(at, done, **seconds):
+    return {"time": at, "event": "time", "step": done, "seconds": seconds}
+
+
+def nonzero(seconds):
+    return {kind: pytest.approx(value) for kind, value in seconds.items() if value}
+
+
+def test_time_is_added_up_by_kind():
+    events = [start(0, 0), lap(9, 10, init=2.0, step=6.0, compile=1.0), lap(12, 20, step=3.0)]
+    assert nonzero(totals(events, 20)) == {"init": 2.0, "step": 9.0, "compile": 1.0}
+
+
+def test_steps_that_are_done_again_count_once():
+    # Killed after step 20, when the last checkpoint was of step 15; five seconds later it goes on.
+    events = [start(0, 0), lap(10, 10, step=10.0), lap(20, 20, step=8.0, data_wait=2.0)]
+    assert nonzero(totals(events, 15)) == {"step": 14.0, "redone": 4.0, "data_wait": 2.0}
+    events += [start(25, 15), lap(30, 20, init=1.0, step=4.0), lap(40, 30, step=10.0)]
+    whole = totals(events, 30)
+    assert nonzero(whole) == {
+        "step": 28.0,
+        "redone": 4.0,
+        "data_wait": 2.0,
+        "init": 1.0,
+        "down": 5.0,
+    }
+    assert sum(whole.values()) == 40
+
+
+def test_a_start_from_before_an_earlier_one_loses_that_one_too():
+    events = [start(0, 0), lap(10, 10, step=10.0), start(10, 5), lap(20, 15, step=10.0)]
+    assert totals(events, 0)["step"] == 0
+    assert totals(events, 0)["redone"] == 20
+    assert totals(events, 15)["step"] == 15
+
+
+class FakeTime:
+    """time.time and time.perf_counter that move only when told."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def time(self):
+        return self.now
+
+    def perf_counter(self):
+        return self.now - 900.0
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    fake = FakeTime()
+    monkeypatch.setattr(goodput, "time", fake)
+    return fake
+
+
+def test_a_clock_divides_all_of_the_time(fake, tmp_path):
+    clock = Clock(started=fake.now - 3)
+    fake.now += 1
+    clock.begin(tmp_path, 0, write=True)
+    with clock.dispatch((4, 64)):
+        fake.now += 5
+    with clock.dispatch((4, 64)):
+        fake.now += 1
+    with clock.spend("data_wait"):
+        fake.now += 2
+    fake.now += 4
+    clock.lap(1)
+    values = clock.values()
+    assert values == {"data_wait_seconds": 2.0, "goodput": pytest.approx(5 / 16)}
+    with clock.spend("checkpoint"):
+        fake.now += 3
+        with clock.spend("evaluation"):
+            fake.now += 1
+    clock.lap(1)
+    fake.now += 2
+    clock.lap(2)
+    assert clock.values() == {
+        "data_wait_seconds": 0.0,
+        "checkpoint_seconds": 3.0,
+        "goodput": pytest.approx(7 / 22),
+    }
+    clock.close()
+    assert "step 31.8%" in clock.summary()
+    seconds = totals(read_events(tmp_path / EVENTS_FILE), 2)
+    assert nonzero(seconds) == {
+        "init": 4,
+        "compile": 5,
+        "step": 7,
+        "data_wait": 2,
+        "checkpoint": 3,
+        "evaluation": 1,
+    }
+    assert sum(seconds.values()) == pytest.approx(22)
+
+
+def test_goodput_goes_on_over_a_restart(fake, tmp_path):
+    clock = Clock()
+    clock.begin(tmp_path, 0, write=True)
+    for step in (1, 2, 3, 4):
+        fake.now += 10
+        clock.lap(step)
+    # Killed while it wrote a line; step 2 was the last one saved.
+    with (tmp_path / EVENTS_FILE).open("a") as file:
+        file.write('{"time": 1045.0, "event": "ti')
+    fake.now += 20
+    clock = Clock()
+    fake.now += 5
+    clock.begin(tmp_path, 2, write=True)
+    fake.now += 15
+    clock.lap(3)
+    assert clock.values()["goodput"] == pytest.approx(35 / 80)
+    assert clock.summary() == (
+        "80 s since the first start: step 43.8%, init 6.2%, redone 25.0%, down 25.0%"
+    )
+    events = read_events(tmp_path / EVENTS_FILE)
+    assert [event["event"] for event in events] == ["start", *["time"] * 4, "start", "time"]
+
+
+def test_other_processes_write_nothing(tmp_path):
+    clock = Clock()
+    clock.begin(tmp_path, 0, write=False)
+    clock.lap(1)
+    clock.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_profile_is_of_the_window_alone(monkeypatch, tmp_path):
+    import jax
+
+    calls = []
+    monkeypatch.setattr(jax.profiler, "start_trace", lambda folder: calls.append(folder))
+    monkeypatch.setattr(jax.profiler, "stop_trace", lambda: calls.append("stop"))
+    window = ProfileWindow(ProfileConfig(start=3, steps=2), tmp_path)
+    for step in range(1, 8):
+        with window.step(step):
+            calls.append(step)
+        window.after(step, ())
+    assert calls == [1, 2, 3, tmp_path / "profile", 4, 5, "stop", 6, 7]
+    calls.clear()
+    window = ProfileWindow(ProfileConfig(start=3, steps=0), tmp_path)
+    for step in range(1, 8):
+        with window.step(step):
+            window.after(step, ())
+    assert calls == []
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    write_corpus(folder / "tones", train=40)
+    return folder
+
+
+def run(root, workdir, *flags):
+    main = [sys.executable, "-m", "qwen_audio_jax.main", "--config=configs/pretrain.py"]
+    options = {
+        "data.root": root,
+        "data.mixture": json.dumps({"tones": 1.0}),
+        "data.shapes": "((4, 64, 128),)",
+        "train.steps": 6,
+        "checkpoint.every": 3,
+    }
+    flags = [*(f"--config.{key}={value}" for key, value in options.items()), *flags]
+    done = subprocess.run([*main, f"--workdir={workdir}", *flags], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def test_a_run_tells_where_its_time_went(root, tmp_path, compiled_programs):
+    before = set(compiled_programs.glob("*-cache"))
+    workdir, began = tmp_path / "run", time.time()
+    done = run(root, workdir, "--config.profile.start=3", "--config.profile.steps=2")
+    wall = time.time() - began
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        assert line["data_wait_seconds"] >= 0
+        assert 0 < line["goodput"] < 1
+        assert line["audio_hours_per_hour"] == line["audio_seconds_per_second"]
+    assert [line["step"] for line in lines if "checkpoint_seconds" in line] == [4]
+    seconds = totals(read_events(workdir / EVENTS_FILE), 6)
+    assert all(seconds[kind] > 0 for kind in ("init", "compile", "step", "data_wait", "checkpoint"))
+    assert sum(seconds.values()) < wall
+    assert "since the first start: " in done.stdout
+    assert list((workdir / "profile").rglob("*.xplane.pb"))
+
+    # Another run of the same program finds it compiled, and trains the same.
+    kept = set(compiled_programs.glob("*-cache"))
+    assert kept - before or before
+    again = tmp_path / "again"
+    run(root, again)
+    assert set(compiled_programs.glob("*-cache")) == kept
+    other = [json.loads(line) for line in (again / "metrics.jsonl").read_text().splitlines()]
+    assert [line["loss"] for line in other] == [line["loss"] for line in lines]
