@@ -49,8 +49,10 @@ class SlurmCluster:
         (self.folder / "slurm.conf").write_text(self._configuration())
         # Named only so that slurmd does not go looking for one: nothing here uses control groups.
         (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
-        # GPUs without device files: Slurm counts them out as if they were there.
-        (self.folder / "gres.conf").write_text("Name=gpu Count=2\n")
+        # Slurm gives these two files out as if they were GPUs.
+        for number in range(2):
+            (self.folder / f"gpu{number}").touch()
+        (self.folder / "gres.conf").write_text(f"Name=gpu File={self.folder}/gpu[0-1]\n")
         try:
             self._start_daemons()
         except BaseException:
