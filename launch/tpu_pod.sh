@@ -143,7 +143,7 @@ create() {
 }
 
 wait_until_active() {
-  local before='' since=$SECONDS
+  local before='' since=$SECONDS told=0
   while state && [[ $state != ACTIVE ]]; do
     case $state in
       FAILED | SUSPENDING | SUSPENDED | DELETING | NONE)
@@ -153,8 +153,9 @@ wait_until_active() {
     esac
     if [[ $state != "$before" ]]; then say "$name is $state"; before=$state; fi
     sleep "$POLL_SECONDS"
-    if (((SECONDS - since) / 600 != (SECONDS - since - POLL_SECONDS) / 600)); then
-      say "$name has been asked for $(((SECONDS - since) / 60)) minutes ago"
+    if (((SECONDS - since) / 600 > told)); then
+      told=$(((SECONDS - since) / 600))
+      say "$name is $state still, after $((told * 10)) minutes"
     fi
   done
   say "$name is ACTIVE: $slices x $accelerator"
