@@ -52,6 +52,18 @@ port=$(python -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); 
 export JAX_COORDINATOR_ADDRESS=127.0.0.1:$port JAX_NUM_PROCESSES=$processes
 IFS=, read -ra gpus <<<"${CUDA_VISIBLE_DEVICES:-$(seq -s, 0 $((processes - 1)))}"
 
+# A line at a time, with $1 in front; a progress bar, which rewrites its line, gets one for each state.
+# Ctrl-C is the processes' business: what they still have to say comes through here.
+prefix() {
+  trap '' INT TERM HUP
+  exec python -c '
+import sys
+for line in open(0, errors="replace"):  # unlike sys.stdin, it takes the \r of a bar for an end too
+    if line.strip():
+        sys.stdout.write(sys.argv[1] + line.rstrip() + "\n")
+        sys.stdout.flush()' "$1"
+}
+
 # Job control gives each process a group of its own. So the terminal's Ctrl-C comes here alone and
 # is handed on once; without it, bash would have background processes ignore Ctrl-C.
 set -m
@@ -61,11 +73,11 @@ for ((i = 0; i < processes; i++)); do
   if ((i == 0)); then
     "${start[@]}" </dev/null &
   else
-    # A progress bar rewrites its line; here each state of it gets one.
-    "${start[@]}" </dev/null > >(stdbuf -oL tr '\r' '\n' | sed -u "/^\$/d; s/^/[$i] /") 2>&1 &
+    "${start[@]}" </dev/null > >(prefix "[$i] ") 2>&1 &
   fi
   pids+=($!)
 done
+set +m
 
 signal_all() { for pid in "${pids[@]}"; do kill "-$1" "$pid" 2>/dev/null || true; done; }
 trap 'signal_all INT' INT
@@ -92,6 +104,6 @@ while ((${#running[@]})); do
   done
   running=("${left[@]+"${left[@]}"}")
   if [[ $deadline ]] && ((SECONDS >= deadline)); then signal_all KILL; fi
-  sleep 0.2
+  sleep 0.2 || true # Ctrl-C ends it
 done
 exit "$status"
