@@ -74,5 +74,11 @@ def get_config(preset: str = "tiny") -> ConfigDict:
         {"every": 0, "data": "", "limit": 0, "rows": 64, "max_new_tokens": 64, "examples": 62}
     )
     config.mesh = ConfigDict({"replica": 1, "fsdp": -1, "tensor": 1})
+    # Seconds that processes wait for one another: until all are there, and at a checkpoint, say.
+    config.wait = ConfigDict({"start": 300.0, "meeting": 600.0})
+    # After `start` steps, the next `steps` are profiled; 0 is none.
+    config.profile = ConfigDict({"start": 0, "steps": 0})
+    # A folder for compiled programs, "" for none; "auto" is one in the user's cache.
+    config.compilation_cache = "auto"
     config.init_from = ""
     return config

@@ -65,7 +65,11 @@ class Evaluator:
         results = []
         numbers = self._numbers()
         with tqdm(
-            total=len(numbers), desc="evaluating", unit="example", leave=False, disable=None
+            total=len(numbers),
+            desc="evaluating",
+            unit="example",
+            leave=False,
+            disable=jax.process_index() > 0 or None,  # None: unless it is not a terminal
         ) as bar:
             for records, questions in self._groups(numbers):
                 examples = [example for example, _ in questions]

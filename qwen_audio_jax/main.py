@@ -11,11 +11,19 @@ qwen_audio_jax/run_config.py. Started again, the same command goes on where it s
 import logging
 import pathlib
 import sys
+import time
+import traceback
+from typing import TYPE_CHECKING
 
 from absl import app, flags
 from ml_collections import config_flags
 from rich.console import Console
 
+if TYPE_CHECKING:
+    from qwen_audio_jax.group import Group
+    from qwen_audio_jax.run_config import RunConfig
+
+_STARTED = time.time()
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Configuration file.")
 _WORKDIR = flags.DEFINE_string(
     "workdir", "", "Folder of the run; by default one below runs/ that is the configuration's own."
@@ -30,24 +38,47 @@ def main(argv: list[str]) -> None:
         raise app.UsageError("--config is missing; try --config=configs/pretrain.py")
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
     # Imported late: --help and a mistaken flag should not wait for JAX.
-    from data_pipelines.build import build_synthetic_if_missing
-    from qwen_audio_jax import run_config, train
-    from qwen_audio_jax.metrics.table import evaluation_table
+    from qwen_audio_jax import distributed, run_config, train
+    from qwen_audio_jax.group import Group, GroupError
 
+    group = Group()
     try:
         config = run_config.from_mapping(_CONFIG.value.to_dict())
-        stem = pathlib.Path(flags.FLAGS["config"].config_filename).stem
-        workdir = pathlib.Path(
-            _WORKDIR.value or f"runs/{stem}-{config.model.preset}-{run_config.short_hash(config)}"
-        )
+        group = distributed.join(config.wait)
+        train_together(config, group)
+        distributed.leave(group)
+    except (ValueError, OSError, ImportError, GroupError, train.TrainingError) as error:
+        group.fail(str(error))
+    except BaseException as error:
+        if group.count > 1:
+            # The others must not wait for a process that only has a traceback to tell.
+            traceback.print_exc()
+            group.fail(f"{type(error).__name__}: {error}")
+        raise
+
+
+def train_together(config: "RunConfig", group: "Group") -> None:
+    """What every process of a run does; the first one tells of it."""
+    from data_pipelines.build import build_synthetic_if_missing
+    from qwen_audio_jax import agreement, run_config, train
+    from qwen_audio_jax.goodput import Clock
+    from qwen_audio_jax.metrics.table import evaluation_table
+
+    group.meet("the configuration", agreement.of_config(config))
+    stem = pathlib.Path(flags.FLAGS["config"].config_filename).stem
+    workdir = pathlib.Path(
+        _WORKDIR.value or f"runs/{stem}-{config.model.preset}-{run_config.short_hash(config)}"
+    )
+    if group.number == 0:
         build_synthetic_if_missing(config.data.root, config.data.mixture)
-        rows = train.run(config, workdir)
-    except (ValueError, OSError, ImportError, train.TrainingError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    if rows:
-        Console().print(evaluation_table(rows))
-    print(f"report: {workdir / 'report.html'}")
+    group.meet("the synthetic corpus")
+    # Where processes have disks of their own, each builds it there; elsewhere it is there by now.
+    build_synthetic_if_missing(config.data.root, config.data.mixture)
+    rows = train.run(config, workdir, group, Clock(_STARTED))
+    if group.number == 0:
+        if rows:
+            Console().print(evaluation_table(rows))
+        print(f"report: {workdir / 'report.html'}")
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -7,7 +7,7 @@ import json
 import pathlib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from data_pipelines.packing import RowShape
@@ -125,8 +125,44 @@ class EvaluateConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class Waits:
+    """Seconds that a process waits for the others of its run before all end with a sentence.
+
+    Attributes:
+        start: until all are there.
+        meeting: at a later point where all have to be: a checkpoint, say.
+    """
+
+    start: float
+    meeting: float
+
+    def __post_init__(self):
+        if not (self.start > 0 and self.meeting > 0):
+            raise ValueError(f"needs seconds above 0; got {self.start} and {self.meeting}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ProfileConfig:
+    """Attributes:
+    start: steps of the run that are passed over before it.
+    steps: how many are profiled then, into profile/ in the run folder; 0 is none.
+    """
+
+    start: int
+    steps: int
+
+    def __post_init__(self):
+        if self.start < 0 or self.steps < 0:
+            raise ValueError(f"needs numbers from 0 on; got {self.start} and {self.steps}")
+
+
+@dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """Everything a training run depends on."""
+    """Everything a training run depends on.
+
+    `compilation_cache` is a folder for compiled programs, which a later start then need not compile
+    again; "auto" chooses one, see `start.compilation_cache`, and "" is none.
+    """
 
     model: ModelChoice
     data: DataConfig
@@ -135,6 +171,9 @@ class RunConfig:
     checkpoint: CheckpointConfig
     evaluate: EvaluateConfig
     mesh: Mapping[str, int]
+    wait: Waits
+    profile: ProfileConfig
+    compilation_cache: str
     init_from: str
 
     def __post_init__(self):
@@ -166,8 +205,11 @@ class RunConfig:
 # Changing these leaves what is trained unchanged, so a workdir may go on under other values.
 FREE_KEYS = (
     "checkpoint",
+    "compilation_cache",
     "evaluate",
     "mesh",
+    "profile",
+    "wait",
     "model/attention",
     "model/remat",
     "data/root",
@@ -237,7 +279,7 @@ def to_json(config: RunConfig) -> dict[str, Any]:
 
 def short_hash(config: RunConfig) -> str:
     """Eight hexadecimal digits that differ between configurations that train differently."""
-    text = json.dumps(_bound(to_json(config)), sort_keys=True)
+    text = json.dumps(flat(to_json(config), FREE_KEYS), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
@@ -250,7 +292,7 @@ def claim_workdir(workdir: pathlib.Path, config: RunConfig) -> None:
     path = workdir / "config.json"
     values = to_json(config)
     if path.exists() and (workdir / "metrics.jsonl").exists():
-        before, now = _bound(json.loads(path.read_text())), _bound(values)
+        before, now = flat(json.loads(path.read_text()), FREE_KEYS), flat(values, FREE_KEYS)
         differing = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
         if differing:
             key = differing[0]
@@ -266,18 +308,18 @@ def claim_workdir(workdir: pathlib.Path, config: RunConfig) -> None:
     part.replace(path)
 
 
-def _bound(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The flattened keys that a run is bound to."""
-    flat: dict[str, Any] = {}
+def flat(values: Mapping[str, Any], but: Collection[str] = (), prefix: str = "") -> dict[str, Any]:
+    """Nested keys as paths, but for some keys and groups."""
+    found: dict[str, Any] = {}
     for key, value in values.items():
         name = prefix + key
-        if name in FREE_KEYS:
+        if name in but:
             continue
         if isinstance(value, Mapping) and value:
-            flat |= _bound(value, name + "/")
+            found |= flat(value, but, name + "/")
         else:
-            flat[name] = value
-    return flat
+            found[name] = value
+    return found
 
 
 def _one_of(key: str, value: str, known: tuple[str, ...]) -> None:

@@ -19,27 +19,35 @@ class RunLog:
     those steps are about to be done again.
     """
 
-    def __init__(self, workdir: pathlib.Path, first_step: int, steps: int):
+    def __init__(self, workdir: pathlib.Path, first_step: int, steps: int, *, write: bool = True):
         """Args:
         workdir: the run's folder.
         first_step: steps already done.
         steps: steps in all.
+        write: whether this process writes; of several, one does, and the others only count.
         """
+        self._write = write
         self._path = workdir / "metrics.jsonl"
-        _keep_until(self._path, first_step)
-        self._file = self._path.open("a")
-        self._events = tensorboardX.SummaryWriter(
-            str(workdir / "tensorboard"), purge_step=first_step + 1
-        )
+        self._skipped_file = workdir / SKIPPED_FILE
+        if write:
+            _keep_until(self._path, first_step)
+            _keep_until(self._skipped_file, first_step)
+            self._file = self._path.open("a")
+            self._events = tensorboardX.SummaryWriter(
+                str(workdir / "tensorboard"), purge_step=first_step + 1
+            )
         # A terminal is redrawn ten times a second; a file gets a line every ten seconds.
         interval = 0.1 if sys.stderr.isatty() else 10
         self._bar = tqdm(
-            total=steps, initial=first_step, desc="training", unit="step", mininterval=interval
+            total=steps,
+            initial=first_step,
+            desc="training",
+            unit="step",
+            mininterval=interval,
+            disable=not write,
         )
         self._left_out = 0.0
-        self._skipped_file = workdir / SKIPPED_FILE
         self._skipped = self._last_skipped = 0
-        _keep_until(self._skipped_file, first_step)
         self.restart_clock()
 
     def count(self, tokens: float, audio_seconds: float, left_out: float) -> None:
@@ -51,10 +59,13 @@ class RunLog:
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """Logs a step, with the speed since the last logged one."""
+        if not self._write:
+            return
         seconds = time.perf_counter() - self._since
         values = values | {
             "tokens_per_second": self._tokens / seconds,
             "audio_seconds_per_second": self._audio_seconds / seconds,
+            "audio_hours_per_hour": self._audio_seconds / seconds,
         }
         if self._left_out:
             values["records_left_out"] = self._left_out
@@ -74,8 +85,9 @@ class RunLog:
         """Names the batch of a skipped step in skipped.jsonl. Returns how many come in a row."""
         self._skipped = self._skipped + 1 if step == self._last_skipped + 1 else 1
         self._last_skipped = step
-        with self._skipped_file.open("a") as file:
-            file.write(json.dumps({"step": step, "slot": slot, "ids": ids}) + "\n")
+        if self._write:
+            with self._skipped_file.open("a") as file:
+                file.write(json.dumps({"step": step, "slot": slot, "ids": ids}) + "\n")
         return self._skipped
 
     def restart_clock(self) -> None:
@@ -86,13 +98,14 @@ class RunLog:
     def write_evaluation(self, step: int, rows: list[dict[str, Any]]) -> None:
         """Adds an evaluation's table to the TensorBoard events."""
         for row in rows:
-            if row["value"] is not None:
+            if self._write and row["value"] is not None:
                 self._events.add_scalar(f"{row['task']}/{row['metric']}", row["value"], step)
 
     def close(self) -> None:
         self._bar.close()
-        self._file.close()
-        self._events.close()
+        if self._write:
+            self._file.close()
+            self._events.close()
 
 
 def read_metrics(workdir: pathlib.Path) -> list[dict[str, Any]]:

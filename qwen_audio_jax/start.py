@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import os
 import pathlib
 from collections.abc import Callable
 
@@ -129,6 +130,29 @@ def compute_for(choice: ModelChoice, platform: str) -> Compute:
     )
 
 
+def use_compilation_cache(choice: str, workdir: pathlib.Path, processes: int) -> None:
+    """Keeps compiled programs in a folder, where the next start finds them.
+
+    JAX_COMPILATION_CACHE_DIR, JAX's own variable, decides if it is set.
+
+    Args:
+        choice: the folder; "" for none. "auto" is one in the user's cache, which all runs share. Of
+            several processes only the first writes and all read, so theirs is in the run folder.
+        workdir: the run folder.
+        processes: how many there are.
+    """
+    if not choice or jax.config.jax_compilation_cache_dir:
+        return
+    if choice != "auto":
+        folder = pathlib.Path(choice)
+    elif processes > 1:
+        folder = workdir / "compilation_cache"
+    else:
+        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        folder = pathlib.Path(cache).expanduser() / "qwen_audio_jax" / "compilation"
+    jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
+
+
 def find_held_out(config: RunConfig, corpora: dict[str, Corpus]) -> tuple[Corpus, str] | None:
     """The corpus and split to evaluate on; None, with a warning, if there is none."""
     if config.evaluate.data:
@@ -158,6 +182,7 @@ def first_state(
     if config.init_from:
         wanted = abstract(state.parameters, layout.parameters)
         loaded = load_parameters(pathlib.Path(config.init_from), wanted)
-        print(f"{', '.join(sorted(loaded))}: from {config.init_from}")
+        if jax.process_index() == 0:
+            print(f"{', '.join(sorted(loaded))}: from {config.init_from}")
         state = dataclasses.replace(state, parameters=state.parameters | loaded)
     return state, 0

@@ -7,7 +7,6 @@ import json
 import logging
 import math
 import pathlib
-import signal
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,17 +16,28 @@ import numpy as np
 from jax.sharding import Mesh
 
 from data_pipelines.pipeline import PackedBatches, batches
-from qwen_audio_jax import report
+from qwen_audio_jax import agreement, report
 from qwen_audio_jax.checkpoint import Checkpoints
+from qwen_audio_jax.distributed import Tally
 from qwen_audio_jax.evaluate import Evaluator, Result
+from qwen_audio_jax.goodput import Clock
+from qwen_audio_jax.group import Group
 from qwen_audio_jax.models.parts import parts_of, write_parts
 from qwen_audio_jax.models.presets import ModelConfig
+from qwen_audio_jax.profile_window import ProfileWindow
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
-from qwen_audio_jax.run_config import RunConfig, claim_workdir, to_json
+from qwen_audio_jax.run_config import ConfigError, RunConfig, claim_workdir, to_json
 from qwen_audio_jax.run_log import SKIPPED_FILE, RunLog, read_metrics
 from qwen_audio_jax.sharding import make_mesh, place_rows, shardings
-from qwen_audio_jax.start import Data, find_held_out, first_state, open_data
+from qwen_audio_jax.start import (
+    Data,
+    find_held_out,
+    first_state,
+    open_data,
+    use_compilation_cache,
+)
 from qwen_audio_jax.step import Recipe, TrainState, make_init, make_step
+from qwen_audio_jax.stop_signal import StopSignal
 
 
 class TrainingError(RuntimeError):
@@ -46,56 +56,120 @@ class Run:
     step: Callable
     evaluator: Evaluator | None
     checkpoints: Checkpoints
+    group: Group
+    tally: Tally
+    clock: Clock
+    profile: ProfileWindow
 
 
-def run(config: RunConfig, workdir: pathlib.Path) -> list[dict[str, Any]]:
+def run(
+    config: RunConfig, workdir: pathlib.Path, group: Group | None = None, clock: Clock | None = None
+) -> list[dict[str, Any]]:
     """Trains, or goes on training, and evaluates; returns the rows of evaluation.json.
+
+    Args:
+        config: what to do.
+        workdir: the run's folder; several processes share it.
+        group: the processes that train together; this one alone by default.
+        clock: that has run since the process started; a new one by default.
 
     Raises:
         ConfigError, ValueError, FileNotFoundError: what was asked for cannot be done; found before
             any long work.
         TrainingError: the loss is not a number, say.
     """
+    group, clock = group or Group(), clock or Clock()
+    use_compilation_cache(config.compilation_cache, workdir, group.count)
+    run, init, layout = assemble(config, workdir, group, clock)
+    state, next_slot = first_state(config, run.checkpoints, init, layout)
+    first_step, writes = int(state.step), group.number == 0
+    if writes:
+        describe(run, state)
+    log = RunLog(workdir, first_step, config.train.steps, write=writes)
+    clock.begin(workdir, first_step, write=writes)
+    try:
+        with StopSignal() as stop:
+            state = loop(run, state, next_slot, log, stop)
+        with clock.spend("checkpoint"):
+            run.checkpoints.close()
+        clock.lap(int(state.step))
+        if state.step < config.train.steps:
+            cause = stop.requested or "a signal to another process"
+            logging.warning("stopped by %s; the same command goes on from here", cause)
+            return []
+        return finish(run, state, log)
+    finally:
+        run.profile.close()
+        clock.close()
+        log.close()
+
+
+def assemble(
+    config: RunConfig, workdir: pathlib.Path, group: Group, clock: Clock
+) -> tuple[Run, Callable[[], TrainState], TrainState]:
+    """Opens and builds all that the run is made of; nothing long is done.
+
+    Returns:
+        (Run, function that makes the first TrainState, its layout on the devices).
+    """
     mesh = make_mesh(config.mesh)
     data, model = open_data(config, mesh)
     held_out = find_held_out(config, data.corpora)
-    claim_workdir(workdir, config)
-    data.maker.tokenizer.save(workdir / "tokenizer")
-    placeholder = AUDIO_TAGS[model.family][1]
-    write_parts(workdir, parts_of(model, data.maker.tokenizer.special(placeholder)))
+    corpora = data.corpora | ({"held out": held_out[0]} if held_out else {})
+    group.meet("the data", agreement.of_data(config, corpora, mesh))
+    open_workdir(workdir, config, data, model, group)
 
     # Abstract first, so that nothing is ever laid out whole on one device.
     recipe = recipe_of(config, model)
     graph, init = make_init(recipe)
     layout = shardings(jax.eval_shape(init), mesh)
     step = make_step(graph, recipe, mesh)
-    step = jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
-    evaluator = held_out and Evaluator(*held_out, data.maker, graph, mesh, config.evaluate)
-
-    checkpoints = Checkpoints(workdir, config.checkpoint.keep)
-    run = Run(config, workdir, mesh, data, model, step, evaluator, checkpoints)
-    state, next_slot = first_state(config, checkpoints, init, layout)
-    describe(run, state)
-    log = RunLog(workdir, int(state.step), config.train.steps)
-    try:
-        with StopSignal() as stop:
-            state = loop(run, state, next_slot, log, stop)
-        checkpoints.close()
-        if state.step < config.train.steps:
-            logging.warning("stopped by %s; the same command goes on from here", stop.requested)
-            return []
-        return finish(run, state, log)
-    finally:
-        log.close()
+    run = Run(
+        config=config,
+        workdir=workdir,
+        mesh=mesh,
+        data=data,
+        model=model,
+        step=jax.jit(step, donate_argnums=0, out_shardings=(layout, None)),
+        evaluator=held_out and Evaluator(*held_out, data.maker, graph, mesh, config.evaluate),
+        checkpoints=Checkpoints(workdir, config.checkpoint.keep),
+        group=group,
+        tally=Tally(),
+        clock=clock,
+        profile=ProfileWindow(config.profile, workdir),
+    )
+    group.meet("the last checkpoint", {"the last checkpoint": str(run.checkpoints.latest)})
+    return run, init, layout
 
 
-def loop(run: Run, state: TrainState, next_slot: int, log: RunLog, stop: "StopSignal"):
+def open_workdir(
+    workdir: pathlib.Path, config: RunConfig, data: Data, model: ModelConfig, group: Group
+) -> None:
+    """Makes the run folder what it is before the first step, and sees that all processes share it.
+
+    Raises:
+        ConfigError: it belongs to another configuration, or is not shared.
+    """
+    if group.number == 0:
+        claim_workdir(workdir, config)
+        data.maker.tokenizer.save(workdir / "tokenizer")
+        placeholder = AUDIO_TAGS[model.family][1]
+        write_parts(workdir, parts_of(model, data.maker.tokenizer.special(placeholder)))
+    group.meet("the run folder")
+    if not (workdir / "config.json").is_file():
+        raise ConfigError(
+            f"{workdir.absolute()}: is not the folder that process 0 writes to; --workdir must lie "
+            "on a file system that all processes share"
+        )
+
+
+def loop(run: Run, state: TrainState, next_slot: int, log: RunLog, stop: StopSignal):
     """The steps themselves. Their order does not change: batch, step, log, save, evaluate.
 
     Returns:
         The last TrainState; it has fewer steps than the run if a signal has stopped it.
     """
-    config, data = run.config, run.data
+    config, data, clock = run.config, run.data, run.clock
     source = PackedBatches(
         data.corpora,
         data.maker,
@@ -107,32 +181,47 @@ def loop(run: Run, state: TrainState, next_slot: int, log: RunLog, stop: "StopSi
         max_bad_share=config.data.max_bad_share,
     )
     stream = batches(source, config.data.workers)
-    pending, due = None, False
+    pending, due, counts = None, False, None
     for done in range(int(state.step) + 1, config.train.steps + 1):
-        batch, place = split_off_place(next(stream), data.plan.components)
-        next_slot = place["slot"] + 1
-        # The step is only dispatched here, and its metrics are read after the next one is: so the
-        # next batch is sent to the devices while they still compute.
-        state, metrics = run.step(state, place_rows(batch, run.mesh))
-        metrics |= place
+        with run.profile.step(done):
+            with clock.spend("data_wait"):
+                batch, place = split_off_place(next(stream), data.plan.components)
+            next_slot = place["slot"] + 1
+            # The step is only dispatched here, and its metrics are read after the next one is: so
+            # the next batch is sent to the devices while they still compute.
+            with clock.dispatch(batch["tokens"].shape):
+                state, metrics = run.step(state, place_rows(batch, run.mesh))
+        # So are the counts: a signal to any process ends all of them after the same, later step.
+        earlier, counts = counts, run.tally(bool(stop.requested), place.pop("left_out"))
+        metrics |= place | {"counts": counts}
         if pending is not None:
             record(run, log, *pending)
         pending = done, metrics
 
-        last = done == config.train.steps or stop.requested
+        stopping = earlier is not None and np.asarray(earlier)[0] > 0
+        last = done == config.train.steps or stopping
         due = due or last or done % config.checkpoint.every == 0
         if due:
             skipped = record(run, log, *pending)
             pending = None
             # After a skipped step it is not yet known whether the parameters are any good.
             if last or not skipped:
-                run.checkpoints.save(done, state, next_slot=next_slot, config=to_json(config))
+                save(run, done, state, next_slot)
                 due = False
+        run.profile.after(done, state)
         if last:
             break
         if run.evaluator and config.evaluate.every and done % config.evaluate.every == 0:
             evaluate(run, state, log)
     return state
+
+
+def save(run: Run, step: int, state: TrainState, next_slot: int) -> None:
+    """Starts a checkpoint, which all processes write together."""
+    with run.clock.spend("checkpoint"):
+        run.group.meet(f"checkpoint {step}")
+        run.checkpoints.save(step, state, next_slot=next_slot, config=to_json(run.config))
+    run.clock.lap(step)
 
 
 def split_off_place(
@@ -147,7 +236,8 @@ def split_off_place(
 
 def evaluate(run: Run, state: TrainState, log: RunLog) -> tuple[list[dict[str, Any]], list[Result]]:
     """Answers and scores the held-out split; writes evaluation.json, whole or not at all."""
-    rows, results = run.evaluator(state.parameters)
+    with run.clock.spend("evaluation"):
+        rows, results = run.evaluator(state.parameters)
     log.write_evaluation(int(state.step), rows)
     if jax.process_index() == 0:
         part = run.workdir / "evaluation.json.part"
@@ -160,6 +250,7 @@ def evaluate(run: Run, state: TrainState, log: RunLog) -> tuple[list[dict[str, A
 def finish(run: Run, state: TrainState, log: RunLog) -> list[dict[str, Any]]:
     """The end: what was learned, as a table and as a page. Returns the table's rows."""
     rows, results = evaluate(run, state, log) if run.evaluator else ([], [])
+    run.clock.lap(int(state.step))
     if jax.process_index() == 0:
         config, plan = run.config, run.data.plan
         report.write_report(
@@ -177,6 +268,7 @@ def finish(run: Run, state: TrainState, log: RunLog) -> list[dict[str, Any]]:
             evaluation=rows,
             examples=shown_examples(results, config.evaluate.examples),
         )
+        print(run.clock.summary())
     return rows
 
 
@@ -216,8 +308,9 @@ def record(run: Run, log: RunLog, step: int, metrics: dict[str, Any]) -> bool:
     Raises:
         TrainingError: so many in a row were skipped that going on would not help.
     """
+    _, left_out = np.asarray(metrics.pop("counts"))
     values = {name: float(value) for name, value in metrics.items()}
-    log.count(values.pop("tokens"), values.pop("audio_seconds"), values.pop("left_out"))
+    log.count(values.pop("tokens"), values.pop("audio_seconds"), int(left_out))
     slot = int(values.pop("slot"))
     skipped = not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"]))
     if skipped:
@@ -231,7 +324,8 @@ def record(run: Run, log: RunLog, step: int, metrics: dict[str, Any]) -> bool:
                 "config.optimizer.learning_rate or clip_norm"
             )
     elif step % run.config.train.log_every == 0:
-        log.write(step, values)
+        run.clock.lap(step)
+        log.write(step, values | run.clock.values())
     return skipped
 
 
@@ -264,29 +358,3 @@ def describe(run: Run, state: TrainState) -> None:
 def count(parameters: Any) -> int:
     """Number of parameters."""
     return sum(leaf.size for leaf in jax.tree.leaves(parameters))
-
-
-class StopSignal:
-    """Set by SIGTERM or Ctrl-C, so that the loop can save before it ends; a second one ends it.
-
-    Attributes:
-        requested: the signal's name, or "".
-    """
-
-    def __init__(self):
-        self.requested = ""
-
-    def __enter__(self) -> "StopSignal":
-        self._before = {
-            number: signal.signal(number, self._request)
-            for number in (signal.SIGTERM, signal.SIGINT)
-        }
-        return self
-
-    def __exit__(self, *error) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _request(self, number, frame) -> None:
-        self.requested = signal.Signals(number).name
-        signal.signal(number, self._before[number])

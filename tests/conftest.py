@@ -107,6 +107,14 @@ def write_corpus(folder: pathlib.Path, train: int, validation: int = 0) -> None:
     train_sentencepiece(["tone", "noise"], ["en"], folder / "tokenizer", pieces=16)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compiled_programs(tmp_path_factory) -> pathlib.Path:
+    """The user's cache, where runs keep compiled programs, is a temporary folder in tests."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["XDG_CACHE_HOME"] = str(folder)
+    return folder / "qwen_audio_jax" / "compilation"
+
+
 @pytest.fixture(scope="session")
 def references() -> pathlib.Path:
     """The folder of large reference files, or a skip that says how to get it."""

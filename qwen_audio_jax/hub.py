@@ -1,0 +1,225 @@
+"""Process 0's side of the lines between the processes of a run; see group.py."""
+
+import contextlib
+import dataclasses
+import json
+import socket
+import threading
+import time
+from collections.abc import Collection, Iterator
+from typing import Any
+
+START = "the start"
+_FIRST_REPORT, _NEXT_REPORT = 5.0, 30.0
+
+
+class Line:
+    """Messages over a connection, each a line of JSON."""
+
+    def __init__(self, connection: socket.socket):
+        """Args: connection: an open one."""
+        # A machine that loses its power says nothing: the system asks after it, and gives up in
+        # about a minute and a half.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6)):
+            if hasattr(socket, option) and connection.family != socket.AF_UNIX:
+                connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+        self._connection = connection
+        self._file = connection.makefile("rb")
+
+    def send(self, **message: Any) -> None:
+        """Sends a message. That the other end is gone shows where messages are read."""
+        with contextlib.suppress(OSError):
+            self._connection.sendall(json.dumps(message).encode() + b"\n")
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        """Messages until the other end is gone, or speaks another language."""
+        with contextlib.suppress(OSError, ValueError):
+            while text := self._file.readline(1 << 22):
+                message = json.loads(text)
+                if not isinstance(message, dict):
+                    return
+                yield message
+
+    def set_timeout(self, seconds: float | None) -> None:
+        """How long reading may wait for a message."""
+        self._connection.settimeout(seconds)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+        self._file.close()
+        self._connection.close()
+
+
+@dataclasses.dataclass
+class Meeting:
+    """Those who have arrived, with the facts that each brought."""
+
+    timeout: float
+    since: float = dataclasses.field(default_factory=time.monotonic)
+    next_report: float = _FIRST_REPORT
+    facts: dict[int, dict[str, str]] = dataclasses.field(default_factory=dict)
+
+
+class Hub:
+    """Hears all processes, its own included, and answers them. It lives in threads.
+
+    Attributes:
+        line: its own process's end of the line to it.
+    """
+
+    def __init__(self, port: int, count: int, start_timeout: float):
+        """Args:
+        port: to wait at, until all are there; then it is free again.
+        count: of the processes.
+        start_timeout: seconds to wait for them.
+        """
+        self._count = count
+        self._lines: dict[int, Line] = {}
+        self._hosts: dict[int, str] = {}
+        self._meetings = {START: Meeting(start_timeout)}
+        self._changed = threading.Condition()
+        self._ending = False
+        both = socket.has_dualstack_ipv6()
+        self._server = socket.create_server(
+            ("", port),
+            family=socket.AF_INET6 if both else socket.AF_INET,
+            dualstack_ipv6=both,
+            backlog=count,
+        )
+        mine, other = socket.socketpair()
+        self.line = Line(other)
+        for work, arguments in ((self._hear, (Line(mine),)), (self._accept, ()), (self._watch, ())):
+            threading.Thread(target=work, args=arguments, daemon=True).start()
+
+    def wait_until_alone(self, timeout: float) -> None:
+        """Waits until the other processes are gone, who have been told to go."""
+        with self._changed:
+            self._ending = True
+            self._changed.wait_for(lambda: not set(self._lines) - {0}, timeout)
+
+    def _accept(self) -> None:
+        with self._server:
+            self._server.settimeout(0.1)
+            while START in self._meetings and len(self._lines) < self._count:
+                with contextlib.suppress(TimeoutError):
+                    line = Line(self._server.accept()[0])
+                    threading.Thread(target=self._hear, args=(line,), daemon=True).start()
+        # Only now is the port free for JAX's own service.
+        with self._changed:
+            if self._meetings.pop(START, None):
+                self._tell(self._lines, **{"pass": START})
+
+    def _hear(self, line: Line) -> None:
+        number = None
+        for message in line:
+            with self._changed:
+                if number is None:
+                    if not (problem := self._greet(line, message)):
+                        number = message["hello"]
+                    elif "hello" in message:
+                        line.send(failed=problem)
+                        self._fail(problem)
+                    else:
+                        break
+                elif "at" in message:
+                    self._arrive(number, message)
+                elif "failed" in message:
+                    self._fail(f"{self._name([number])}: {message['failed']}", number)
+                elif "bye" in message:
+                    self._drop(number)
+        with self._changed:
+            if number in self._lines:
+                self._drop(number)
+                self._fail(
+                    f"{self._name([number])} has ended without a word; its own log says why. The "
+                    "same command goes on from the last checkpoint"
+                )
+        line.close()
+
+    def _greet(self, line: Line, message: dict[str, Any]) -> str:
+        """Takes a process in. Returns what is wrong with it, if anything."""
+        number, count = message.get("hello"), message.get("count")
+        host = message.get("host", "")
+        if count != self._count:
+            return (
+                f"process {number} ({host}) is one of {count} processes and process 0 one of "
+                f"{self._count}; JAX_NUM_PROCESSES must be the same everywhere"
+            )
+        if number in self._lines:
+            return (
+                f"there are two processes {number} of {count}, on {self._hosts[number]} and "
+                f"{host}; JAX_PROCESS_ID must be another for each"
+            )
+        self._lines[number], self._hosts[number] = line, host
+        if START in self._meetings:
+            self._meetings[START].facts[number] = {}
+        return ""
+
+    def _arrive(self, number: int, message: dict[str, Any]) -> None:
+        name = message["at"]
+        meeting = self._meetings.setdefault(name, Meeting(message["timeout"]))
+        meeting.facts[number] = message["facts"]
+        if len(meeting.facts) == self._count:
+            del self._meetings[name]
+            if problem := self._difference(meeting.facts):
+                self._fail(problem)
+            else:
+                self._tell(self._lines, **{"pass": name})
+
+    def _difference(self, facts: dict[int, dict[str, str]]) -> str:
+        for number in sorted(facts):
+            for key in facts[0] | facts[number]:
+                here, there = facts[0].get(key, "missing"), facts[number].get(key, "missing")
+                if here != there:
+                    return (
+                        f"{self._name([number])} differs from process 0 ({self._hosts[0]}): {key} "
+                        f"is {there} there and {here} on process 0; start all processes with the "
+                        "same command, code and data"
+                    )
+        return ""
+
+    def _watch(self) -> None:
+        """Tells those who wait for whom, and ends what has waited too long."""
+        while True:
+            time.sleep(0.1)
+            with self._changed:
+                for name, meeting in list(self._meetings.items()):
+                    waited = time.monotonic() - meeting.since
+                    missing = sorted(set(range(self._count)) - set(meeting.facts))
+                    if waited >= meeting.timeout:
+                        self._meetings.pop(name, None)
+                        self._fail(
+                            f"waited {meeting.timeout:g} s at '{name}' for {self._name(missing)}; "
+                            "see its log, and whether it runs at all"
+                        )
+                    elif waited >= meeting.next_report:
+                        meeting.next_report += _NEXT_REPORT
+                        sentence = f"waiting at '{name}' for {self._name(missing)}"
+                        self._tell(meeting.facts, waiting=sentence)
+
+    def _fail(self, sentence: str, by: int | None = None) -> None:
+        """Tells all that it is over, once."""
+        if not self._ending:
+            self._ending = True
+            self._meetings.clear()
+            self._tell(self._lines, failed=sentence, by=by)
+
+    def _tell(self, numbers: Collection[int], **message: Any) -> None:
+        for number in list(numbers):
+            if number in self._lines:
+                self._lines[number].send(**message)
+
+    def _drop(self, number: int) -> None:
+        self._lines.pop(number, None)
+        self._changed.notify_all()
+
+    def _name(self, numbers: list[int]) -> str:
+        names = [
+            f"{number} ({self._hosts[number]})" if number in self._hosts else str(number)
+            for number in numbers[:8]
+        ]
+        more = f" and {len(numbers) - 8} more" if len(numbers) > 8 else ""
+        word = "process" if len(numbers) == 1 else "processes"
+        return f"{word} {', '.join(names)}{more} of {self._count}"
