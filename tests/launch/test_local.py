@@ -12,6 +12,7 @@ import sys
 import time
 
 import pytest
+from conftest import write_corpus
 
 REPOSITORY = pathlib.Path(__file__).parents[2]
 LOCAL = REPOSITORY / "launch" / "local.sh"
@@ -173,3 +174,26 @@ def test_help_shows_how(local):
     assert "launch/local.sh -n 2 --workdir=runs/two" in output
     assert "set -e" not in output
     assert not local.calls()
+
+
+@pytest.mark.slow
+def test_two_real_processes_train_one_model(tmp_path):
+    write_corpus(tmp_path / "data" / "tones", train=40)
+    done = subprocess.run(
+        [
+            *("bash", str(LOCAL), "-n", "2", f"--workdir={tmp_path / 'run'}"),
+            f"--config.data.root={tmp_path / 'data'}",
+            '--config.data.mixture={"tones": 1.0}',
+            "--config.data.shapes=((4, 64, 128),)",
+            "--config.train.steps=6",
+            "--config.train.log_every=1",
+        ],
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "mesh: replica 1, fsdp 2, tensor 1" in done.stdout
+    metrics = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in metrics] == [1, 2, 3, 4, 5, 6]
+    assert (tmp_path / "run" / "checkpoints" / "6").is_dir()
