@@ -247,6 +247,9 @@ condition() {
 watch() {
   if [[ $dry_run ]]; then restart; status; return; fi
   local failures=0 failed_at=0 stopped=0 before='' now=start
+  # Begun anew, it leaves alone what it has started before.
+  state
+  if [[ $state == ACTIVE && $(condition) == running ]]; then now=running; fi
   patience=20
   while :; do
     if [[ $now != "$before" ]]; then say "$name: $now"; before=$now; fi

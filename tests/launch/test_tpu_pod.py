@@ -289,6 +289,21 @@ def test_watch_sees_to_a_worker_that_google_has_replaced(tmp_path):
         assert "training was stopped; 'restart' goes on" in output
 
 
+def test_watch_begun_again_leaves_a_run_alone(tmp_path):
+    with FakeCloud(tmp_path, hosts=1, accelerator="v5litepod-8") as cloud:
+        cloud("create"), cloud("install"), cloud("start", *TRAIN)
+        cloud.wait_until(lambda: cloud.starts() == 1)
+        cloud.verbs()
+        watch = cloud.begin("watch", *TRAIN)
+        cloud.wait_until(lambda: (tmp_path / "calls.jsonl").read_text().count("status") > 2)
+        assert cloud("stop").returncode == 0
+        output, _ = watch.communicate(timeout=60)
+        assert watch.returncode == 0, output
+        assert "audio: running" in output
+        assert set(cloud.verbs()) == {"ssh"}
+        assert cloud.starts() == 1
+
+
 def test_watch_gives_up_on_training_that_fails(tmp_path):
     with FakeCloud(tmp_path, hosts=1, accelerator="v5p-8") as cloud:
         cloud.behave("fail")
