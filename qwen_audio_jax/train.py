@@ -88,16 +88,18 @@ def run(
     log = RunLog(workdir, first_step, config.train.steps, write=writes)
     clock.begin(workdir, first_step, write=writes)
     try:
-        with StopSignal() as stop:
-            state = loop(run, state, next_slot, log, stop)
-        with clock.spend("checkpoint"):
-            run.checkpoints.close()
-        clock.lap(int(state.step))
-        if state.step < config.train.steps:
-            cause = stop.requested or "a signal to another process"
-            logging.warning("stopped by %s; the same command goes on from here", cause)
-            return []
-        return finish(run, state, log)
+        # Kernels that the compiler cannot divide over the mesh ask for it.
+        with jax.set_mesh(run.mesh):
+            with StopSignal() as stop:
+                state = loop(run, state, next_slot, log, stop)
+            with clock.spend("checkpoint"):
+                run.checkpoints.close()
+            clock.lap(int(state.step))
+            if state.step < config.train.steps:
+                cause = stop.requested or "a signal to another process"
+                logging.warning("stopped by %s; the same command goes on from here", cause)
+                return []
+            return finish(run, state, log)
     finally:
         run.profile.close()
         clock.close()
