@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from qwen_audio_jax.compilation.hardware import Topology
-from qwen_audio_jax.compilation.hlo import Array, Collective, Work
+from qwen_audio_jax.compilation.program import Array
+from qwen_audio_jax.compilation.work import Collective, Work
 
 _PRODUCTS = {"fwd": 2, "dq": 3, "dkv": 4}
 """Products of matrices in each of splash attention's kernels."""
@@ -39,7 +40,7 @@ def roofline(work: Work, topology: Topology, devices: Sequence[Any], tokens: int
     """Of what one device does in a step.
 
     Args:
-        work: from `hlo.work`.
+        work: from `work_of`.
         topology: the slices.
         devices: in the order of the program, that of the mesh.
         tokens: L of the decoder's rows, whose attention is causal.

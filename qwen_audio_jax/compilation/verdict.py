@@ -17,9 +17,9 @@ from data_pipelines.packing import WINDOW, RowShape
 from data_pipelines.typical_mix import PROMPT, lengths_of, mix, packed_batches
 from qwen_audio_jax import flops
 from qwen_audio_jax.checkpoint import abstract
-from qwen_audio_jax.compilation import hlo
 from qwen_audio_jax.compilation.hardware import GIB, Topology
 from qwen_audio_jax.compilation.roofline import Roofline, kernel_flops, roofline
+from qwen_audio_jax.compilation.work import work_of
 from qwen_audio_jax.models.layers import REMAT
 from qwen_audio_jax.models.presets import VOCABULARIES, ModelConfig, model_config, preset_parts
 from qwen_audio_jax.objectives import chunk_of
@@ -185,7 +185,7 @@ def _read(
     per_device = shape.rows // (row_shards(mesh) * config.train.accumulate)
     chunk = chunk_of(per_device * shape.tokens)
     learned = math.ceil(of.loss_positions * per_device / shape.rows)
-    work = hlo.work(compiled.as_text(), open_trips=math.ceil(learned / chunk))
+    work = work_of(compiled.as_text(), open_trips=math.ceil(learned / chunk))
     times = roofline(work, topology, list(mesh.devices.flat), shape.tokens)
     received, count = defaultdict(float), Counter()
     for one in work.collectives:

@@ -1,4 +1,4 @@
-"""What a compiled step does, read off its text: products, memory traffic, collectives.
+"""What a compiled step does: products, memory traffic, collectives.
 
 XLA's own cost analysis counts the body of a loop once. Here each instruction counts as often as
 the loops around it run; of a conditional, every branch counts.
@@ -13,6 +13,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from qwen_audio_jax.compilation.program import Array, Instruction, groups_of, read_program
+
 COLLECTIVES = (
     "all-gather",
     "reduce-scatter",
@@ -21,51 +23,11 @@ COLLECTIVES = (
     "collective-permute",
 )
 
-_BITS = {"pred": 8, "bf16": 16, "token": 0, "opaque": 0}
-_ARRAY = re.compile(r"([a-z]+\d*\w*)\[([\d,]*)\](?:\{([^}]*)\})?")
-_HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
-_ASSIGNED = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (.*)$")
-_CALLED = re.compile(r"\b(?:calls|to_apply|body|condition)=%?([\w.\-]+)")
-_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 _NO_TRAFFIC = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "iota"),
     *("while", "conditional", "call", "partition-id", "replica-id"),
 }
 """Of these nothing is read or written, or their computations tell."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Array:
-    """A type such as bf16[8,128]; `on_chip` if it lies in a memory other than the device's own."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    on_chip: bool
-
-    @property
-    def bytes(self) -> int:
-        bits = _BITS.get(self.dtype) or int(re.sub(r"^\D*(\d+).*", r"\1", self.dtype))
-        return math.prod(self.shape) * bits // 8
-
-
-@dataclasses.dataclass(frozen=True)
-class Instruction:
-    """One line of a computation.
-
-    Attributes:
-        name, opcode: without `%`.
-        result: its type; several arrays if it is a tuple.
-        operands: names.
-        text: the whole line after the operands.
-        root: whether it is the computation's result.
-    """
-
-    name: str
-    opcode: str
-    result: tuple[Array, ...]
-    operands: tuple[str, ...]
-    text: str
-    root: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +65,7 @@ class Work:
     kernels: tuple[tuple[str, tuple[Array, ...], int], ...]
 
 
-def work(text: str, open_trips: int = 1) -> Work:
+def work_of(text: str, open_trips: int = 1) -> Work:
     """Reads `compiled.as_text()`.
 
     Args:
@@ -121,18 +83,7 @@ class _Program:
 
     def __init__(self, text: str, open_trips: int):
         self.open_trips = open_trips
-        self.computations: dict[str, dict[str, Instruction]] = {}
-        self.entry = ""
-        current: dict[str, Instruction] = {}
-        for line in text.splitlines():
-            if line[:1] in "%E" and (header := _HEADER.match(line)):
-                current = self.computations[header[2]] = {}
-                self.entry = header[2] if header[1] else self.entry
-            elif match := _ASSIGNED.match(line):
-                instruction = _parse(match[2], match[3], bool(match[1]))
-                current[instruction.name] = instruction
-        if not self.entry:
-            raise ValueError("the compiled program's text has no entry computation")
+        self.computations, self.entry = read_program(text)
 
     def work(self) -> Work:
         flops = traffic = 0.0
@@ -173,7 +124,7 @@ class _Program:
             else:
                 inner = times
             within = fused or instruction.opcode == "fusion"
-            for called in _called(instruction.text):
+            for called in instruction.called:
                 if called in self.computations:
                     yield from self._run(called, inner, within)
 
@@ -182,15 +133,14 @@ class _Program:
         if known := re.search(r'known_trip_count":\{"n":"(\d+)"', loop.text):
             return int(known[1])
         condition, body = (
-            self.computations[re.search(rf"{part}=%?([\w.\-]+)", loop.text)[1]]
-            for part in ("condition", "body")
+            self.computations[loop.attribute(part)] for part in ("condition", "body")
         )
         (compare,) = (i for i in condition.values() if i.root)
         counter, limit = (condition[name] for name in compare.operands)
         if limit.opcode != "constant":
             return self.open_trips
         (root,) = (i for i in body.values() if i.root)
-        added = body[root.operands[_index(counter)]]
+        added = body[root.operands[int(counter.attribute("index"))]]
         steps = [body[name] for name in added.operands if body[name].opcode == "constant"]
         if added.opcode != "add" or len(steps) != 1 or "direction=LT" not in compare.text:
             raise ValueError(f"cannot tell how often the loop {loop.name} runs")
@@ -219,7 +169,7 @@ class _Program:
         return flops
 
     def _collective(self, kind: str, of: Instruction, computation: str, times: int) -> Collective:
-        groups = _groups(of.text)
+        groups = groups_of(of.text)
         size = sum(array.bytes for array in of.result)
         if of.opcode.endswith("-start") and kind != "all-reduce":
             size = max(array.bytes for array in of.result)  # it returns what it was given, too
@@ -257,7 +207,7 @@ class _Program:
         )
 
     def _traffic_of_fusion(self, of: Instruction, here: dict[str, Instruction]) -> float:
-        name = re.search(r"calls=%?([\w.\-]+)", of.text)[1]
+        name = of.attribute("calls")
         read = 0.0
         for number, operand in enumerate(of.operands):
             arrays = here[operand].result
@@ -278,7 +228,7 @@ class _Program:
             elif user.opcode == "dynamic-update-slice" and user.operands[0] == parameter.name:
                 continue  # written in place
             elif user.opcode == "fusion":
-                inner = re.search(r"calls=%?([\w.\-]+)", user.text)[1]
+                inner = user.attribute("calls")
                 places = [i for i, name in enumerate(user.operands) if name == parameter.name]
                 total += sum(self._read(inner, place) for place in places)
             else:
@@ -294,23 +244,8 @@ class _Program:
         if root.opcode == "dynamic-update-slice":
             return sum(array.bytes for array in body[root.operands[1]].result)
         if root.opcode == "fusion":
-            return self._written(re.search(r"calls=%?([\w.\-]+)", root.text)[1])
+            return self._written(root.attribute("calls"))
         return math.inf
-
-
-def _parse(name: str, rest: str, root: bool) -> Instruction:
-    """Splits `TYPE OPCODE(OPERANDS), ATTRIBUTES`."""
-    end = _closing(rest, 0) + 1 if rest.startswith("(") else rest.index(" ")
-    kind, rest = rest[:end], rest[end:].lstrip()
-    opcode, _, rest = rest.partition("(")
-    close = _closing("(" + rest, 0) - 1
-    inside = rest[:close]
-    operands = (
-        () if opcode in ("parameter", "constant") else tuple(re.findall(r"%([\w.\-]+)", inside))
-    )
-    text = rest if opcode in ("parameter", "constant") else rest[close:]
-    text = f"{inside})" if opcode == "parameter" else text
-    return Instruction(name, opcode, _arrays(kind), operands, text, root)
 
 
 def _window(text: str, axis: int) -> dict[str, int]:
@@ -339,75 +274,9 @@ def _terms(
     return int(np.count_nonzero(inside & (place % lhs_dilate == 0)))
 
 
-def _index(of: Instruction) -> int:
-    """Which element of a tuple an instruction takes."""
-    return int(re.search(r"index=(\d+)", of.text)[1])
-
-
 def _constant(of: Instruction) -> int:
     return int(re.match(r"\d+", of.text)[0])
 
 
-def _closing(text: str, start: int) -> int:
-    """Where the bracket that opens at `start` closes."""
-    depth = 0
-    for place in range(start, len(text)):
-        depth += (text[place] == "(") - (text[place] == ")")
-        if not depth:
-            return place
-    raise ValueError(f"a bracket is not closed: {text[:80]}")
-
-
-@functools.cache
-def _arrays(kind: str) -> tuple[Array, ...]:
-    """The arrays of a type."""
-    return tuple(
-        Array(dtype, tuple(int(n) for n in shape.split(",") if n), "S(" in (layout or ""))
-        for dtype, shape, layout in _ARRAY.findall(kind)
-    )
-
-
-def _called(text: str) -> list[str]:
-    branches = _BRANCHES.search(text)
-    return _CALLED.findall(text) + (re.findall(r"[\w.\-]+", branches[1]) if branches else [])
-
-
 def _in_memory(arrays: tuple[Array, ...]) -> int:
     return sum(array.bytes for array in arrays if not array.on_chip)
-
-
-@functools.cache
-def _numbers(text: str) -> tuple[tuple[int, ...], ...]:
-    return tuple(
-        tuple(int(n) for n in group.split(",")) for group in re.findall(r"\{([\d,]+)\}", text)
-    )
-
-
-def _groups(text: str) -> tuple[tuple[int, ...], ...]:
-    """Of `{{0,1},{2,3}}`, of `[2,4]<=[4,2]T(1,0)`, and of `mesh['x'=2,'y'=4] {'y'}`."""
-    if match := re.search(r"(?:replica_groups|source_target_pairs)=(\{\{.*?\}\})", text):
-        return _numbers(match[1])
-    if match := re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text):
-        shape, of, turned = (
-            [int(n) for n in part.split(",")] if part else [] for part in match.groups()
-        )
-        return _grid(tuple(shape), tuple(of), tuple(turned))
-    if match := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", text):
-        axes = dict(re.findall(r"'(\w+)'=(\d+)", match[1]))
-        named = re.findall(r"'(\w+)'", match[2])
-        sizes = [int(size) for size in axes.values()]
-        kept = [i for i, axis in enumerate(axes) if axis not in named]
-        within = [list(axes).index(axis) for axis in named]
-        members = math.prod(sizes[i] for i in within)
-        return _grid((math.prod(sizes) // members, members), tuple(sizes), (*kept, *within))
-    raise ValueError(f"the devices of a collective cannot be read: {text[:200]}")
-
-
-@functools.cache
-def _grid(
-    shape: tuple[int, ...], of: tuple[int, ...], turned: tuple[int, ...]
-) -> tuple[tuple[int, ...], ...]:
-    """Numbers from 0 in a grid of shape `of`, its axes turned, as rows of length shape[-1]."""
-    grid = np.arange(math.prod(of)).reshape(of)
-    grid = grid.transpose(turned) if turned else grid
-    return tuple(map(tuple, grid.reshape(-1, shape[-1]).tolist()))

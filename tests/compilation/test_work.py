@@ -8,7 +8,8 @@ from conftest import on_eight_devices
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from qwen_audio_jax.compilation import hlo
+from qwen_audio_jax.compilation.program import groups_of
+from qwen_audio_jax.compilation.work import _terms, work_of
 from qwen_audio_jax.sharding import AXES, make_mesh
 
 LAYERS, ROWS, WIDTH = 5, 8, 16
@@ -26,7 +27,7 @@ def shapes(**shardings):
 
 
 def read(function, *arguments, **options):
-    return hlo.work(jax.jit(function).lower(*arguments).compile().as_text(), **options)
+    return work_of(jax.jit(function).lower(*arguments).compile().as_text(), **options)
 
 
 def test_a_loop_counts_as_often_as_it_runs():
@@ -94,7 +95,7 @@ def test_a_sum_over_devices_counts_twice():
     x = jax.ShapeDtypeStruct((8, 100), "float32", sharding=NamedSharding(mesh, P("replica")))
     whole = NamedSharding(mesh, P())
     step = jax.jit(lambda x: x.sum(axis=0), out_shardings=whole)
-    (one,) = hlo.work(step.lower(x).compile().as_text()).collectives
+    (one,) = work_of(step.lower(x).compile().as_text()).collectives
     assert (one.kind, one.times) == ("all-reduce", 1)
     assert one.received == pytest.approx(2 * 400 * 7 / 8)
 
@@ -111,7 +112,7 @@ def test_a_sum_over_devices_counts_twice():
     ],
 )
 def test_every_spelling_of_groups(text, groups):
-    assert hlo._groups(text) == groups
+    assert groups_of(text) == groups
 
 
 @pytest.mark.parametrize(
@@ -136,9 +137,9 @@ def test_terms_of_a_convolution(shape, options):
         for place in range(results)
         for tap in range(taps)
     )
-    assert hlo._terms(results, inputs, taps, **options) == expected
+    assert _terms(results, inputs, taps, **options) == expected
 
 
 def test_what_cannot_be_read_is_said():
     with pytest.raises(ValueError, match="no entry computation"):
-        hlo.work("nothing of the kind")
+        work_of("nothing of the kind")

@@ -1,0 +1,155 @@
+"""The text of a compiled program (HLO), read into computations of instructions."""
+
+import dataclasses
+import functools
+import math
+import re
+
+import numpy as np
+
+_BITS = {"pred": 8, "bf16": 16, "token": 0, "opaque": 0}
+_ARRAY = re.compile(r"([a-z]+\d*\w*)\[([\d,]*)\](?:\{([^}]*)\})?")
+_HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
+_ASSIGNED = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (.*)$")
+_CALLED = re.compile(r"\b(?:calls|to_apply|body|condition)=%?([\w.\-]+)")
+_BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Array:
+    """A type such as bf16[8,128]; `on_chip` if it lies in a memory other than the device's own."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    on_chip: bool
+
+    @property
+    def bytes(self) -> int:
+        bits = _BITS.get(self.dtype) or int(re.sub(r"^\D*(\d+).*", r"\1", self.dtype))
+        return math.prod(self.shape) * bits // 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """One line of a computation.
+
+    Attributes:
+        name, opcode: without `%`.
+        result: its type; several arrays if it is a tuple.
+        operands: names.
+        text: the whole line after the operands.
+        root: whether it is the computation's result.
+    """
+
+    name: str
+    opcode: str
+    result: tuple[Array, ...]
+    operands: tuple[str, ...]
+    text: str
+    root: bool
+
+    @property
+    def called(self) -> list[str]:
+        """Names of the computations that it calls."""
+        branches = _BRANCHES.search(self.text)
+        named = re.findall(r"[\w.\-]+", branches[1]) if branches else []
+        return _CALLED.findall(self.text) + named
+
+    def attribute(self, name: str) -> str:
+        """What stands behind `name=`: a computation, without `%`, or a number."""
+        return re.search(rf"\b{name}=%?([\w.\-]+)", self.text)[1]
+
+
+Computations = dict[str, dict[str, Instruction]]
+"""Instructions by name, in their order, by computation."""
+
+
+def read_program(text: str) -> tuple[Computations, str]:
+    """Returns (the computations, the name of the one that is run).
+
+    Raises:
+        ValueError: this is no program.
+    """
+    computations: Computations = {}
+    entry, current = "", {}
+    for line in text.splitlines():
+        if line[:1] in "%E" and (header := _HEADER.match(line)):
+            current = computations[header[2]] = {}
+            entry = header[2] if header[1] else entry
+        elif match := _ASSIGNED.match(line):
+            instruction = _parse(match[2], match[3], bool(match[1]))
+            current[instruction.name] = instruction
+    if not entry:
+        raise ValueError("the compiled program's text has no entry computation")
+    return computations, entry
+
+
+def _parse(name: str, rest: str, root: bool) -> Instruction:
+    """Splits `TYPE OPCODE(OPERANDS), ATTRIBUTES`."""
+    end = _closing(rest, 0) + 1 if rest.startswith("(") else rest.index(" ")
+    kind, rest = rest[:end], rest[end:].lstrip()
+    opcode, _, rest = rest.partition("(")
+    close = _closing("(" + rest, 0) - 1
+    inside = rest[:close]
+    operands = (
+        () if opcode in ("parameter", "constant") else tuple(re.findall(r"%([\w.\-]+)", inside))
+    )
+    text = rest if opcode in ("parameter", "constant") else rest[close:]
+    text = f"{inside})" if opcode == "parameter" else text
+    return Instruction(name, opcode, _arrays(kind), operands, text, root)
+
+
+def _closing(text: str, start: int) -> int:
+    """Where the bracket that opens at `start` closes."""
+    depth = 0
+    for place in range(start, len(text)):
+        depth += (text[place] == "(") - (text[place] == ")")
+        if not depth:
+            return place
+    raise ValueError(f"a bracket is not closed: {text[:80]}")
+
+
+@functools.cache
+def _arrays(kind: str) -> tuple[Array, ...]:
+    """The arrays of a type."""
+    return tuple(
+        Array(dtype, tuple(int(n) for n in shape.split(",") if n), "S(" in (layout or ""))
+        for dtype, shape, layout in _ARRAY.findall(kind)
+    )
+
+
+@functools.cache
+def _numbers(text: str) -> tuple[tuple[int, ...], ...]:
+    return tuple(
+        tuple(int(n) for n in group.split(",")) for group in re.findall(r"\{([\d,]+)\}", text)
+    )
+
+
+def groups_of(text: str) -> tuple[tuple[int, ...], ...]:
+    """Of `{{0,1},{2,3}}`, of `[2,4]<=[4,2]T(1,0)`, and of `mesh['x'=2,'y'=4] {'y'}`."""
+    if match := re.search(r"(?:replica_groups|source_target_pairs)=(\{\{.*?\}\})", text):
+        return _numbers(match[1])
+    if match := re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text):
+        shape, of, turned = (
+            [int(n) for n in part.split(",")] if part else [] for part in match.groups()
+        )
+        return _grid(tuple(shape), tuple(of), tuple(turned))
+    if match := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", text):
+        axes = dict(re.findall(r"'(\w+)'=(\d+)", match[1]))
+        named = re.findall(r"'(\w+)'", match[2])
+        sizes = [int(size) for size in axes.values()]
+        kept = [i for i, axis in enumerate(axes) if axis not in named]
+        within = [list(axes).index(axis) for axis in named]
+        members = math.prod(sizes[i] for i in within)
+        return _grid((math.prod(sizes) // members, members), tuple(sizes), (*kept, *within))
+    raise ValueError(f"the devices of a collective cannot be read: {text[:200]}")
+
+
+@functools.cache
+def _grid(
+    shape: tuple[int, ...], of: tuple[int, ...], turned: tuple[int, ...]
+) -> tuple[tuple[int, ...], ...]:
+    """Numbers from 0 in a grid of shape `of`, its axes turned, as rows of length shape[-1]."""
+    grid = np.arange(math.prod(of)).reshape(of)
+    grid = grid.transpose(turned) if turned else grid
+    return tuple(map(tuple, grid.reshape(-1, shape[-1]).tolist()))
