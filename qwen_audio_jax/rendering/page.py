@@ -34,6 +34,8 @@ def page() -> str:
 def _section(name: str, row: Task) -> str:
     kind = "original" if row.original else "own layout"
     fields = ", ".join(f"`{field}`" for field in row.fields)
+    if row.optional:
+        fields += ", and if there are any " + ", ".join(f"`{field}`" for field in row.optional)
     clips = "" if row.clips == 1 else f"; {row.clips or 'no'} clips"
     metric = f"metric `{row.metric}`" if row.metric else "not evaluated"
     lines = [f"\n### {name}\n", f"Fields {fields}{clips}; {metric}; {kind}.\n"]
