@@ -66,8 +66,8 @@ def show(title: str, names: list[str], found: dict[str, list[dict[str, float]]])
         cells = []
         for conditioning in CONDITIONINGS:
             values = [one[name] for one in found[conditioning] if name in one]
-            spread = statistics.stdev(values) if len(values) > 1 else 0.0
-            cells.append(f"{statistics.mean(values):.1%} ± {spread:.1%}" if values else "-")
+            spread = f" ± {statistics.stdev(values):.1%}" if len(values) > 1 else ""
+            cells.append(f"{statistics.mean(values):.1%}{spread}" if values else "-")
         table.add_row(name, *cells)
     Console(width=100).print(table)
 

@@ -235,7 +235,8 @@ def _train_vocabulary(folder: pathlib.Path) -> None:
     """
     index = Corpus(folder).index("train")
     step = -(-len(index) // VOCABULARY_RECORDS)
-    texts = (text for row in index[::step] for text in texts_of(row.task, row.annotation))
+    sample = (index[number] for number in range(0, len(index), step))
+    texts = (text for row in sample for text in texts_of(row.task, row.annotation))
     languages = {
         row.annotation[key]
         for row in index

@@ -78,7 +78,7 @@ class ExampleMaker:
         """
         lengths = np.full((len(rows), 2), _NO_ROOM, np.int64)
         for i, row in enumerate(rows):
-            if max(row.samples, default=0) > self.max_seconds * SAMPLE_RATE:
+            if self.too_long(row):
                 continue
             rate = self._rate(row.task, row.samples, variants[i]) if len(variants) else SAMPLE_RATE
             samples = [samples_at(n, rate) for n in row.samples]
@@ -89,10 +89,14 @@ class ExampleMaker:
             lengths[i, 1] = sum(packed_frames(n) for n in frames)
         return lengths
 
+    def too_long(self, row: IndexRow) -> bool:
+        """Whether a clip of it lasts more than `max_seconds`."""
+        return max(row.samples, default=0) > self.max_seconds * SAMPLE_RATE
+
     def too_large(self, row: IndexRow) -> str:
-        """Why no row shape holds a record, and the mend."""
-        seconds = max(row.samples, default=0) / SAMPLE_RATE
-        if seconds > self.max_seconds:
+        """Why a record is too long, or no row shape holds it, and the mend."""
+        if self.too_long(row):
+            seconds = max(row.samples) / SAMPLE_RATE
             return (
                 f"a clip of it lasts {seconds:.1f} s, and config.data.max_seconds is "
                 f"{self.max_seconds:g}"

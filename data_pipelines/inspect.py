@@ -45,7 +45,7 @@ from qwen_audio_jax.rendering import CONDITIONINGS, render, wording_of
 from qwen_audio_jax.rendering.spans import Span
 from qwen_audio_jax.tokenizer import load_tokenizer
 
-_MOST_ROWS = 30  # of a table of the page
+_MOST_ROWS = 40  # of a table of the page: all tasks, and as many languages or sources
 _LEGEND = (
     "<p class=dim>As tags and as a prompt (one of several wordings, chosen by the record's id). "
     "♪ stands for a clip; <mark>what is highlighted</mark> bears the loss.</p>"
@@ -107,7 +107,7 @@ def _counts(what: str, records: Counter[str], hours: Counter[str]) -> str:
     common = records.most_common(_MOST_ROWS)
     body = "".join(
         f"<tr><th scope=row>{html.escape(name.replace('_', ' '))}</th><td class=num>{n:,}</td>"
-        f"<td class=num>{hours[name]:,.2f}</td>"
+        f"<td class=num>{_hours(hours[name])}</td>"
         f"<td class='num dim'>{n / records.total():.1%}</td></tr>"
         for name, n in common
     )
@@ -118,6 +118,11 @@ def _counts(what: str, records: Counter[str], hours: Counter[str]) -> str:
         "<th scope=col class=num>records</th><th scope=col class=num>hours</th>"
         f"<th scope=col class=num>share</th></tr></thead><tbody>{body}</tbody></table></div>{note}"
     )
+
+
+def _hours(hours: float) -> str:
+    """With two digits after the point, and of a small corpus as many as say something."""
+    return f"{hours:,.2f}" if hours >= 1 else f"{hours:.2g}"
 
 
 def _histograms(seconds: np.ndarray, lengths: np.ndarray) -> str:

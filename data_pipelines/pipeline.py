@@ -19,7 +19,7 @@ from data_pipelines.examples import (
     fill_row,
 )
 from data_pipelines.packing import PackPlan, RowShape
-from data_pipelines.records import Corpus
+from data_pipelines.records import Corpus, CorpusError
 from qwen_audio_jax.audio.spec_augment import OFF, SpecAugment
 
 _ENDLESS = 1 << 60
@@ -138,14 +138,14 @@ class Faults:
         """Counts one that could not.
 
         Raises:
-            RuntimeError: that was one too many.
+            CorpusError: that was one too many.
         """
         logging.warning("%s: record %s is left out: %s", corpus.path, name, reason)
         with self._lock:
             self._seen += 1
             self._bad += 1
             if self._bad > self._max_share * max(self._seen, 1000):
-                raise RuntimeError(
+                raise CorpusError(
                     f"{corpus.path}: {self._bad} records could not be used, more than "
                     f"config.data.max_bad_share = {self._max_share:g} of them; the last one, "
                     f"{name}: {reason}"
@@ -167,9 +167,10 @@ def open_mixture(root: str | pathlib.Path, mixture: Mapping[str, float]) -> dict
     if not mixture:
         raise ValueError("config.data.mixture: is empty; name at least one corpus and its weight")
     for name, weight in mixture.items():
-        if not 0 <= weight < math.inf:
+        if type(weight) not in (int, float) or not 0 <= weight < math.inf:
             raise ValueError(
-                f"config.data.mixture: the weight of {name!r} must be 0 or more, not {weight}"
+                f"config.data.mixture: the weight of {name!r} must be a number, 0 or more, not "
+                f"{weight!r}"
             )
     if not any(mixture.values()):
         raise ValueError("config.data.mixture: all weights are 0; one must be above")

@@ -134,9 +134,14 @@ class Corpus:
 
         Raises:
             FileNotFoundError: the corpus has no such split.
-            CorpusError: shards and index do not belong together.
+            CorpusError: the index is missing, or shards and index do not belong together.
         """
         if split not in self.splits:
+            if self._shard_lengths(split):
+                raise CorpusError(
+                    f"{self.path}: {split}.index.jsonl is missing, and the shards of that split "
+                    f"are there; {_MEND}"
+                )
             have = ", ".join(self.splits) or "none"
             raise FileNotFoundError(
                 f"{self.path}: has no {split} split (it has: {have}); add one with "

@@ -14,7 +14,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from data_pipelines.examples import Example, ExampleMaker, empty_batch, fill_row
-from data_pipelines.records import Corpus, Record
+from data_pipelines.records import Corpus, IndexRow, Record
+from qwen_audio_jax.audio.lengths import WINDOW_SAMPLES
 from qwen_audio_jax.generate import generate
 from qwen_audio_jax.metrics import Answer, score
 from qwen_audio_jax.run_config import EvaluateConfig
@@ -71,9 +72,9 @@ class Evaluator:
             leave=False,
             disable=jax.process_index() > 0 or None,  # None: unless it is not a terminal
         ) as bar:
-            for records, questions in self._groups(numbers):
+            for rows, records, questions in self._groups(numbers):
                 examples = [example for example, _ in questions]
-                answers = self._answer(parameters, examples)
+                answers = self._answer(parameters, examples, rows)
                 for record, (example, reference), answer in zip(
                     records, questions, answers, strict=True
                 ):
@@ -87,18 +88,32 @@ class Evaluator:
         return [row for task in sorted(by_task) for row in score(task, by_task[task])], results
 
     def _numbers(self) -> list[int]:
-        """Record numbers in the order of their length, so that a group pads little."""
+        """Record numbers in the order of their length, so that a group pads little.
+
+        Those longer than `config.data.max_seconds` are named and left out.
+        """
         index = self.corpus.index(self.split)
-        chosen = np.array([i for i, row in enumerate(index) if row.task in TASKS], np.int64)
+        chosen = np.array([i for i, row in enumerate(index) if self._is_asked(row)], np.int64)
         if 0 < self.options.limit < len(chosen):
             places = np.linspace(0, len(chosen) - 1, self.options.limit).round().astype(int)
             chosen = chosen[places]
         return sorted(map(int, chosen), key=lambda i: (sum(index[i].samples), i))
 
-    def _groups(self, numbers: Sequence[int]) -> Iterator[tuple[list[Record], list[Any]]]:
-        for first in range(0, len(numbers), self.options.rows):
+    def _is_asked(self, row: IndexRow) -> bool:
+        if row.task in TASKS and self.maker.too_long(row):
+            logging.warning("record %s is left out: %s", row.id, self.maker.too_large(row))
+            return False
+        return row.task in TASKS
+
+    def _groups(self, numbers: Sequence[int]) -> Iterator[tuple[int, list[Record], list[Any]]]:
+        """(rows to answer them in, records, their questions and references)."""
+        index, first = self.corpus.index(self.split), 0
+        while first < len(numbers):
+            longest = numbers[first : first + self.options.rows][-1]
+            rows = rows_for(sum(index[longest].samples), self.options.rows)
+            group, first = numbers[first : first + rows], first + rows
             records, questions = [], []
-            for number in numbers[first : first + self.options.rows]:
+            for number in group:
                 record = self.corpus.record(self.split, number)
                 try:
                     questions.append(self.maker.question(record))
@@ -107,10 +122,10 @@ class Evaluator:
                     continue
                 records.append(record)
             if records:
-                yield records, questions
+                yield rows, records, questions
 
-    def _answer(self, parameters: Any, examples: Sequence[Example]) -> list[str]:
-        rows = -(-self.options.rows // row_shards(self.mesh)) * row_shards(self.mesh)
+    def _answer(self, parameters: Any, examples: Sequence[Example], rows: int) -> list[str]:
+        rows = -(-rows // row_shards(self.mesh)) * row_shards(self.mesh)
         tokens = _round_up(max(len(example.text.tokens) for example in examples), 64)
         frames = _round_up(max(sum(map(len, example.clips)) for example in examples), 256)
         batch = empty_batch(rows, tokens, frames, self.maker.mel_bins)
@@ -139,6 +154,15 @@ class Evaluator:
     def _prompt_text(self, example: Example) -> str:
         text = example.text
         return self.maker.tokenizer.decode(text.tokens[text.audio < 0])
+
+
+def rows_for(samples: int, rows: int) -> int:
+    """How many of `rows` records that are this long are answered together.
+
+    Attention takes the square of the length, so fewer of those of over 30 s: as many as take no
+    more memory than `rows` of 30 s.
+    """
+    return max(1, rows // max(1, -(-samples // WINDOW_SAMPLES)) ** 2)
 
 
 def _round_up(length: int, least: int) -> int:

@@ -136,7 +136,9 @@ def with_tags(text: str) -> str:
     """HTML of a text whose control tokens stand out."""
     if not text.strip():
         return "<span class=none>(empty)</span>"
-    return re.sub(r"&lt;\|.*?\|&gt;", r"<span class=tag>\g<0></span>", html.escape(text))
+    # A line may end at a tag's edge; else a word that is glued to one would be broken in two.
+    tag = r"<wbr><span class=tag>\g<0></span><wbr>"
+    return re.sub(r"&lt;\|.*?\|&gt;", tag, html.escape(text))
 
 
 def clip_figure(clip: bytes, name: str) -> str:

@@ -111,7 +111,7 @@ class EvaluateConfig:
     every: steps between two evaluations; 0 evaluates at the end only.
     data: the corpus to evaluate on, a folder; "" is the mixture's first with a held-out split.
     limit: records at most, spread evenly; 0 is all.
-    rows: prompts answered together.
+    rows: prompts answered together; fewer where clips last over 30 s.
     max_new_tokens: longest answer.
     examples: held-out examples shown in the report.
     """

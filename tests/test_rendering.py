@@ -96,6 +96,16 @@ def test_tag_layouts_are_the_originals(task):
     assert (written(prompt), written(label)) == ORIGINAL[task]
 
 
+def test_a_note_tells_its_qualities():
+    _, label = render(
+        "note_analysis", ANNOTATION | {"qualities": ["bright", "long_release"]}, "tags"
+    )
+    assert written(label) == (
+        "<|pitch|><|midi_pitch_60|><|velocity|><|midi_velocity_100|><|sonic|>bright, long_release"
+        "<|instrument|>flute"
+    )
+
+
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
 @pytest.mark.parametrize("task", KINDS)
 def test_every_task_becomes_tokens(task, conditioning, tokenizer):

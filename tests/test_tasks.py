@@ -75,6 +75,7 @@ FIELDS = {
     "instrument": texts(),
     "pitch": st.integers(0, 127),
     "velocity": st.integers(0, 127),
+    "qualities": st.lists(names, max_size=3),
     "texts": st.lists(texts(), min_size=2, max_size=6),
     "entities": st.lists(
         st.fixed_dictionaries({"type": names, "value": texts()}), min_size=1, max_size=4
@@ -96,11 +97,12 @@ def test_the_table_has_all_names_in_their_groups():
 @given(data=st.data())
 def test_an_answer_gives_its_annotation_back(task, conditioning, data):
     row = KINDS[task]
-    annotation = {field: data.draw(FIELDS[field], field) for field in row.fields}
+    fields = (*row.fields, *row.optional)
+    annotation = {field: data.draw(FIELDS[field], field) for field in fields}
     check_annotation(task, annotation, row.clips)
     _, answer = render(task, annotation, conditioning)
     read = row.parse("".join(span.tag or span.text for span in answer))
-    told = {k: v for k, v in annotation.items() if k not in SAID_BY_THE_PROMPT}
+    told = {k: v for k, v in annotation.items() if v != [] and k not in SAID_BY_THE_PROMPT}
     if task == "asr" and conditioning == "prompts":
         told["language"] = annotation["language"]
     assert read == told
@@ -132,6 +134,13 @@ def test_two_tasks_never_look_the_same_before_the_answer():
     )
     wordings = [w for row in TASKS.values() for w in row.prompts if w != "{question}"]
     assert len(set(wordings)) == len(wordings)
+
+
+def test_every_task_is_asked_in_several_wordings_and_languages():
+    for name, row in TASKS.items():
+        assert len(row.prompts) >= 4, name
+        chinese = [w for w in row.prompts if any("\u4e00" <= c <= "\u9fff" for c in w)]
+        assert 0 < len(chinese) < len(row.prompts) - 1, name
 
 
 def test_the_page_of_tasks_is_up_to_date():

@@ -11,6 +11,8 @@ corpus has some.
 import pathlib
 from collections.abc import Iterator
 
+from data_pipelines.sources.tables import lines
+
 TASKS = ("asr",)
 LICENSE = "Apache-2.0"
 LAYOUT = "transcript/aishell_transcript_v0.8.txt"
@@ -20,7 +22,7 @@ _PARTS = {"train": "train", "validation": "dev"}
 def clips(root: pathlib.Path, split: str) -> Iterator[tuple[pathlib.Path, dict[str, dict]]]:
     """Utterances, by speaker and name."""
     texts = {}
-    for line in (root / LAYOUT).read_text(encoding="utf-8").splitlines():
+    for line in lines(root / LAYOUT):
         name, _, text = line.partition(" ")
         texts[name] = "".join(text.split())
     for path in sorted((root / "wav" / _PARTS[split]).glob("*/*.wav")):

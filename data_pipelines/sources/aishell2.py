@@ -12,7 +12,7 @@ be put beside `data`, where the authors' recipe looks for it.
 import pathlib
 from collections.abc import Iterator
 
-from data_pipelines.records import RejectedRecord
+from data_pipelines.sources.tables import lines
 
 TASKS = ("asr",)
 LICENSE = "LicenseRef-AISHELL-2"
@@ -31,9 +31,7 @@ def clips(root: pathlib.Path, split: str) -> Iterator[tuple[pathlib.Path, dict[s
 
 def _pairs(path: pathlib.Path) -> Iterator[tuple[str, str]]:
     """A name, and after the first blank what is said of it."""
-    if not path.is_file():
-        raise RejectedRecord(f"{path}: is not there; the corpus as published has it")
-    for line in path.read_text(encoding="utf-8").splitlines():
-        name, *rest = line.split(maxsplit=1)
+    for line in lines(path):
+        name, *rest = line.split(maxsplit=1) or [""]
         if rest:
             yield name, rest[0].strip()

@@ -11,6 +11,8 @@ in capitals without punctuation; they are lower-cased, as the originals score th
 import pathlib
 from collections.abc import Iterator
 
+from data_pipelines.sources.tables import lines
+
 TASKS = ("asr", "speaker_gender")
 LICENSE = "CC-BY-4.0"
 LAYOUT = "SPEAKERS.TXT"
@@ -22,7 +24,7 @@ def clips(root: pathlib.Path, split: str) -> Iterator[tuple[pathlib.Path, dict[s
     """Utterances, by part, speaker, chapter and number."""
     genders = _genders(root / "SPEAKERS.TXT")
     for transcript in sorted(root.glob(f"{_PARTS[split]}/*/*/*.trans.txt")):
-        for line in transcript.read_text(encoding="utf-8").splitlines():
+        for line in lines(transcript):
             name, _, text = line.partition(" ")
             labels = {"asr": {"text": text.lower(), "language": "en"}}
             if gender := genders.get(name.partition("-")[0]):
@@ -33,7 +35,7 @@ def clips(root: pathlib.Path, split: str) -> Iterator[tuple[pathlib.Path, dict[s
 def _genders(path: pathlib.Path) -> dict[str, str]:
     """`14   | F | train-clean-360  | 25.03 | Kristin LeMoine`; comments begin with `;`."""
     genders = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in lines(path):
         if not line.startswith(";"):
             speaker, sex, *_ = (part.strip() for part in line.split("|"))
             genders[speaker] = _GENDERS[sex]

@@ -4,7 +4,7 @@
     nsynth-train/audio/guitar_acoustic_001-082-050.wav
 
 The folder that holds `nsynth-train` and `nsynth-valid`. The instrument of a note is its family
-(`bass`, `synth_lead`); its qualities are kept beside it.
+(`bass`, `synth_lead`).
 """
 
 import json

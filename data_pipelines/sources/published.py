@@ -11,8 +11,9 @@ Each has a file beside this one with
 
 import collections
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import ModuleType
+from typing import Any
 
 from data_pipelines.records import RejectedRecord
 from data_pipelines.sources import (
@@ -87,7 +88,7 @@ def jobs(name: str, root: pathlib.Path, split: str, tasks: Sequence[str] = ()) -
         )
     rows: list[Row] = []
     times: collections.Counter[str] = collections.Counter()
-    for found, annotations in source.clips(root, split):
+    for found, annotations in _clips(name, root, split):
         paths = found if isinstance(found, tuple) else (found,)
         for task in tasks:
             if task in annotations:
@@ -101,3 +102,15 @@ def jobs(name: str, root: pathlib.Path, split: str, tasks: Sequence[str] = ()) -
                     identity = f"{identity}-{times[identity]}"
                 rows.append(Row(len(rows) + 1, identity, task, paths, annotation))
     return rows
+
+
+def _clips(name: str, root: pathlib.Path, split: str) -> Iterator[tuple[Any, dict[str, dict]]]:
+    try:
+        yield from PUBLISHED[name].clips(root, split)
+    except RejectedRecord:
+        raise
+    except Exception as error:  # what is not as published breaks each source in its own way
+        raise RejectedRecord(
+            f"{root}: a list of clips in it is not as {name} was published ({error!r}); unpack "
+            "its archive anew"
+        ) from error

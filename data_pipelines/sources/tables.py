@@ -1,4 +1,4 @@
-"""A published corpus's tables, read row by row; a sentence where one is not as it should be."""
+"""A published corpus's tables and lists, read row by row; a sentence where one is missing."""
 
 import csv
 import pathlib
@@ -21,8 +21,7 @@ def rows(
     Raises:
         RejectedRecord: no such file, or a column is missing.
     """
-    if not path.is_file():
-        raise RejectedRecord(f"{path}: is not there; the corpus as published has it")
+    _check_there(path)
     with path.open(encoding="utf-8-sig", newline="") as file:
         table = csv.DictReader(file, delimiter=delimiter, **dialect)
         if missing := [name for name in columns if name not in (table.fieldnames or ())]:
@@ -37,6 +36,26 @@ def rows(
 def tab_separated(path: pathlib.Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
     """The same of a table whose cells stand between tabs as they are, quotes included."""
     return rows(path, columns, "\t", quoting=csv.QUOTE_NONE)
+
+
+def lines(path: pathlib.Path) -> Iterator[str]:
+    """The lines of a text file in UTF-8, without their ends; empty ones are left out.
+
+    Line feeds alone end them: a transcript may hold what `str.splitlines` takes for an end.
+
+    Raises:
+        RejectedRecord: no such file.
+    """
+    _check_there(path)
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
+        for line in file:
+            if line := line.rstrip("\r\n"):
+                yield line
+
+
+def _check_there(path: pathlib.Path) -> None:
+    if not path.is_file():
+        raise RejectedRecord(f"{path}: is not there; the corpus as published has it")
 
 
 def first_file(folder: pathlib.Path, stems: tuple[str, ...]) -> pathlib.Path:

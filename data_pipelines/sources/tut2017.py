@@ -9,7 +9,7 @@ The first of its four folds: recordings of one place are all in training or all 
 import pathlib
 from collections.abc import Iterator
 
-from data_pipelines.records import RejectedRecord
+from data_pipelines.sources.tables import lines
 
 TASKS = ("acoustic_scene_classification",)
 LICENSE = "LicenseRef-TUT-acoustic-scenes"
@@ -19,10 +19,7 @@ _PARTS = {"train": "fold1_train.txt", "validation": "fold1_evaluate.txt"}
 
 def clips(root: pathlib.Path, split: str) -> Iterator[tuple[pathlib.Path, dict[str, dict]]]:
     """Recordings, in the list's order: `audio/b020_90_100.wav`, a tab and `cafe/restaurant`."""
-    path = root / "evaluation_setup" / _PARTS[split]
-    if not path.is_file():
-        raise RejectedRecord(f"{path}: is not there; the corpus as published has it")
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in lines(root / "evaluation_setup" / _PARTS[split]):
         name, _, scene = line.partition("\t")
         if scene := scene.split("\t")[0].strip():
             labels = {"text": scene.replace("_", " ").replace("/", " or ")}

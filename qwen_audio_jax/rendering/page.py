@@ -9,15 +9,17 @@ HEAD = """# Tasks
 Written by `python -m qwen_audio_jax.rendering.page > docs/tasks.md` from `qwen_audio_jax/tasks/`,
 where a task is one row.
 
-A record of a task is its clips and an annotation with the fields listed. It is asked in one of two
-ways: by hierarchical tags, as Qwen-Audio does, or by a prompt in natural language, as Qwen2-Audio
-does. Below, `♪` stands for the audio and `▸` for where the answer begins: what follows it bears the
-loss, and so does the `<|endoftext|>` behind it.
+A record of a task has one or more clips and an annotation with the fields listed. It is put to the
+model in one of two ways: by hierarchical tags, as in Qwen-Audio, or by a prompt in natural
+language, as in Qwen2-Audio. Each training record gets one of the wordings, by its id; evaluation
+uses the first. Below, `♪` stands for a clip, and the answer begins at `▸`: what follows it bears
+the loss, and so does the `<|endoftext|>` that closes it.
 
 The tags always come in the same order: start, language of the audio, task, language of the text,
-timestamps or not, sub-task. The layouts marked *original* are those of the released Qwen-Audio
-evaluation scripts, token for token; the others are this project's own, in that order.
-`<|question|>gender<|answer|>` asks for one field among several that a tag stands for.
+timestamps or not, sub-task. Layouts marked *original* are those of the released Qwen-Audio
+evaluation scripts, token for token; the others are this project's own and keep that order. Where
+one tag covers several fields, as `<|speaker_meta|>` does, `<|question|>gender<|answer|>` says which
+one is asked for.
 """
 
 
@@ -34,6 +36,8 @@ def page() -> str:
 def _section(name: str, row: Task) -> str:
     kind = "original" if row.original else "own layout"
     fields = ", ".join(f"`{field}`" for field in row.fields)
+    if row.optional:
+        fields += "; optional " + ", ".join(f"`{field}`" for field in row.optional)
     clips = "" if row.clips == 1 else f"; {row.clips or 'no'} clips"
     metric = f"metric `{row.metric}`" if row.metric else "not evaluated"
     lines = [f"\n### {name}\n", f"Fields {fields}{clips}; {metric}; {kind}.\n"]

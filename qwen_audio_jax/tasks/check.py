@@ -28,8 +28,9 @@ def check_annotation(task: str, annotation: Annotation, clips: int) -> None:
         raise AnnotationError(
             f"field 'audio': {clips} clips given; task {task!r} takes {row.clips}"
         )
-    for field in row.fields:
-        _CHECKS.get(field, _anything)(field, annotation[field])
+    for field in (*row.fields, *row.optional):
+        if annotation.get(field) not in (None, "", []):
+            _CHECKS.get(field, _anything)(field, annotation[field])
 
 
 def _anything(field: str, value: Any) -> None:
@@ -45,6 +46,13 @@ def _one_word(field: str, value: Any) -> None:
     # Where an answer lists such fields, commas and tags part them.
     if not isinstance(value, str) or set(value) & set(',<"'):
         raise AnnotationError(f'field {field!r}: must be text without comma, < and "')
+
+
+def _words(field: str, value: Any) -> None:
+    if not isinstance(value, list):
+        raise AnnotationError(f"field {field!r}: must be a list of texts")
+    for word in value:
+        _one_word(field, word)
 
 
 def _utterances(field: str, value: Any) -> None:
@@ -106,6 +114,7 @@ _CHECKS = {
     "velocity": _midi_number,
     "scenario": _one_word,
     "action": _one_word,
+    "qualities": _words,
     "texts": _utterances,
     "entities": _entities,
     "words": _timeline("word", one_after_another=True),

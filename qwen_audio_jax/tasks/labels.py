@@ -93,3 +93,24 @@ def quoted_entities(annotation: Annotation) -> str:
         f"{{entities[{i}][type]}} {{entities[{i}][value]!json}}"
         for i in range(len(annotation["entities"]))
     )
+
+
+def note(annotation: Annotation) -> str:
+    """Pitch, velocity, the qualities if there are any (`<|sonic|>bright, dark`), instrument."""
+    qualities = _qualities(annotation)
+    return (
+        "<|pitch|><|midi_pitch_{pitch}|><|velocity|><|midi_velocity_{velocity}|>"
+        + (f"<|sonic|>{qualities}" if qualities else "")
+        + "<|instrument|>{instrument}"
+    )
+
+
+def quoted_note(annotation: Annotation) -> str:
+    """`pitch 60, velocity 100, qualities "bright, dark", flute`."""
+    qualities = _qualities(annotation)
+    listed = f'qualities "{qualities}", ' if qualities else ""
+    return "pitch {pitch}, velocity {velocity}, " + listed + "{instrument}"
+
+
+def _qualities(annotation: Annotation) -> str:
+    return ", ".join(f"{{qualities[{i}]}}" for i in range(len(annotation.get("qualities") or ())))

@@ -1,6 +1,6 @@
 """Tasks on music."""
 
-from qwen_audio_jax.tasks import parse
+from qwen_audio_jax.tasks import labels, parse
 from qwen_audio_jax.tasks.task import Task
 
 MUSIC: dict[str, Task] = {
@@ -70,17 +70,22 @@ MUSIC: dict[str, Task] = {
     "note_analysis": Task(
         group="music",
         fields=("pitch", "velocity", "instrument"),
-        example={"pitch": 60, "velocity": 100, "instrument": "flute"},
+        optional=("qualities",),
+        example={
+            "pitch": 60,
+            "velocity": 100,
+            "qualities": ["bright", "long_release"],
+            "instrument": "flute",
+        },
         tags="<|startofanalysis|><|unknown|><|keyword|><|en|><|notimestamps|><|note_analysis|>",
-        label="<|pitch|><|midi_pitch_{pitch}|><|velocity|><|midi_velocity_{velocity}|>"
-        "<|instrument|>{instrument}",
+        label=labels.note,
         prompts=(
             "Give the pitch, the velocity and the instrument of the note:",
             "Analyse the note, pitch, velocity and instrument:",
             "给出这个音的音高、力度和乐器，用英语回答：",
             "Gib Tonhöhe, Anschlagstärke und Instrument des Tons auf Englisch an:",
         ),
-        answer="pitch {pitch}, velocity {velocity}, {instrument}",
+        answer=labels.quoted_note,
         metric="note",
         parse=parse.note,
         original=True,
@@ -124,7 +129,12 @@ MUSIC: dict[str, Task] = {
         example={"question": "Does the tempo rise or fall?", "text": "rise"},
         tags="<|startofanalysis|><|en|><|question|>{question}<|answer|>",
         label="{text}",
-        prompts=("{question}",),
+        prompts=(
+            "{question}",
+            "Listen to the music and answer: {question}",
+            "听音乐，用英语回答：{question}",
+            "Höre die Musik und antworte auf Englisch: {question}",
+        ),
         metric="accuracy",
         parse=parse.text,
         survives=("gain",),

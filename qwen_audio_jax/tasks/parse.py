@@ -31,7 +31,10 @@ _INTENT = re.compile(
 _NOTE_FIELDS = {
     "pitch": re.compile(r"<\|midi_pitch_([0-9]{1,3})\|>|\bpitch ([0-9]{1,3})\b"),
     "velocity": re.compile(r"<\|midi_velocity_([0-9]{1,3})\|>|\bvelocity ([0-9]{1,3})\b"),
-    "instrument": re.compile(r"<\|instrument\|>([^<]*)|\bvelocity [0-9]{1,3}\s*,\s*([^<]*)"),
+    "qualities": re.compile(r'<\|sonic\|>([^<]*)|\bqualities "([^"]*)"'),
+    "instrument": re.compile(
+        r'<\|instrument\|>([^<]*)|\bvelocity [0-9]{1,3}\s*,\s*(?:qualities "[^"]*"\s*,\s*)?([^<]*)'
+    ),
 }
 
 
@@ -186,12 +189,16 @@ def note(answer: str) -> Annotation:
     """Both forms of a note, in any order of fields.
 
     The forms: `<|pitch|><|midi_pitch_60|><|velocity|><|midi_velocity_80|><|instrument|>flute` and
-    `pitch 60, velocity 80, flute`.
+    `pitch 60, velocity 80, flute`; `<|sonic|>bright, dark` and `qualities "bright, dark"` if told.
     """
     fields: Annotation = {}
     for field, pattern in _NOTE_FIELDS.items():
         found = pattern.search(answer)
         value = next((group for group in found.groups() if group is not None), "") if found else ""
-        if value.strip():
+        if not value.strip():
+            continue
+        if field == "qualities":
+            fields[field] = [part.strip() for part in value.split(",") if part.strip()]
+        else:
             fields[field] = value.strip() if field == "instrument" else int(value)
     return fields

@@ -81,7 +81,12 @@ SOUND: dict[str, Task] = {
         example={"question": "How many knocks are heard?", "text": "three"},
         tags="<|startofanalysis|><|en|><|question|>{question}<|answer|>",
         label="{text}",
-        prompts=("{question}",),
+        prompts=(
+            "{question}",
+            "Listen and answer: {question}",
+            "听录音，用英语回答：{question}",
+            "Höre zu und antworte auf Englisch: {question}",
+        ),
         metric="accuracy",
         parse=parse.text,
         original=True,

@@ -19,6 +19,7 @@ class Task:
     Attributes:
         group: "speech", "sound", "music" or "text".
         fields: annotation fields that every record of the task must have.
+        optional: further ones that the label tells where a record has them.
         example: an annotation, for docs/tasks.md.
         tags: Qwen-Audio's hierarchical tags, written after the audio.
         label: what the model learns to write after the tags, before `<|endoftext|>`; a template, or
@@ -45,6 +46,7 @@ class Task:
     metric: str
     parse: Callable[[str], Annotation]
     answer: str | Callable[[Annotation], str] | None = None
+    optional: tuple[str, ...] = ()
     clips: int = 1
     survives: tuple[str, ...] = ("noise", "gain")
     original: bool = False

@@ -95,14 +95,23 @@ def vocalsound(root: pathlib.Path) -> None:
 
 
 def common_voice(root: pathlib.Path) -> None:
-    head = "client_id\tpath\tsentence\tup_votes\tdown_votes\tage\tgender\taccents\tlocale\tsegment"
+    """The columns of release 17; older ones lack sentence_id, sentence_domain and variant."""
+    head = (
+        "client_id\tpath\tsentence_id\tsentence\tsentence_domain\tup_votes\tdown_votes\tage\t"
+        "gender\taccents\tvariant\tlocale\tsegment"
+    )
+
+    def row(number: int, sentence: str, age: str, gender: str) -> str:
+        path = f"common_voice_de_{number}.mp3"
+        return f"a{number}\t{path}\tf{number}\t{sentence}\t\t2\t0\t{age}\t{gender}\t\t\tde\t"
+
     rows = {
         "train": [
-            'a1\tcommon_voice_de_1.mp3\t"Nein", sagte er.\t2\t0\tfourties\tmale\t\tde\t',
-            "a2\tcommon_voice_de_2.mp3\tDas war alles.\t2\t0\t\tfemale_feminine\t\tde\t",
+            row(1, '"Nein", sagte er.', "fourties", "male"),
+            row(2, "Das war alles.", "", "female_feminine"),
         ],
-        "dev": ["a3\tcommon_voice_de_3.mp3\tGuten Tag.\t2\t0\ttwenties\tfemale\t\tde\t"],
-        "test": ["a4\tcommon_voice_de_4.mp3\tNie gesehen.\t2\t0\tteens\tother\t\tde\t"],
+        "dev": [row(3, "Guten Tag.", "twenties", "female")],
+        "test": [row(4, "Nie gesehen.", "teens", "other")],
     }
     text(root / "validated.tsv", head, *rows["train"], *rows["dev"], *rows["test"])
     for part, lines in rows.items():
@@ -140,7 +149,7 @@ def aishell2(root: pathlib.Path) -> None:
 
 def fleurs(root: pathlib.Path) -> None:
     for part, name, said, gender in (
-        ("train", "11.wav", 'It is "out there".', "FEMALE"),
+        ("train", "11.wav", 'It is "out\u2028there".', "FEMALE"),
         ("dev", "12.wav", "The lion is a cat.", "MALE"),
         ("test", "13.wav", "Never seen.", "MALE"),
     ):
@@ -192,13 +201,21 @@ def clothoaqa(root: pathlib.Path) -> None:
 
 
 def meld(root: pathlib.Path) -> None:
-    head = "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode"
+    head = (
+        "Sr No.,Utterance,Speaker,Emotion,Sentiment,Dialogue_ID,Utterance_ID,Season,Episode,"
+        "StartTime,EndTime"
+    )
+    times = '"00:16:16,059","00:16:21,731"'
     for table, folder, said, emotion in (
         ("train", "train_splits", '"That\x92s it, then."', "neutral"),
         ("dev", "dev_splits_complete", "Oh my God!", "surprise"),
         ("test", "output_repeated_splits_test", "Never seen.", "joy"),
     ):
-        text(root / f"{table}_sent_emo.csv", head, f"1,{said},Rachel,{emotion},neutral,0,3,8,21")
+        text(
+            root / f"{table}_sent_emo.csv",
+            head,
+            f"1,{said},Rachel,{emotion},neutral,0,3,8,21,{times}",
+        )
         tone(root / folder / "dia0_utt3.wav")
 
 

@@ -73,11 +73,11 @@ def test_a_record_of_another_length_than_its_index_says_is_left_out(tmp_path, ca
 
 def test_too_many_bad_records_stop_the_run(tmp_path):
     write(tmp_path / "bad", [*map(not_audio, range(11)), *tones(30)[11:]])
-    with pytest.raises(RuntimeError, match=r"11 records could not be used, more than config\.data"):
+    with pytest.raises(CorpusError, match=r"11 records could not be used, more than config\.data"):
         first_epoch(source_of(tmp_path / "bad"))
     assert first_epoch(source_of(tmp_path / "bad", max_bad_share=1.0)) == (19, 11)
     write(tmp_path / "one", [not_audio(0), *tones(30)[1:]])
-    with pytest.raises(RuntimeError, match="1 records could not be used"):
+    with pytest.raises(CorpusError, match="1 records could not be used"):
         first_epoch(source_of(tmp_path / "one", max_bad_share=0.0))
 
 
@@ -125,8 +125,10 @@ def test_a_missing_shard(corpus):
 
 def test_a_missing_index(corpus):
     (corpus / "train.index.jsonl").unlink()
-    with pytest.raises(FileNotFoundError, match=r"has no train split .* data_pipelines\.build"):
+    with pytest.raises(CorpusError, match=r"train\.index\.jsonl is missing, .* --overwrite"):
         Corpus(corpus).index("train")
+    with pytest.raises(FileNotFoundError, match=r"has no validation split .* --split=validation"):
+        Corpus(corpus).index("validation")
 
 
 @pytest.mark.parametrize("cut", [1, 40])

@@ -13,6 +13,7 @@ from data_pipelines import inspect
 from qwen_audio_jax.html_page import with_tags
 from qwen_audio_jax.rendering import render
 from qwen_audio_jax.run_config import from_mapping
+from qwen_audio_jax.tasks import KINDS
 
 CONFIG = pathlib.Path(__file__).parents[2] / "configs" / "pretrain.py"
 
@@ -90,3 +91,13 @@ def test_nonsense_is_refused_in_a_sentence(corpus, tmp_path, capsys):
     assert "no" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         inspect.main([f"--data={corpus}", "--examples=0"])
+
+
+def test_every_task_of_the_table_has_a_line():
+    """Of a corpus of all tasks none may be hidden behind "and more"."""
+    assert len(KINDS) < inspect._MOST_ROWS
+
+
+@pytest.mark.parametrize(("hours", "told"), [(1234.5, "1,234.50"), (0.0123, "0.012"), (0, "0")])
+def test_hours_of_small_corpora_are_told(hours, told):
+    assert inspect._hours(hours) == told

@@ -109,8 +109,8 @@ def test_unknown_corpus_and_split_say_what_to_do(tmp_path, root):
         open_mixture(tmp_path, {})
     with pytest.raises(ValueError, match=r"config\.data\.mixture: all weights are 0"):
         open_mixture(root, {"one": 0.0, "two": 0})
-    for weight in (-1.0, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match=r"weight of 'one' must be 0 or more"):
+    for weight in (-1.0, float("nan"), float("inf"), "much", True):
+        with pytest.raises(ValueError, match=r"weight of 'one' must be a number, 0 or more"):
             open_mixture(root, {"one": weight})
 
 

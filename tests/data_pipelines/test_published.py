@@ -58,7 +58,7 @@ EXPECTED = {
     ),
     ("covost2", "asr"): ([("a", 'He said "no".'), ("b", "Good day.")], [("c", "Thank you.")]),
     ("aishell2", "asr"): ([("IC0001W0001", "厨房用品")], [("ID0012W0030", "打开空调")]),
-    ("fleurs", "asr"): ([("11", 'It is "out there".')], [("12", "The lion is a cat.")]),
+    ("fleurs", "asr"): ([("11", 'It is "out\u2028there".')], [("12", "The lion is a cat.")]),
     ("fleurs", "language_identification"): ([("11", "English")], [("12", "English")]),
     ("fleurs", "speaker_gender"): ([("11", "female")], [("12", "male")]),
     ("audiocaps", "audio_captioning"): (
@@ -192,6 +192,35 @@ def test_a_table_that_is_not_as_published_is_named(tmp_path):
     (tmp_path / "en_us" / "dev.tsv").write_text("1\t2.wav\n")
     with pytest.raises(RejectedRecord, match=r"dev\.tsv, line 1: has 2 columns"):
         published.jobs("fleurs", tmp_path / "en_us", "validation")
+
+
+def test_a_list_that_was_cut_off_is_told_in_a_sentence(tmp_path, capsys):
+    miniatures.nsynth(tmp_path / "nsynth")
+    listed = tmp_path / "nsynth" / "nsynth-train" / "examples.json"
+    listed.write_text(listed.read_text()[:40])
+    flags = [f"--root={tmp_path / 'nsynth'}", f"--out={tmp_path / 'corpus'}"]
+    assert build.main(["--source=nsynth", *flags]) == 1
+    said = capsys.readouterr().err
+    assert "a list of clips in it is not as nsynth was published (JSONDecodeError(" in said
+    assert said.count("\n") == 1
+
+
+def test_archives_of_meld_may_lie_in_folders_of_their_own(tmp_path):
+    miniatures.meld(tmp_path)
+    for part, names in (
+        ("train", ("train_sent_emo.csv", "train_splits")),
+        ("dev", ("dev_splits_complete",)),
+    ):
+        (tmp_path / part).mkdir()
+        for name in names:
+            (tmp_path / name).rename(tmp_path / part / name)
+    for split, folder in (
+        ("train", "train/train_splits"),
+        ("validation", "dev/dev_splits_complete"),
+    ):
+        (row,) = published.jobs("meld", tmp_path, split)
+        assert row.paths[0] == tmp_path / folder / "dia0_utt3.wav"
+        assert row.paths[0].is_file()
 
 
 def test_all_tasks_build_and_read_back(miniature, tmp_path, capsys):

@@ -11,7 +11,7 @@ import soundfile
 from data_pipelines.sources import synthetic
 from data_pipelines.sources.synthetic.command_tasks import COMMANDS
 from data_pipelines.sources.synthetic.phrases import ADJECTIVES, NOUNS, spoken
-from data_pipelines.sources.synthetic.song_tasks import TUNES
+from data_pipelines.sources.synthetic.song_tasks import TUNES, _wandering
 from data_pipelines.sources.synthetic.speaker_tasks import DIALECTS
 from data_pipelines.sources.synthetic.speech import speak
 from qwen_audio_jax.tasks import TASKS, check_annotation
@@ -221,6 +221,14 @@ def test_a_melody_goes_where_the_answer_says(answer):
         f0 = pitch_of(wave_of(record), 180, 1800)
         voiced = f0[np.isfinite(f0)]
         assert (voiced[-10:].mean() > voiced[:10].mean()) == (answer == "rise")
+
+
+def test_notes_that_are_counted_are_all_different_from_their_neighbours():
+    random = np.random.default_rng(0)
+    for number in (2, 3, 4, 5, 6) * 40:
+        steps = _wandering(number, random)
+        assert len(steps) == number
+        assert (np.diff(steps) != 0).all()
 
 
 def test_answers_are_balanced():

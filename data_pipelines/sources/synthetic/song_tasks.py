@@ -225,13 +225,22 @@ def _direction(validation: bool, ordinal: int, rng: np.random.Generator) -> Made
     )
 
 
+def _wandering(number: int, rng: np.random.Generator) -> np.ndarray:
+    """Steps of a melody, [number]; none comes twice running, for that could be heard as one."""
+    steps = [int(rng.integers(-5, 6))]
+    while len(steps) < number:
+        if (step := int(rng.integers(-5, 6))) != steps[-1]:
+            steps.append(step)
+    return np.array(steps)
+
+
 def _speed(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:
     answer = ("faster", "slower")[ordinal % 2]
     beats = [1.6, 1.3, 1.0, 0.75, 0.55, 0.4]
     return _answered(
         "Does the tempo get faster or slower?",
         answer,
-        rng.integers(-5, 6, 6),
+        _wandering(6, rng),
         beats if answer == "faster" else beats[::-1],
         validation,
         ordinal,
@@ -244,7 +253,7 @@ def _how_many_notes(validation: bool, ordinal: int, rng: np.random.Generator) ->
     return _answered(
         "How many notes are played?",
         ("two", "three", "four", "five")[number - 2],
-        rng.integers(-5, 6, number),
+        _wandering(number, rng),
         [1.0] * number,
         validation,
         ordinal,

@@ -1,0 +1,57 @@
+"""Which held-out records are answered together, and which are left out."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from conftest import flac, tone_record
+
+from data_pipelines.examples import ExampleMaker
+from data_pipelines.records import Corpus, Record
+from data_pipelines.shards import write_split
+from qwen_audio_jax.evaluate import Evaluator, rows_for
+from qwen_audio_jax.run_config import EvaluateConfig
+from qwen_audio_jax.tokenizer import load_tokenizer, train_sentencepiece
+
+OPTIONS = EvaluateConfig(every=0, data="", limit=0, rows=9, max_new_tokens=4, examples=2)
+
+
+def tone_of(seconds: int) -> tuple[Record, tuple[int, ...]]:
+    wave = 0.1 * np.sin(np.arange(16000 * seconds) / 7)
+    annotation = {"text": "tone", "source": "test"}
+    return Record(f"long-{seconds}", "instrument_classification", (flac(wave),), annotation), (
+        len(wave),
+    )
+
+
+@pytest.fixture
+def evaluator(tmp_path):
+    short = [(tone_record(i), (4000 + 160 * (i % 9),)) for i in range(20)]
+    write_split(tmp_path, "validation", [tone_of(80), *short, tone_of(50), tone_of(40)])
+    train_sentencepiece(["tone", "noise"], [], tmp_path / "tokenizer", pieces=16)
+    tokenizer = load_tokenizer(tmp_path / "tokenizer")
+    maker = ExampleMaker(tokenizer, "qwen_audio", "tags", 16, "floor", max_seconds=60)
+    return Evaluator(Corpus(tmp_path), "validation", maker, None, None, OPTIONS)
+
+
+def test_long_records_are_answered_a_few_at_a_time(evaluator, caplog):
+    groups = list(evaluator._groups(evaluator._numbers()))
+    assert [(rows, len(records)) for rows, records, _ in groups] == [(9, 9), (9, 9), (2, 2), (2, 2)]
+    asked = [record.id for _, records, _ in groups for record in records]
+    assert len(set(asked)) == 22
+    assert asked[-2:] == ["long-40", "long-50"]
+    assert "record long-80 is left out: a clip of it lasts 80.0 s, and config.data" in caplog.text
+
+
+def test_a_limit_is_spread_over_what_can_be_asked(evaluator):
+    limited = dataclasses.replace(evaluator, options=dataclasses.replace(OPTIONS, limit=3))
+    (rows, records, _), *rest = limited._groups(limited._numbers())
+    asked = [*records, *(record for _, records, _ in rest for record in records)]
+    assert len(asked) == 3
+    assert rows == 2
+
+
+def test_rows_of_long_records_take_no_more_memory():
+    assert [rows_for(16000 * s, 64) for s in (0, 5, 30, 31, 60, 61, 300)] == [
+        64, 64, 64, 16, 16, 7, 1,
+    ]  # fmt: skip
