@@ -69,9 +69,7 @@ def padded(made: list[Example]) -> dict[str, torch.Tensor]:
     longest = max(len(example.text.tokens) for example in made)
 
     def rows(arrays, filling):
-        return torch.tensor(
-            [[*row.tolist(), *[filling] * (longest - len(row))] for row in arrays]
-        )
+        return torch.tensor([[*row.tolist(), *[filling] * (longest - len(row))] for row in arrays])
 
     texts = [example.text for example in made]
     frames = np.array([example.clip_frames for example in made])
@@ -88,15 +86,16 @@ def padded(made: list[Example]) -> dict[str, torch.Tensor]:
 
 def packed(made: list[Example], shape: RowShape) -> dict[str, np.ndarray]:
     """The same in rows of the pack plan."""
-    lengths = [
-        (len(example.text.tokens), packed_frames(*example.clip_frames)) for example in made
-    ]
+    lengths = [(len(example.text.tokens), packed_frames(*example.clip_frames)) for example in made]
     plan = PackPlan({"": np.array(lengths)}, {"": 1.0}, [shape], seed=0)
     (planned,) = plan.window(0).batches
     batch = empty_batch(shape.rows, shape.tokens, shape.frames, MEL_BINS)
     for row, members in enumerate(planned.rows):
         here = [made[record] for _, record in members]
-        cut = [Example(e.text, (e.clips[0][: packed_frames(*e.clip_frames)],), e.clip_frames) for e in here]
+        cut = [
+            Example(e.text, (e.clips[0][: packed_frames(*e.clip_frames)],), e.clip_frames)
+            for e in here
+        ]
         fill_row(batch, row, cut)
     return batch
 
