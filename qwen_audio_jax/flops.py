@@ -9,6 +9,8 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from qwen_audio_jax.audio.lengths import audio_tokens, encoder_positions
@@ -57,6 +59,26 @@ def counts_of(batch: Mapping[str, np.ndarray]) -> Counts:
     clips = np.where(np.asarray(batch["mel_positions"]) >= 0, batch["mel_segments"], 0)
     learned = np.count_nonzero(batch["loss_weights"])
     return counts(_lengths(clips), _lengths(np.asarray(batch["segments"])), learned)
+
+
+def sums_of(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """The same inside `jax.jit`, of a batch that may lie on many devices: Counts, by name.
+
+    A stretch of n positions has n squared = 1 + 3 + 5 + ... to its end.
+    """
+    token = batch["segments"] > 0
+    frame = (batch["mel_segments"] > 0) & (batch["mel_positions"] >= 0)
+    position = frame & (batch["mel_positions"] % 2 == 0)
+    sums = {
+        "frames": frame,
+        "positions": position,
+        "positions_squared": position * (batch["mel_positions"] // 2 * 2 + 1),
+        "audio_tokens": batch["audio_index"] >= 0,
+        "tokens": token,
+        "tokens_squared": token * (2 * batch["positions"] + 1),
+        "loss_positions": batch["loss_weights"] != 0,
+    }
+    return {name: jnp.sum(x, dtype=jnp.float32) for name, x in sums.items()}
 
 
 def _lengths(segments: np.ndarray) -> list[int]:

@@ -9,6 +9,8 @@ from typing import Any
 import tensorboardX
 from tqdm import tqdm
 
+from qwen_audio_jax.flops import Counts
+
 SKIPPED_FILE = "skipped.jsonl"
 
 
@@ -19,14 +21,23 @@ class RunLog:
     those steps are about to be done again.
     """
 
-    def __init__(self, workdir: pathlib.Path, first_step: int, steps: int, *, write: bool = True):
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        first_step: int,
+        steps: int,
+        peak_flops: float | None = None,
+        *,
+        write: bool = True,
+    ):
         """Args:
         workdir: the run's folder.
         first_step: steps already done.
         steps: steps in all.
+        peak_flops: of all devices, which the MFU is a share of; None if nobody knows.
         write: whether this process writes; of several, one does, and the others only count.
         """
-        self._write = write
+        self._write, self._peak_flops = write, peak_flops
         self._path = workdir / "metrics.jsonl"
         self._skipped_file = workdir / SKIPPED_FILE
         if write:
@@ -50,10 +61,11 @@ class RunLog:
         self._skipped = self._last_skipped = 0
         self.restart_clock()
 
-    def count(self, tokens: float, audio_seconds: float, left_out: float) -> None:
-        """Counts a step's useful tokens and seconds of audio, and records that were unusable."""
-        self._tokens += tokens
-        self._audio_seconds += audio_seconds
+    def count(self, useful: Counts, flops: float, left_out: int) -> None:
+        """Counts what was useful of a step, its model FLOPs, and records that were unusable."""
+        self._tokens += useful.tokens
+        self._audio_seconds += useful.frames / 100
+        self._flops += flops
         self._left_out += left_out
         self._bar.update()
 
@@ -66,7 +78,10 @@ class RunLog:
             "tokens_per_second": self._tokens / seconds,
             "audio_seconds_per_second": self._audio_seconds / seconds,
             "audio_hours_per_hour": self._audio_seconds / seconds,
+            "model_flops_per_second": self._flops / seconds,
         }
+        if self._peak_flops:
+            values["mfu"] = self._flops / seconds / self._peak_flops
         if self._left_out:
             values["records_left_out"] = self._left_out
             self._left_out = 0.0
@@ -93,7 +108,7 @@ class RunLog:
     def restart_clock(self) -> None:
         """Leaves out of the speed what was not training: evaluation, say."""
         self._since = time.perf_counter()
-        self._tokens = self._audio_seconds = 0.0
+        self._tokens = self._audio_seconds = self._flops = 0.0
 
     def write_evaluation(self, step: int, rows: list[dict[str, Any]]) -> None:
         """Adds an evaluation's table to the TensorBoard events."""

@@ -16,8 +16,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from data_pipelines.pipeline import PackedBatches, batches
-from qwen_audio_jax import agreement, report
+from qwen_audio_jax import agreement, flops, report
 from qwen_audio_jax.checkpoint import Checkpoints
+from qwen_audio_jax.compilation.hardware import peak_flops
 from qwen_audio_jax.distributed import Tally
 from qwen_audio_jax.evaluate import Evaluator, Result
 from qwen_audio_jax.goodput import Clock
@@ -85,7 +86,7 @@ def run(
     first_step, writes = int(state.step), group.number == 0
     if writes:
         describe(run, state)
-    log = RunLog(workdir, first_step, config.train.steps, write=writes)
+    log = RunLog(workdir, first_step, config.train.steps, peak_flops(jax.devices()), write=writes)
     clock.begin(workdir, first_step, write=writes)
     try:
         # Kernels that the compiler cannot divide over the mesh ask for it.
@@ -310,9 +311,11 @@ def record(run: Run, log: RunLog, step: int, metrics: dict[str, Any]) -> bool:
     Raises:
         TrainingError: so many in a row were skipped that going on would not help.
     """
-    _, left_out = np.asarray(metrics.pop("counts"))
+    metrics = jax.device_get(metrics)
+    _, left_out = metrics.pop("counts")
+    of = flops.Counts(**{name: int(n) for name, n in metrics.pop("useful").items()})
     values = {name: float(value) for name, value in metrics.items()}
-    log.count(values.pop("tokens"), values.pop("audio_seconds"), int(left_out))
+    log.count(of, flops.training_step(run.model, of, run.config.optimizer.frozen), int(left_out))
     slot = int(values.pop("slot"))
     skipped = not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"]))
     if skipped:

@@ -101,6 +101,7 @@ def test_counts_of_a_batch_add_up():
     parts = [flops.counts_of({name: x[i : i + 1] for name, x in batch.items()}) for i in range(3)]
     for field in dataclasses.fields(flops.Counts):
         assert sum(getattr(part, field.name) for part in parts) == getattr(whole, field.name)
+    assert {name: int(n) for name, n in jax.jit(flops.sums_of)(batch).items()} == vars(whole)
 
 
 def test_parts_stand_for_parameters_that_are_there():

@@ -116,7 +116,7 @@ def test_a_run_writes_everything_it_promises_and_learns(root, tmp_path):
     options = {"train.steps": 60, "evaluate.every": 40, "corpus": "scored"}
     done = finished(root, workdir, **options)
     assert losses(workdir)[-1] < losses(workdir)[0] / 4
-    for key in ("tokens_per_second", "audio_seconds_per_second"):
+    for key in ("tokens_per_second", "audio_seconds_per_second", "model_flops_per_second"):
         assert all(row[key] > 0 for row in metrics(workdir))
     (row,) = json.loads((workdir / "evaluation.json").read_text())
     assert row["task"] == "instrument_classification"

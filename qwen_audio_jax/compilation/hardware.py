@@ -7,6 +7,7 @@ November 2026.
 import dataclasses
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -49,6 +50,26 @@ CHIPS = {
     "v6e": Chip(918e12, 32 * GIB, 1.638e12, 400e9, 12.5e9, axes=2, ring=16),
     "tpu7x": Chip(2307e12, 192 * GIB, 7.38e12, 600e9, 12.5e9, axes=3, ring=4, devices=2),
 }
+
+
+PEAK_FLOPS = {
+    "TPU v4": CHIPS["v4"].flops,
+    "TPU v5 lite": CHIPS["v5e"].flops,
+    "TPU v5": CHIPS["v5p"].flops,
+    "TPU v6 lite": CHIPS["v6e"].flops,
+    "TPU7x": CHIPS["tpu7x"].flops / 2,
+    "NVIDIA A100": 312e12,
+    "NVIDIA H100": 989e12,
+    "NVIDIA H200": 989e12,
+}
+"""Dense bfloat16 FLOP/s of a device, by the start of the name that JAX gives it."""
+
+
+def peak_flops(devices: Sequence[Any]) -> float | None:
+    """Of all these devices together; None if they are of a kind that publishes none."""
+    kind = devices[0].device_kind
+    known = [name for name in PEAK_FLOPS if kind.startswith(name)]
+    return PEAK_FLOPS[max(known, key=len)] * len(devices) if known else None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,13 @@ import types
 
 import pytest
 
-from qwen_audio_jax.compilation.hardware import CHIPS, Topology, parse_topology, setup_of
+from qwen_audio_jax.compilation.hardware import (
+    CHIPS,
+    Topology,
+    parse_topology,
+    peak_flops,
+    setup_of,
+)
 from qwen_audio_jax.compilation.program import Array
 from qwen_audio_jax.compilation.roofline import Roofline, kernel_flops, roofline
 from qwen_audio_jax.compilation.work import Collective, Work
@@ -106,6 +112,15 @@ def test_what_is_no_topology(text, said):
 def test_a_setup_that_nobody_found():
     with pytest.raises(ValueError, match="tiny@v5e:2x2 is not set up"):
         setup_of("tiny", "v5e:2x2")
+
+
+@pytest.mark.parametrize(
+    ("kind", "peak"),
+    [("TPU v5", 459e12), ("TPU v5 lite", 197e12), ("NVIDIA H100 80GB HBM3", 989e12), ("cpu", None)],
+)
+def test_the_peak_of_devices_by_their_name(kind, peak):
+    found = peak_flops([types.SimpleNamespace(device_kind=kind)] * 2)
+    assert found == (peak and 2 * peak)
 
 
 def test_chips_are_of_this_world():
