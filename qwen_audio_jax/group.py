@@ -78,6 +78,8 @@ class Group:
             else:
                 group._hub = Hub(int(port), count, start_timeout)
                 group._line = _greeted(group._hub.line, group, deadline)
+            if group._line is None:  # never, or it would train on its own
+                raise GroupError(f"process 0 of {count} has had no word from its own hub")
         except OSError as error:
             if number:
                 raise GroupError(

@@ -81,6 +81,7 @@ class Hub:
         self._meetings = {START: Meeting(start_timeout)}
         self._changed = threading.Condition()
         self._ending = False
+        self._verdict = "the run is over"
         both = socket.has_dualstack_ipv6()
         self._server = socket.create_server(
             ("", port),
@@ -140,6 +141,8 @@ class Hub:
 
     def _greet(self, line: Line, message: dict[str, Any]) -> str:
         """Takes a process in. Returns what is wrong with it, if anything."""
+        if self._ending:
+            return self._verdict
         number, count = message.get("hello"), message.get("count")
         host = message.get("host", "")
         if count != self._count:
@@ -202,7 +205,7 @@ class Hub:
     def _fail(self, sentence: str, by: int | None = None) -> None:
         """Tells all that it is over, once."""
         if not self._ending:
-            self._ending = True
+            self._ending, self._verdict = True, sentence
             self._meetings.clear()
             self._tell(self._lines, failed=sentence, by=by)
 
