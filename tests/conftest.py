@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 from flax import nnx
+from hypothesis import HealthCheck, settings
 
 from data_pipelines.examples import Example
 from data_pipelines.records import Record
@@ -25,6 +26,10 @@ from qwen_audio_jax.rendering import Tokens
 from qwen_audio_jax.tokenizer import train_sentencepiece
 
 BEGIN, PLACEHOLDER, END = 90, 91, 92
+
+# No time is asserted in a test: on a busy machine a property takes what it takes.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 
 def tiny_config(family: str, **decoder) -> ModelConfig:
