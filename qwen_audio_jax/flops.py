@@ -57,7 +57,7 @@ def counts(clip_frames: Sequence[int], tokens: Sequence[int], loss_positions: in
 def counts_of(batch: Mapping[str, np.ndarray]) -> Counts:
     """Of a Batch, or of the rows of it that a process has; they add up."""
     clips = np.where(np.asarray(batch["mel_positions"]) >= 0, batch["mel_segments"], 0)
-    learned = np.count_nonzero(batch["loss_weights"])
+    learned = int(np.count_nonzero(batch["loss_weights"]))
     return counts(_lengths(clips), _lengths(np.asarray(batch["segments"])), learned)
 
 
