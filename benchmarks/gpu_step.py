@@ -14,12 +14,14 @@ The clips are noise; by number a third last 3 to 8 s, a third 8 to 16 s and a th
 with 14 tokens of prompt and 3.5 a second of answer, which are learned. useful MFU is
 `flops.training_step` over (seconds * the best bfloat16 product measured first); padding, margins
 and what rematerialisation computes anew count as lost. Seconds are medians after the first steps.
-One JSON line a case follows its table. `--size=tiny` shows on a CPU that all of this runs.
+`peak_gib` is the process's so far. One JSON line a case follows its table. `--size=tiny` shows on a
+CPU that all of this runs.
 """
 
 import argparse
 import dataclasses
 import functools
+import gc
 import json
 import os
 import re
@@ -255,21 +257,24 @@ def fitting(family: str, size: Size, computes: list[Compute], batch, steps: int,
     for compute in computes:
         layers = preset_parts(size.preset, family, 512)[1].layers
         while layers > 0:
+            less = 1
             try:
                 step = Step(make_recipe(family, size, compute, layers), batch)
                 if step.bytes < limit:
                     return step, *step.run(steps, profile)
-                print(
-                    f"{layers} decoder layers, remat {compute.remat}: {step.bytes / 2**30:.1f} GiB"
-                )
+                # A layer's parameters, moments and gradients are float32 each.
+                blocks = jax.tree.leaves(step.state.parameters["decoder"]["blocks"])
+                layer_bytes = sum(16 * leaf.size for leaf in blocks) / layers
+                less = max(1, int((step.bytes - limit) / layer_bytes))
             except jax.errors.JaxRuntimeError as error:
                 if "RESOURCE_EXHAUSTED" not in str(error):
                     raise
-                print(f"{layers} decoder layers, remat {compute.remat}: out of memory")
-            step = None  # frees what it holds
+            print(f"{layers} decoder layers, remat {compute.remat}: out of memory", flush=True)
             if FROZEN[family]:
                 break
-            layers -= 1
+            layers -= less
+            step = None
+            gc.collect()  # before the next try
     raise SystemExit(f"{family}: does not fit into {limit / 2**30:.1f} GiB, whatever is kept")
 
 
