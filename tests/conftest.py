@@ -5,6 +5,7 @@ import inspect
 import io
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -26,6 +27,10 @@ from qwen_audio_jax.rendering import Tokens
 from qwen_audio_jax.tokenizer import train_sentencepiece
 
 BEGIN, PLACEHOLDER, END = 90, 91, 92
+
+# Below a shell's `&` it is ignored, by what tests start as well; some of that must hear it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No time is asserted in a test: on a busy machine a property takes what it takes.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
