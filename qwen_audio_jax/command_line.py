@@ -2,21 +2,29 @@
 
 import sys
 
-from absl import app
+from absl import flags
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Absl's parser, with a configuration key that does not exist told in one sentence."""
+    """Absl's parser, with every mistake told in one sentence."""
     try:
-        return app.parse_flags_with_usage(argv)
+        left = flags.FLAGS(argv)
+        # That the file is not there is only told when something is asked of it.
+        getattr(flags.FLAGS.config, "to_dict", None)
+        return left
     except (AttributeError, KeyError) as error:
         print(f"error: --config has no such key: {_one_line(error)}", file=sys.stderr)
-    except (TypeError, ValueError, OSError) as error:
+    except (flags.Error, TypeError, ValueError, OSError) as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)
     sys.exit(1)
 
 
 def _one_line(error: Exception) -> str:
-    # ml_collections quotes a quoted message, line breaks and all.
+    # ml_collections quotes a quoted message, line breaks and all; of an error in a configuration
+    # file it tells the whole traceback, whose last line is the sentence.
     text = str(error).replace("\\n", " ").replace("\\", "")
-    return " ".join(text.split()).strip("'\"").replace("' Did", ". Did")
+    if "Traceback" in text:
+        text = text.strip().splitlines()[-1].partition("Error: ")[2]
+    text = " ".join(text.split())
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return (text[1:-1] if quoted else text).replace("' Did", ". Did").removeprefix("'")

@@ -3,6 +3,8 @@
 import copy
 import importlib.util
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -79,3 +81,27 @@ def test_workdir_of_another_configuration_is_refused(values, tmp_path):
     claim_workdir(tmp_path, from_mapping(changed(values, "evaluate.limit", 3)))
     with pytest.raises(ConfigError, match=r"\(config\.train\.steps was \d+ and is now 3\)"):
         claim_workdir(tmp_path, from_mapping(changed(values, "train.steps", 3)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("pretrain.py --config.train.stepz=3", "no such key: stepz. Did you mean"),
+        ("pretrain.py --config.train.steps=x", "--config.train.steps=x: invalid literal"),
+        ("pretrain.py --foo=1", "Unknown command line flag 'foo'"),
+        ("pretrain.py:qwen2_audio_7b@v5e:2x2", "qwen2_audio_7b@v5e:2x2 is not set up"),
+        ("nowhere.py", "No such file or directory: 'configs/nowhere.py'"),
+    ],
+)
+def test_mistaken_flags_are_one_sentence(arguments, said):
+    command = [
+        sys.executable,
+        "-m",
+        "qwen_audio_jax.main",
+        *f"--config=configs/{arguments}".split(),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1

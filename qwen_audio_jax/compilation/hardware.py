@@ -115,7 +115,7 @@ class Topology:
             found = topologies.get_topology_desc(platform="tpu", topology_name=name, **options)
         except Exception as error:
             reason = str(error).splitlines()[0]
-            if "libtpu" in reason or "Unable to initialize" in reason:
+            if "not installed" in reason:
                 raise ImportError(
                     "the TPU compiler is missing: pip install 'qwen-audio-jax[tpu]'"
                 ) from error
