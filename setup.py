@@ -37,6 +37,7 @@ setup(
         "jiwer>=4,<5",
         "librosa>=0.11,<2",
         "matplotlib>=3.9,<4",
+        "miniaudio>=1.61,<2",
         "ml_collections>=1.1,<2",
         "ml_dtypes>=0.5,<1",
         "numpy>=2,<3",

@@ -384,7 +384,7 @@ case $command in
   *) assumed=ACTIVE ;;
 esac
 if [[ $dry_run ]]; then
-  scratch=/tmp
+  scratch=.
 else
   command -v gcloud >/dev/null || fail "gcloud is missing; install the Google Cloud CLI, or add --dry-run to see the commands"
   scratch=$(mktemp -d)

@@ -1,8 +1,10 @@
 """What the commands with a `--config` share."""
 
+import logging
 import sys
+from typing import Any
 
-from absl import flags
+from absl import app, flags
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -17,6 +19,20 @@ def parse_flags(argv: list[str]) -> list[str]:
     except (flags.Error, TypeError, ValueError, OSError) as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)
     sys.exit(1)
+
+
+def config_of(argv: list[str], example: str) -> dict[str, Any]:
+    """The configuration's keys, for a `main` that takes flags alone.
+
+    Raises:
+        app.UsageError: there is none, or words that are no flags.
+    """
+    if len(argv) > 1:
+        raise app.UsageError(f"{argv[1]!r} is not understood; options begin with --")
+    if flags.FLAGS.config is None:
+        raise app.UsageError(f"--config is missing; try --config={example}")
+    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
+    return flags.FLAGS.config.to_dict()
 
 
 def _one_line(error: Exception) -> str:

@@ -11,7 +11,6 @@ last line is one JSON object.
 """
 
 import json
-import logging
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -21,12 +20,12 @@ from ml_collections import config_flags
 from rich.console import Console
 from rich.table import Table
 
-from qwen_audio_jax.command_line import parse_flags
+from qwen_audio_jax.command_line import config_of, parse_flags
 
 if TYPE_CHECKING:
     from qwen_audio_jax.compilation.verdict import Verdict
 
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="Configuration file.")
+config_flags.DEFINE_config_file("config", help_string="Configuration file.")
 _TOPOLOGY = flags.DEFINE_string(
     "topology", "", "Such as v5p:4x4x4 or '2x v5e:16x16'; by default the configuration's own."
 )
@@ -35,11 +34,7 @@ _SEARCH = flags.DEFINE_bool("search", False, "Try remat and micro-batches, and r
 
 def main(argv: list[str]) -> None:
     """Configuration and topology in, a table and a line of JSON out; exit status 1 on a mistake."""
-    if len(argv) > 1:
-        raise app.UsageError(f"{argv[1]!r} is not understood; options begin with --")
-    if _CONFIG.value is None:
-        raise app.UsageError("--config is missing; try --config=configs/pretrain.py:qwen2_audio_7b")
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
+    mapping = config_of(argv, example="configs/pretrain.py:qwen2_audio_7b")
     _without_a_tpu()
     from qwen_audio_jax import run_config
     from qwen_audio_jax.compilation import hardware, verdict
@@ -50,7 +45,7 @@ def main(argv: list[str]) -> None:
         if not (_TOPOLOGY.value or named):
             raise ValueError("--topology is missing; try --topology=v5p:4x4x4")
         topology = hardware.parse_topology(_TOPOLOGY.value or named)
-        config = run_config.from_mapping(_CONFIG.value.to_dict())
+        config = run_config.from_mapping(mapping)
         with console.status(f"compiling for {topology}: a minute or more"):
             if _SEARCH.value:
                 trials = verdict.search(config, topology, tell=console.print)
@@ -71,6 +66,7 @@ def _without_a_tpu() -> None:
     os.environ["JAX_PLATFORMS"] = "cpu"
     for name, value in {
         "TPU_SKIP_MDS_QUERY": "1",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # there is no TPU that two reports could quarrel over
         "TPU_ACCELERATOR_TYPE": "v5p-8",
         "TPU_WORKER_HOSTNAMES": "localhost",
         "TPU_WORKER_ID": "0",

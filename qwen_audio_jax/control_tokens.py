@@ -1,5 +1,6 @@
 """Names of the control tokens, and what every vocabulary does with them by name."""
 
+import abc
 import functools
 import itertools
 import re
@@ -66,7 +67,7 @@ def qwen_audio_control_tokens() -> list[str]:
     ]
 
 
-class ControlTokens:
+class ControlTokens(abc.ABC):
     """The part of a vocabulary that is looked up by name, which all vocabularies share.
 
     A subclass has the ids of plain text to itself: `_encode_plain`, which must not give a control
@@ -133,11 +134,13 @@ class ControlTokens:
             return "control"
         return "plain" if 0 <= i < self.vocab_size else "unknown"
 
+    @abc.abstractmethod
     def _encode_plain(self, text: str) -> list[int]:
-        raise NotImplementedError
+        """Ids of text that holds no control tokens."""
 
+    @abc.abstractmethod
     def _decode_plain(self, ids: list[int]) -> str:
-        raise NotImplementedError
+        """Text of ids that are no control tokens."""
 
 
 def split_at(names: Iterable[str], text: str) -> list[str]:

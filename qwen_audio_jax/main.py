@@ -8,7 +8,6 @@ the configuration can be overridden (--config.train.steps=100, --config.model.fa
 qwen_audio_jax/run_config.py. Started again, the same command goes on where it stopped.
 """
 
-import logging
 import pathlib
 import time
 import traceback
@@ -18,14 +17,14 @@ from absl import app, flags
 from ml_collections import config_flags
 from rich.console import Console
 
-from qwen_audio_jax.command_line import parse_flags
+from qwen_audio_jax.command_line import config_of, parse_flags
 
 if TYPE_CHECKING:
     from qwen_audio_jax.group import Group
     from qwen_audio_jax.run_config import RunConfig
 
 _STARTED = time.time()
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="Configuration file.")
+config_flags.DEFINE_config_file("config", help_string="Configuration file.")
 _WORKDIR = flags.DEFINE_string(
     "workdir", "", "Folder of the run; by default one below runs/ that is the configuration's own."
 )
@@ -33,18 +32,14 @@ _WORKDIR = flags.DEFINE_string(
 
 def main(argv: list[str]) -> None:
     """Configuration in, run folder out; a mistake is one sentence and exit status 1."""
-    if len(argv) > 1:
-        raise app.UsageError(f"{argv[1]!r} is not understood; options begin with --")
-    if _CONFIG.value is None:
-        raise app.UsageError("--config is missing; try --config=configs/pretrain.py")
-    logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
+    mapping = config_of(argv, example="configs/pretrain.py")
     # Imported late: --help and a mistaken flag should not wait for JAX.
     from qwen_audio_jax import distributed, run_config, train
     from qwen_audio_jax.group import Group, GroupError
 
     group = Group()
     try:
-        config = run_config.from_mapping(_CONFIG.value.to_dict())
+        config = run_config.from_mapping(mapping)
         group = distributed.join(config.wait)
         train_together(config, group)
         distributed.leave(group)

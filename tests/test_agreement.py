@@ -36,8 +36,8 @@ def test_every_key_counts_but_what_a_host_may_have_of_its_own(config):
     assert facts["config.data.shapes"] == "[[16, 144, 352], [8, 448, 1024], [8, 1280, 3264]]"
     own = dataclasses.replace(
         config,
-        compilation_cache="/tmp/here",
-        data=dataclasses.replace(config.data, root="/mnt/here", workers=3),
+        compilation_cache="cache/here",
+        data=dataclasses.replace(config.data, root="data/here", workers=3),
         profile=dataclasses.replace(config.profile, steps=3),
     )
     assert agreement.of_config(own) == facts

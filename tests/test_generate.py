@@ -12,9 +12,9 @@ from flax import nnx
 
 from data_pipelines.examples import empty_batch, fill_row
 from qwen_audio_jax.generate import generate
-from qwen_audio_jax.models.attention import Segments
 from qwen_audio_jax.models.language_model import rotation
 from qwen_audio_jax.models.qwen_audio import QwenAudio
+from qwen_audio_jax.models.segments import Segments
 from qwen_audio_jax.sampling import GREEDY, Sampling
 
 EXAMPLES = [

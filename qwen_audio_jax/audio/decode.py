@@ -3,6 +3,7 @@
 import io
 import re
 
+import miniaudio
 import numpy as np
 import soundfile
 import soxr
@@ -65,7 +66,7 @@ def _read(data: bytes) -> tuple[np.ndarray, int]:
             rate, promised = file.samplerate, file.frames
             most = int(MAX_SECONDS * rate)
             # Of an hour-long file there is no need to read more than shows that it is too long.
-            wave = file.read(min(promised, most + 1), dtype="float32", always_2d=True)
+            wave = _samples(data, file, min(promised, most + 1))
             missing = _missing(data, file, len(wave))
     except (soundfile.LibsndfileError, RuntimeError) as error:
         reason = str(error).rpartition(": ")[2].rstrip(".")
@@ -78,6 +79,18 @@ def _read(data: bytes) -> tuple[np.ndarray, int]:
     if missing:
         raise AudioError(f"it is broken off: {missing}")
     return wave, rate
+
+
+def _samples(data: bytes, file: soundfile.SoundFile, most: int) -> np.ndarray:
+    """Float32 [at most `most`, channels] of an opened file."""
+    if file.format == "FLAC" and file.subtype == "PCM_16" and most == file.frames:
+        try:
+            # The same samples as libsndfile's, in two thirds of its time.
+            pcm = np.frombuffer(miniaudio.flac_read_s16(data).samples, np.int16)
+            return pcm.reshape(-1, file.channels) * np.float32(1 / 32768)
+        except miniaudio.DecodeError:
+            pass  # let libsndfile say what is wrong
+    return file.read(most, dtype="float32", always_2d=True)
 
 
 def _missing(data: bytes, file: soundfile.SoundFile, samples: int) -> str:

@@ -18,8 +18,8 @@ _EDGE = N_FFT // 2
 _PIECE = 16
 """Mel bins weighed at once."""
 
-_BLOCK = 128
-"""Frames transformed at once: as many as the processor's cache holds."""
+_BLOCK = 500
+"""Frames transformed at once: few enough for a processor's cache, many enough a call of NumPy."""
 
 
 def log_mel(waveform: np.ndarray, mel_bins: int, frames: int | None = None) -> np.ndarray:
@@ -48,45 +48,66 @@ def log_mel(waveform: np.ndarray, mel_bins: int, frames: int | None = None) -> n
             f"waveform: must be [samples] with 1 to {WINDOW_SAMPLES} samples, not {waveform.shape}"
         )
     frames = WINDOW_FRAMES if frames is None else frames
-    mel = np.maximum(_mel_power(waveform, mel_bins), np.float32(1e-10))
-    # NumPy has vector instructions for `log`, not for `log10`.
-    mel = np.log(mel, out=mel) * np.float32(1 / np.log(10))
-    floor = max(float(mel.max()) - 8.0, -10.0)
-    mel = (np.maximum(mel, floor) + 4.0) / 4.0
+    features = np.empty((frames, mel_bins), np.float32)
+    reached = min((len(waveform) + _EDGE - 1) // HOP + 1, WINDOW_FRAMES)
+    known = min(frames, reached)
+    # Frames that are not asked for can hold the clip's maximum, so they are computed as well.
+    mel = features if reached <= frames else np.empty((reached, mel_bins), np.float32)
+    mel = mel[:reached]
+    _log_power(waveform, mel)
 
-    features = np.full((frames, mel_bins), (floor + 4.0) / 4.0, np.float32)
+    floor = max(float(mel.max()) - 8.0, -10.0)
+    np.maximum(mel[:known], floor, out=features[:known])
+    features[known:WINDOW_FRAMES] = floor
+    features[:WINDOW_FRAMES] += 4.0
+    features[:WINDOW_FRAMES] /= 4.0
     features[WINDOW_FRAMES:] = 0.0
-    known = min(frames, len(mel))
-    features[:known] = mel[:known]
     return features
 
 
-def _mel_power(waveform: np.ndarray, mel_bins: int) -> np.ndarray:
-    """float32 [frames, M]: mel energies of the frames that overlap the clip."""
-    reached = min((len(waveform) + _EDGE - 1) // HOP + 1, WINDOW_FRAMES)
-    padded = np.zeros(max((reached - 1) * HOP + N_FFT, len(waveform) + _EDGE, N_FFT + 1))
-    padded[_EDGE : _EDGE + len(waveform)] = waveform
-    padded[:_EDGE] = padded[2 * _EDGE : _EDGE : -1]
-    beyond = len(padded) - _EDGE - WINDOW_SAMPLES
-    if beyond > 0:  # only here does the 30-second window reflect the clip rather than its padding
-        end = _EDGE + WINDOW_SAMPLES
-        padded[end:] = padded[end - 2 : end - 2 - beyond : -1]
-    windows = np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[: reached * HOP : HOP]
-    mel = np.empty((reached, mel_bins), np.float32)
-    scaled = np.empty((_BLOCK, N_FFT))
-    powers = np.empty((_BLOCK, N_FFT // 2 + 1), np.float32)
-    for first in range(0, reached, _BLOCK):
-        block = slice(first, min(first + _BLOCK, reached))
+def _log_power(waveform: np.ndarray, out: np.ndarray) -> None:
+    """Writes log10 of the mel energies, clamped, of the frames that overlap the clip.
+
+    Only what a block of frames needs is ever made beside the result: memory that is asked for anew
+    costs more here than the arithmetic.
+    """
+    reached, mel_bins = out.shape
+    size = min(_BLOCK, reached)
+    stretch = np.empty((size - 1) * HOP + N_FFT)
+    windows = np.lib.stride_tricks.sliding_window_view(stretch, N_FFT)[::HOP]
+    scaled = np.empty((size, N_FFT))
+    powers = np.empty((size, N_FFT // 2 + 1), np.float32)
+    for first in range(0, reached, size):
+        block = slice(first, min(first + size, reached))
         x, power = scaled[: block.stop - first], powers[: block.stop - first]
         # In float32 the rounding of the loudest bin would show in bins 80 dB below it. A sum of
         # powers, none of them negative, loses nothing.
-        np.multiply(windows[block], _hann(), out=x)
+        _read(waveform, first * HOP - _EDGE, stretch)
+        np.multiply(windows[: len(x)], _hann(), out=x)
         squares = scipy.fft.rfft(x, axis=-1).view(np.float64)
         np.square(squares, out=squares)
         np.add(squares[:, ::2], squares[:, 1::2], out=power, casting="same_kind")
+        mel = out[block]
         for frequencies, bins, weights in _mel_bank(mel_bins):
-            np.matmul(power[:, frequencies], weights, out=mel[block, bins])
-    return mel
+            np.matmul(power[:, frequencies], weights, out=mel[:, bins])
+        np.maximum(mel, np.float32(1e-10), out=mel)
+        # NumPy has vector instructions for `log`, not for `log10`.
+        np.log(mel, out=mel)
+        mel *= np.float32(1 / np.log(10))
+
+
+def _read(waveform: np.ndarray, start: int, out: np.ndarray) -> None:
+    """Copies samples from `start` on, of the clip padded to 30 s and that reflected at its ends."""
+    out[:] = 0
+    stop = start + len(out)
+    first, last = max(start, 0), min(stop, len(waveform))
+    out[first - start : max(first, last) - start] = waveform[first:last]
+    if start < 0:
+        mirrored = waveform[1 : 1 - start]
+        out[-start - len(mirrored) : -start] = mirrored[::-1]
+    if stop > WINDOW_SAMPLES:
+        mirrored = waveform[2 * WINDOW_SAMPLES - 1 - stop : WINDOW_SAMPLES - 1]
+        out[len(out) - len(mirrored) :] = mirrored[::-1]
 
 
 @functools.cache

@@ -41,7 +41,7 @@ class Chip:
 
 GIB = 2**30
 
-_MEGACORE = (("chip_config_name", "megachip"), ("chips_per_host_bounds", (2, 2, 1)))
+_MEGACORE = (("chip_config_name", "megacore"), ("chips_per_host_bounds", (2, 2, 1)))
 
 CHIPS = {
     "v4": Chip(275e12, 32 * GIB, 1.2e12, 300e9, 6.25e9, axes=3, ring=4, options=_MEGACORE),

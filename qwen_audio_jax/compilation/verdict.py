@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+import pathlib
 import re
+import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -140,7 +142,7 @@ def compile_step(config: RunConfig, topology: Topology) -> Verdict:
         "limit": memory_limit(devices[0]) * topology.chip.devices,
     }
     try:
-        compiled = lowered.compile()
+        compiled, text = _compile(lowered)
     except jax.errors.JaxRuntimeError as error:
         used = _used(str(error))
         if used is None:
@@ -149,7 +151,19 @@ def compile_step(config: RunConfig, topology: Topology) -> Verdict:
         used *= topology.chip.devices
         return Verdict(**known, arguments=0, temporaries=used, fits=False, compile_seconds=seconds)
     known["compile_seconds"] = time.perf_counter() - started
-    return _read(compiled, known, config, model, mesh, shape)
+    return _read(compiled.memory_analysis(), text, known, config, model, mesh, shape)
+
+
+def _compile(lowered: Any) -> tuple[Any, str]:
+    """(the compiled program, its text).
+
+    The compiler writes the text itself, since `as_text` cannot read every program of its back.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        options = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
+        compiled = lowered.compile(compiler_options=options)
+        (path,) = pathlib.Path(folder).glob("*.after_codegen.txt")
+        return compiled, path.read_text()
 
 
 def _lower(recipe: Recipe, mesh: jax.sharding.Mesh, shape: RowShape):
@@ -171,7 +185,8 @@ def _lower(recipe: Recipe, mesh: jax.sharding.Mesh, shape: RowShape):
 
 
 def _read(
-    compiled: Any,
+    memory: Any,
+    text: str,
     known: dict[str, Any],
     config: RunConfig,
     model: ModelConfig,
@@ -180,12 +195,11 @@ def _read(
 ) -> Verdict:
     """The verdict on a step that was compiled."""
     topology: Topology = known["topology"]
-    memory = compiled.memory_analysis()
     of = useful(shape)
     per_device = shape.rows // (row_shards(mesh) * config.train.accumulate)
     chunk = chunk_of(per_device * shape.tokens)
     learned = math.ceil(of.loss_positions * per_device / shape.rows)
-    work = work_of(compiled.as_text(), open_trips=math.ceil(learned / chunk))
+    work = work_of(text, open_trips=math.ceil(learned / chunk))
     times = roofline(work, topology, list(mesh.devices.flat), shape.tokens)
     received, count = defaultdict(float), Counter()
     for one in work.collectives:

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from qwen_audio_jax.models.attention import Segments, attend
+from qwen_audio_jax.models.attention import attend
 from qwen_audio_jax.models.layers import layer_norm, linear, scan_layers, stack_layers
 from qwen_audio_jax.models.presets import Compute, EncoderConfig
+from qwen_audio_jax.models.segments import Segments
 
 
 def sinusoids(positions: int, width: int) -> np.ndarray:

@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from qwen_audio_jax.models.attention import Segments, attend
+from qwen_audio_jax.models.attention import attend
 from qwen_audio_jax.models.cache import Cache
 from qwen_audio_jax.models.layers import RMSNorm, TurnedLinear, linear, scan_layers, stack_layers
 from qwen_audio_jax.models.presets import Compute, DecoderConfig
+from qwen_audio_jax.models.segments import Segments
 
 
 @jax.tree_util.register_dataclass

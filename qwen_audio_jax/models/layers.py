@@ -7,8 +7,6 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from qwen_audio_jax.models.attention import OUTPUT
-
 
 def linear(
     features_in: int,
@@ -74,6 +72,9 @@ def stack_layers(
     return nnx.vmap(make_layer)(rngs.split(layers))
 
 
+ATTENTION_OUTPUT = "attention_output"
+"""What its result is called, and the softmax's sums where a kernel keeps them."""
+
 REMAT = ("none", "dots", "attention", "full")
 """What the backward pass finds kept of each block, from most to least; the rest is computed anew:
 
@@ -103,7 +104,7 @@ def _remat(body: Callable, remat: str) -> Callable:
     policies = jax.checkpoint_policies
     policy = {
         "dots": policies.dots_with_no_batch_dims_saveable,
-        "attention": policies.save_only_these_names(OUTPUT),
+        "attention": policies.save_only_these_names(ATTENTION_OUTPUT),
         "full": policies.nothing_saveable,
     }
     if remat == "none":

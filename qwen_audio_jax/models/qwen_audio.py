@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from qwen_audio_jax.models.attention import Segments
 from qwen_audio_jax.models.audio_encoder import AudioEncoder
 from qwen_audio_jax.models.language_model import LanguageModel, rotation
 from qwen_audio_jax.models.layers import linear
 from qwen_audio_jax.models.presets import ModelConfig
+from qwen_audio_jax.models.segments import Segments
 
 Constrain = Callable[[jax.Array], jax.Array]
 

@@ -45,6 +45,23 @@ def test_pcm16_at_16_khz_is_exact():
     np.testing.assert_array_equal(decode(encode(pcm)), pcm.astype(np.float32) / 32768)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 5])
+@pytest.mark.parametrize("subtype", ["PCM_S8", "PCM_16", "PCM_24"])
+def test_flac_is_what_libsndfile_reads(channels, subtype):
+    noise = 0.2 * np.random.default_rng(0).standard_normal((20000, channels))
+    data = encode(noise, 16000, "FLAC", subtype)
+    expected = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)[0]
+    np.testing.assert_array_equal(decode(data), expected.mean(axis=1, dtype=np.float32))
+
+
+@pytest.mark.parametrize("place", range(0, 100, 7))
+def test_one_wrong_bit_in_flac_is_noticed(place):
+    data = bytearray(encode(0.1 * np.random.default_rng(0).standard_normal(48000), 16000, "FLAC"))
+    data[len(data) * place // 100] ^= 4
+    with pytest.raises(AudioError):
+        decode(bytes(data))
+
+
 def test_channels_are_averaged():
     both = np.stack([tone(0.5), np.zeros(8000)], axis=1)
     np.testing.assert_allclose(decode(encode(both, subtype="FLOAT")), tone(0.5) / 2, atol=1e-7)

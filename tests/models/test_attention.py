@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from jax.experimental.pallas.ops.tpu import splash_attention
 
-from qwen_audio_jax.models.attention import Segments, attend
+from qwen_audio_jax.models.attention import attend
+from qwen_audio_jax.models.segments import Segments
 from qwen_audio_jax.sharding import make_mesh
 
 LENGTHS, L = (70, 1, 40), 150  # no multiple of a kernel's tile, with padding at the end
