@@ -4,6 +4,7 @@ r"""Compiles the train step for a TPU slice that is not there, and says what it 
     python -m qwen_audio_jax.compile_report --config=configs/pretrain.py:qwen2_audio_7b \
         --topology='2x v5e:16x16' --config.train.accumulate=4 --config.model.remat=dots
     python -m qwen_audio_jax.compile_report --config=... --topology=v6e:16x16 --search
+    python -m qwen_audio_jax.compile_report --config=configs/pretrain.py --overview=docs/scale.md
 
 It needs the TPU's compiler, not the TPU: pip install 'qwen-audio-jax[tpu]'. Memory is what the
 compiler plans; the MFU is a bound from the published rates of the chip, stated under the table. The
@@ -12,6 +13,7 @@ last line is one JSON object.
 
 import json
 import os
+import pathlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -30,6 +32,9 @@ _TOPOLOGY = flags.DEFINE_string(
     "topology", "", "Such as v5p:4x4x4 or '2x v5e:16x16'; by default the configuration's own."
 )
 _SEARCH = flags.DEFINE_bool("search", False, "Try remat and micro-batches, and recommend some.")
+_OVERVIEW = flags.DEFINE_string(
+    "overview", "", "A document into which the table of all checked-in setups is written instead."
+)
 
 
 def main(argv: list[str]) -> None:
@@ -37,11 +42,14 @@ def main(argv: list[str]) -> None:
     mapping = config_of(argv, example="configs/pretrain.py:qwen2_audio_7b")
     _without_a_tpu()
     from qwen_audio_jax import run_config
-    from qwen_audio_jax.compilation import hardware, verdict
+    from qwen_audio_jax.compilation import hardware, overview, verdict
 
     named = flags.FLAGS["config"].config_filename.partition("@")[2]
     console = Console()
     try:
+        if _OVERVIEW.value:
+            overview.write(pathlib.Path(_OVERVIEW.value), console.print)
+            return
         if not (_TOPOLOGY.value or named):
             raise ValueError("--topology is missing; try --topology=v5p:4x4x4")
         topology = hardware.parse_topology(_TOPOLOGY.value or named)

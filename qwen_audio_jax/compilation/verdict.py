@@ -93,6 +93,7 @@ class Verdict:
         return {
             "topology": str(self.topology),
             "chips": self.topology.chips,
+            "devices": self.topology.chips * self.topology.chip.devices,
             "setup": self.setup,
             "parameters": self.parameters,
             "tokens": self.tokens,

@@ -25,7 +25,7 @@ COLLECTIVES = (
 
 _NO_TRAFFIC = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "iota"),
-    *("while", "conditional", "call", "partition-id", "replica-id"),
+    *("while", "conditional", "call", "partition-id", "replica-id", "async-start", "async-update"),
 }
 """Of these nothing is read or written, or their computations tell."""
 
@@ -199,7 +199,8 @@ class _Program:
         if of.opcode == "fusion":
             return self._traffic_of_fusion(of, here)
         if of.opcode in ("dynamic-slice", "slice", "gather"):
-            return 2 * _in_memory(of.result)
+            (source,), (result,) = here[of.operands[0]].result, of.result
+            return result.bytes * (not source.on_chip) + _in_memory(of.result)
         if of.opcode == "dynamic-update-slice":
             return 2 * _in_memory(here[of.operands[1]].result)
         return _in_memory(of.result) + sum(
@@ -212,7 +213,8 @@ class _Program:
         for number, operand in enumerate(of.operands):
             arrays = here[operand].result
             read += min(self._read(name, number), _in_memory(arrays)) if arrays else 0
-        return read + min(self._written(name), _in_memory(of.result))
+        written = zip(self._written(name, len(of.result)), of.result, strict=True)
+        return read + sum(min(size, _in_memory((array,))) for size, array in written)
 
     @functools.cache  # noqa: B019 - a program is read once
     def _read(self, name: str, number: int) -> float:
@@ -235,17 +237,31 @@ class _Program:
                 return math.inf
         return total
 
-    def _written(self, name: str) -> float:
-        """Bytes that a fusion writes: its update, where that goes into a larger array."""
+    def _written(self, name: str, results: int) -> list[float]:
+        """Bytes that a fusion writes of each result: of a larger array, the update."""
         body = self.computations[name]
         (root,) = (i for i in body.values() if i.root)
-        while root.opcode in ("bitcast", "copy") and root.operands[0] in body:
-            root = body[root.operands[0]]
-        if root.opcode == "dynamic-update-slice":
-            return sum(array.bytes for array in body[root.operands[1]].result)
+        root = _behind_bitcasts(root, body)
         if root.opcode == "fusion":
-            return self._written(root.attribute("calls"))
+            return self._written(root.attribute("calls"), results)
+        parts = [body[part] for part in root.operands] if root.opcode == "tuple" else [root]
+        if len(parts) != results:  # tuples in tuples
+            return [math.inf] * results
+        return [_update(part, body) for part in parts]
+
+
+def _behind_bitcasts(of: Instruction, body: dict[str, Instruction]) -> Instruction:
+    while of.opcode in ("bitcast", "copy") and of.operands[0] in body:
+        of = body[of.operands[0]]
+    return of
+
+
+def _update(of: Instruction, body: dict[str, Instruction]) -> float:
+    """Bytes of what is written into a larger array, if it is that."""
+    of = _behind_bitcasts(of, body)
+    if of.opcode != "dynamic-update-slice":
         return math.inf
+    return sum(array.bytes for array in body[of.operands[1]].result)
 
 
 def _window(text: str, axis: int) -> dict[str, int]:
