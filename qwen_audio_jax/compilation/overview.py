@@ -52,14 +52,23 @@ def write(path: pathlib.Path, tell: Callable[[str], None]) -> None:
     path.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
 
 
-def report(preset: str, topology: str) -> dict[str, Any]:
-    """What compile_report says of a setup, in a process of its own.
+def report(preset: str, topology: str, *options: str) -> dict[str, Any]:
+    """What compile_report says of a preset on a slice, in a process of its own.
+
+    Args:
+        preset, topology: a setup that is checked in or, with options that say the rest, another.
+        *options: further flags.
 
     Raises:
         ValueError: it does not compile, or does not fit.
     """
-    config = f"--config=configs/pretrain.py:{preset}@{topology}"
-    command = [sys.executable, "-m", "qwen_audio_jax.compile_report", config]
+    known = (preset, topology) in SETUPS
+    where = (
+        [f"--config=configs/pretrain.py:{preset}@{topology}"]
+        if known
+        else [f"--config=configs/pretrain.py:{preset}", f"--topology={topology}"]
+    )
+    command = [sys.executable, "-m", "qwen_audio_jax.compile_report", *where, *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     last = (done.stdout.splitlines() or [""])[-1]
     if not last.startswith("{"):

@@ -1,0 +1,61 @@
+"""The table of all setups, and the document that holds it."""
+
+import pathlib
+
+import pytest
+
+from qwen_audio_jax.compilation import overview
+from qwen_audio_jax.compilation.hardware import SETUPS, parse_topology
+
+SCALE = pathlib.Path(__file__).parents[2] / "docs" / "scale.md"
+
+
+def found(topology):
+    slices = parse_topology(topology)
+    return {
+        "devices": slices.chips * slices.chip.devices,
+        "hbm_total_gib": 14.6,
+        "hbm_limit_gib": 15.75,
+        "collectives": {"all-gather": {"bytes": 3e9}, "all-reduce": {"bytes": 4e9}},
+        "mfu_bound": 0.834,
+        "bound": "compute",
+        "audio_seconds_per_chip_second": 100.0,
+    }
+
+
+def test_a_line():
+    key = ("qwen2_audio_7b", "2x v5e:16x16")
+    assert overview.row(key, SETUPS[key], found(key[1])) == (
+        "| `qwen2_audio_7b` | 2x v5e:16x16 | 2 x 256 x 1 | 4, dots | 14.6 of 15.8 | 7 | "
+        "83%, compute | 100 | 1,000 |"
+    )
+
+
+def test_the_table_comes_between_the_marks(tmp_path, monkeypatch):
+    monkeypatch.setattr(overview, "report", lambda preset, topology: found(topology))
+    path, told = tmp_path / "scale.md", []
+    path.write_text(f"before\n\n{overview.BEGIN}\nold\n{overview.END}\n\nafter\n")
+    overview.write(path, told.append)
+    overview.write(path, told.append)
+    text = path.read_text()
+    assert text.startswith(f"before\n\n{overview.BEGIN}\n| preset |")
+    assert text.endswith(f" |\n{overview.END}\n\nafter\n")
+    assert len(told) == 2 * len(SETUPS)
+    assert all(line in text for line in told)
+
+
+def test_a_document_without_marks_is_left_alone(tmp_path):
+    path = tmp_path / "scale.md"
+    path.write_text("text\n")
+    with pytest.raises(ValueError, match="needs a line <!-- setups -->"):
+        overview.write(path, print)
+    assert path.read_text() == "text\n"
+
+
+def test_the_checked_in_table_is_of_the_checked_in_setups():
+    lines = [line.split(" | ") for line in SCALE.read_text().splitlines() if "| `qwen" in line]
+    here = {(line[0].strip("| `"), line[1]): (line[2], line[3]) for line in lines}
+    assert here == {
+        key: tuple(overview.row(key, setup, found(key[1])).split(" | ")[2:4])
+        for key, setup in SETUPS.items()
+    }
