@@ -42,10 +42,12 @@ def write(path: pathlib.Path, tell: Callable[[str], None]) -> None:
         raise ValueError(f"--overview: {path} needs a line {BEGIN} and a line {END}")
     jobs = min(4, os.cpu_count() or 1)
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
-        rows = []
-        for line in pool.map(_row, SETUPS):
+        rows, failed = [], []
+        for line in pool.map(_row_or_reason, SETUPS):
             tell(line)
-            rows.append(line)
+            (rows if line.startswith("|") else failed).append(line)
+    if failed:
+        raise ValueError(f"--overview: {path} is left as it was; {'; '.join(failed)}")
     before, _, rest = text.partition(BEGIN)
     after = rest.partition(END)[2]
     table = "\n".join([_line(_HEAD), "| --- " * 4 + "| ---: " * 5 + "|", *rows])
@@ -81,8 +83,11 @@ def report(preset: str, topology: str, *options: str) -> dict[str, Any]:
     return found
 
 
-def _row(key: tuple[str, str]) -> str:
-    return row(key, SETUPS[key], report(*key))
+def _row_or_reason(key: tuple[str, str]) -> str:
+    try:
+        return row(key, SETUPS[key], report(*key))
+    except ValueError as error:
+        return str(error)
 
 
 def row(key: tuple[str, str], setup: Setup, found: dict[str, Any]) -> str:

@@ -25,7 +25,9 @@ class Array:
 
     @property
     def bytes(self) -> int:
-        bits = _BITS.get(self.dtype) or int(re.sub(r"^\D*(\d+).*", r"\1", self.dtype))
+        bits = _BITS.get(self.dtype)
+        if bits is None:
+            bits = int(re.sub(r"^\D*(\d+).*", r"\1", self.dtype))
         return math.prod(self.shape) * bits // 8
 
 

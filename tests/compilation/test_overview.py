@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from qwen_audio_jax.compilation import overview
-from qwen_audio_jax.compilation.hardware import SETUPS, parse_topology
+from qwen_audio_jax.compilation.hardware import SETUPS, Setup, parse_topology
 
 SCALE = pathlib.Path(__file__).parents[2] / "docs" / "scale.md"
 
@@ -25,8 +25,8 @@ def found(topology):
 
 def test_a_line():
     key = ("qwen2_audio_7b", "2x v5e:16x16")
-    assert overview.row(key, SETUPS[key], found(key[1])) == (
-        "| `qwen2_audio_7b` | 2x v5e:16x16 | 2 x 256 x 1 | 4, dots | 14.6 of 15.8 | 7 | "
+    assert overview.row(key, Setup(2048, 4, "full", replica=2), found(key[1])) == (
+        "| `qwen2_audio_7b` | 2x v5e:16x16 | 2 x 256 x 1 | 4, full | 14.6 of 15.8 | 7 | "
         "83%, compute | 100 | 1,000 |"
     )
 
@@ -42,6 +42,21 @@ def test_the_table_comes_between_the_marks(tmp_path, monkeypatch):
     assert text.endswith(f" |\n{overview.END}\n\nafter\n")
     assert len(told) == 2 * len(SETUPS)
     assert all(line in text for line in told)
+
+
+def test_one_that_does_not_fit_is_named_and_nothing_is_written(tmp_path, monkeypatch):
+    def report(preset, topology):
+        if topology == "v5e:16x16":
+            raise ValueError(f"{preset}@{topology}: does not fit")
+        return found(topology)
+
+    monkeypatch.setattr(overview, "report", report)
+    path, told = tmp_path / "scale.md", []
+    path.write_text(f"{overview.BEGIN}\nold\n{overview.END}\n")
+    with pytest.raises(ValueError, match="left as it was; qwen2_audio_7b@v5e:16x16: does not fit"):
+        overview.write(path, told.append)
+    assert path.read_text() == f"{overview.BEGIN}\nold\n{overview.END}\n"
+    assert len(told) == len(SETUPS)
 
 
 def test_a_document_without_marks_is_left_alone(tmp_path):

@@ -8,7 +8,7 @@ from conftest import on_eight_devices
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from qwen_audio_jax.compilation.program import groups_of
+from qwen_audio_jax.compilation.program import Array, groups_of
 from qwen_audio_jax.compilation.work import _terms, work_of
 from qwen_audio_jax.sharding import AXES, make_mesh
 
@@ -74,6 +74,51 @@ def test_memory_traffic_is_what_must_be_read_and_written():
     taken = read(slices, jax.ShapeDtypeStruct((8, n // 8), "float32"))
     whole = 4 * n
     assert 3 * whole <= taken.bytes <= 6 * whole  # not eight times the array
+
+
+IN_PLACE = """\
+HloModule example
+
+%fused (p0: f32[4,8], p1: f32[8], p2: s32[]) -> (f32[4,8], f32[8]) {
+  %p0 = f32[4,8]{1,0} parameter(0)
+  %p1 = f32[8]{0} parameter(1)
+  %p2 = s32[] parameter(2)
+  %row = f32[1,8]{1,0} bitcast(%p1)
+  %zero = s32[] constant(0)
+  %update = f32[4,8]{1,0} dynamic-update-slice(%p0, %row, %p2, %zero)
+  %negate = f32[8]{0} negate(%p1)
+  ROOT %both = (f32[4,8]{1,0}, f32[8]{0}) tuple(%update, %negate)
+}
+
+%moved (a: f32[4,8]) -> f32[1,8] {
+  %a = f32[4,8]{1,0} parameter(0)
+  ROOT %slice = f32[1,8]{1,0:S(1)} slice(%a), slice={[0:1], [0:8]}
+}
+
+ENTRY %main (x: f32[4,8], y: f32[8], i: s32[]) -> f32[8] {
+  %x = f32[4,8]{1,0} parameter(0)
+  %y = f32[8]{0} parameter(1)
+  %i = s32[] parameter(2)
+  %start = ((f32[4,8]{1,0}), f32[1,8]{1,0:S(1)}, s32[]) async-start(%x), calls=%moved
+  %done = f32[1,8]{1,0:S(1)} async-done(%start)
+  %fusion = (f32[4,8]{1,0}, f32[8]{0}) fusion(%x, %y, %i), kind=kLoop, calls=%fused
+  ROOT %result = f32[8]{0} get-tuple-element(%fusion), index=1
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"), [("token", 0), ("pred", 6), ("bf16", 12), ("f8e4m3fn", 6), ("s32", 24)]
+)
+def test_bytes_of_an_array(dtype, size):
+    assert Array(dtype, (2, 3), on_chip=False).bytes == size
+
+
+def test_of_an_array_that_is_written_in_place_a_row_counts():
+    row, number = 8 * 4, 4
+    fused = row + number + 2 * row  # reads the row and its place, writes the row and its negative
+    moved = row  # read; it goes to a memory on the chip
+    assert work_of(IN_PLACE).bytes == fused + moved
 
 
 @on_eight_devices
