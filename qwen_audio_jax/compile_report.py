@@ -27,6 +27,18 @@ from qwen_audio_jax.command_line import config_of, parse_flags
 if TYPE_CHECKING:
     from qwen_audio_jax.compilation.verdict import Verdict
 
+WITHOUT_A_TPU = {
+    "JAX_PLATFORMS": "cpu",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # there is no TPU that two reports could quarrel over
+    "TPU_ACCELERATOR_TYPE": "v5p-8",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_WORKER_ID": "0",
+    "TPU_STDERR_LOG_LEVEL": "3",
+    "TPU_MIN_LOG_LEVEL": "3",
+}
+"""Environment in which JAX starts on the CPU, and the TPU's compiler without looking for a TPU."""
+
 config_flags.DEFINE_config_file("config", help_string="Configuration file.")
 _TOPOLOGY = flags.DEFINE_string(
     "topology", "", "Such as v5p:4x4x4 or '2x v5e:16x16'; by default the configuration's own."
@@ -40,7 +52,7 @@ _OVERVIEW = flags.DEFINE_string(
 def main(argv: list[str]) -> None:
     """Configuration and topology in, a table and a line of JSON out; exit status 1 on a mistake."""
     mapping = config_of(argv, example="configs/pretrain.py:qwen2_audio_7b")
-    _without_a_tpu()
+    os.environ.update(WITHOUT_A_TPU)
     from qwen_audio_jax import run_config
     from qwen_audio_jax.compilation import hardware, overview, verdict
 
@@ -67,21 +79,6 @@ def main(argv: list[str]) -> None:
     console.print(table_of(found))
     print(json.dumps(found.to_json()))
     sys.exit(0 if found.fits else 1)
-
-
-def _without_a_tpu() -> None:
-    """Lets JAX start on the CPU alone, and the TPU's compiler without looking for a TPU."""
-    os.environ["JAX_PLATFORMS"] = "cpu"
-    for name, value in {
-        "TPU_SKIP_MDS_QUERY": "1",
-        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # there is no TPU that two reports could quarrel over
-        "TPU_ACCELERATOR_TYPE": "v5p-8",
-        "TPU_WORKER_HOSTNAMES": "localhost",
-        "TPU_WORKER_ID": "0",
-        "TPU_STDERR_LOG_LEVEL": "3",
-        "TPU_MIN_LOG_LEVEL": "3",
-    }.items():
-        os.environ.setdefault(name, value)
 
 
 def table_of(verdict: "Verdict") -> Table:

@@ -116,8 +116,15 @@ class Verdict:
         }
 
 
-def compile_step(config: RunConfig, topology: Topology) -> Verdict:
+def compile_step(
+    config: RunConfig, topology: Topology, model: ModelConfig | None = None
+) -> Verdict:
     """Compiles a configuration's step, for its largest row shape, and reads the result.
+
+    Args:
+        config: the run's.
+        topology: to compile for.
+        model: another than the configuration's, of other depth say.
 
     Raises:
         ValueError: a mesh that does not make the slice, rows that do not divide, no such topology.
@@ -127,7 +134,7 @@ def compile_step(config: RunConfig, topology: Topology) -> Verdict:
     mesh = make_mesh(config.mesh, devices, topology.slices)
     shape = max(config.data.row_shapes, key=lambda shape: (shape.frames, shape.tokens))
     local_rows(shape.rows, mesh, config.train.accumulate)
-    model = model_of(config)
+    model = model or model_of(config)
     train = config.train
     recipe = Recipe(model, config.optimizer, train.steps, train.seed, train.accumulate)
     axes = ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
