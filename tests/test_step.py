@@ -2,17 +2,20 @@
 
 import dataclasses
 import functools
+import math
 
 import jax
 import numpy as np
 import pytest
-from conftest import make_example, tiny_config
+from conftest import make_example, on_eight_devices, tiny_config
+from jax.sharding import NamedSharding
 
 from data_pipelines.examples import empty_batch, fill_row
+from qwen_audio_jax.checkpoint import abstract
 from qwen_audio_jax.models.layers import REMAT
 from qwen_audio_jax.models.presets import Compute
 from qwen_audio_jax.optimizer import OptimizerConfig, make_optimizer, split
-from qwen_audio_jax.sharding import make_mesh
+from qwen_audio_jax.sharding import AXES, ROWS, make_mesh, place_rows, shardings
 from qwen_audio_jax.step import Recipe, TrainState, make_init, make_step
 
 OPTIMIZER = OptimizerConfig(
@@ -36,12 +39,25 @@ def batch(seed: int) -> dict[str, np.ndarray]:
     return made
 
 
+def mesh_of(*sizes: int) -> jax.sharding.Mesh:
+    """Of the first devices."""
+    return make_mesh(dict(zip(AXES, sizes, strict=True)), jax.devices()[: math.prod(sizes)])
+
+
 @functools.cache
-def compiled(recipe: Recipe):
+def compiled(recipe: Recipe, sizes: tuple[int, int, int] = (1, 1, 1)):
     """The step of a recipe."""
     graph, init = make_init(recipe)
-    step = make_step(graph, recipe, make_mesh({"replica": 1, "fsdp": -1, "tensor": 1}))
-    return jax.jit(step).lower(jax.eval_shape(init), batch(0)).compile()
+    mesh = mesh_of(*sizes)
+    state = jax.eval_shape(init)
+    layout = shardings(state, mesh)
+    step = jax.jit(make_step(graph, recipe, mesh), out_shardings=(layout, None))
+    rows = NamedSharding(mesh, ROWS)
+    sharded = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=rows), batch(0)
+    )
+    with jax.set_mesh(mesh):
+        return step.lower(abstract(state, layout), sharded).compile()
 
 
 @functools.cache
@@ -49,15 +65,19 @@ def first_parameters():
     return jax.jit(make_init(RECIPE)[1])().parameters
 
 
-def trained(recipe: Recipe, batches=None) -> tuple[list[float], dict[str, np.ndarray]]:
+def trained(
+    recipe: Recipe, batches=None, sizes: tuple[int, int, int] = (1, 1, 1)
+) -> tuple[list[float], dict[str, np.ndarray]]:
     """The losses of ten steps, and the parameters after them."""
+    mesh, step = mesh_of(*sizes), compiled(recipe, sizes)
     parameters = first_parameters()
     optimizer = make_optimizer(recipe.optimizer, recipe.steps)
     moments = optimizer.init(split(recipe.optimizer, parameters)[0])
     state = TrainState(jax.numpy.int32(0), parameters, moments)
+    state = jax.device_put(state, shardings(state, mesh))
     losses = []
     for one in batches or [batch(seed) for seed in range(STEPS)]:
-        state, metrics = compiled(recipe)(state, one)
+        state, metrics = step(state, place_rows(one, mesh))
         losses.append(float(metrics["loss"]))
     return losses, jax.tree.map(np.asarray, state.parameters)
 
@@ -78,6 +98,30 @@ def assert_same(one, two):
     assert jax.tree.structure(one[1]) == jax.tree.structure(two[1])
     for a, b in zip(jax.tree.leaves(one[1]), jax.tree.leaves(two[1]), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@on_eight_devices
+def test_any_mesh_is_one_device():
+    alone = trained(RECIPE)
+    for sizes in ((1, 8, 1), (2, 2, 2), (1, 2, 4)):
+        assert_same(trained(RECIPE, sizes=sizes), alone)
+    assert_same(trained(dataclasses.replace(RECIPE, accumulate=2), sizes=(2, 2, 2)), alone)
+
+
+def test_a_scan_over_layers_is_one_after_another(plain, monkeypatch):
+    layers = []
+
+    def unrolled(body, x, stack):
+        for number in range(len(jax.tree.leaves(stack)[0])):
+            x, _ = body(x, jax.tree.map(lambda leaf, number=number: leaf[number], stack))
+            layers.append(number)
+        return x, None
+
+    monkeypatch.setattr(jax.lax, "scan", unrolled)
+    # Another seed of first parameters, which are given: so that it is compiled anew.
+    assert_same(trained(dataclasses.replace(RECIPE, seed=1)), plain)
+    assert max(layers) > 0
 
 
 def test_micro_batches_are_the_whole_batch(plain):

@@ -93,7 +93,7 @@ def test_bad_rows_are_listed_and_the_rest_is_built(clips, tmp_path, capsys):
         3: ({"audio": "empty.wav", **ASR}, "no samples"),
         4: ({"audio": "nan.wav", **ASR}, "not numbers"),
         5: ({"audio": "text.wav", **ASR}, "cannot be read"),
-        6: ({"audio": "cut.flac", **ASR}, "cannot be read"),
+        6: ({"audio": "cut.flac", **ASR}, "broken off"),
         7: ({"audio": "gone.wav", **ASR}, "is not there"),
         8: ({"audio": "good.wav", **ASR, "task": "asrr"}, "did you mean 'asr'?"),
         9: ({"audio": "good.wav", "task": "asr", "language": "en"}, "field 'text'"),
