@@ -66,11 +66,7 @@ def log_mel(waveform: np.ndarray, mel_bins: int, frames: int | None = None) -> n
 
 
 def _log_power(waveform: np.ndarray, out: np.ndarray) -> None:
-    """Writes log10 of the mel energies, clamped, of the frames that overlap the clip.
-
-    Only what a block of frames needs is ever made beside the result: memory that is asked for anew
-    costs more here than the arithmetic.
-    """
+    """Writes log10 of the mel energies, clamped, of the frames that overlap the clip."""
     reached, mel_bins = out.shape
     size = min(_BLOCK, reached)
     stretch = np.empty((size - 1) * HOP + N_FFT)
