@@ -43,7 +43,9 @@ config_flags.DEFINE_config_file("config", help_string="Configuration file.")
 _TOPOLOGY = flags.DEFINE_string(
     "topology", "", "Such as v5p:4x4x4 or '2x v5e:16x16'; by default the configuration's own."
 )
-_SEARCH = flags.DEFINE_bool("search", False, "Try remat and micro-batches, and recommend some.")
+_SEARCH = flags.DEFINE_bool(
+    "search", False, "Try remat, micro-batches and mesh, and recommend the best."
+)
 _OVERVIEW = flags.DEFINE_string(
     "overview", "", "A document into which the table of all checked-in setups is written instead."
 )
@@ -54,7 +56,7 @@ def main(argv: list[str]) -> None:
     mapping = config_of(argv, example="configs/pretrain.py:qwen2_audio_7b")
     os.environ.update(WITHOUT_A_TPU)
     from qwen_audio_jax import run_config
-    from qwen_audio_jax.compilation import hardware, overview, verdict
+    from qwen_audio_jax.compilation import hardware, overview, search, verdict
 
     named = flags.FLAGS["config"].config_filename.partition("@")[2]
     console = Console()
@@ -68,9 +70,9 @@ def main(argv: list[str]) -> None:
         config = run_config.from_mapping(mapping)
         with console.status(f"compiling for {topology}: a minute or more"):
             if _SEARCH.value:
-                trials = verdict.search(config, topology, tell=console.print)
-                console.print("best:")
-                found = trials[0]
+                best = search.search(config, topology, tell=console.print)
+                console.print(f"best: {best.flags}")
+                found = best.verdict
             else:
                 found = verdict.compile_step(config, topology)
     except (ValueError, ImportError) as error:

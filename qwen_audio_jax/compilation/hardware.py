@@ -94,6 +94,11 @@ class Topology:
     def chips(self) -> int:
         return self.slices * math.prod(self.shape)
 
+    @property
+    def device_count(self) -> int:
+        """What JAX calls devices."""
+        return self.chips * self.chip.devices
+
     def __str__(self) -> str:
         name = f"{self.generation}:{'x'.join(map(str, self.shape))}"
         return name if self.slices == 1 else f"{self.slices}x {name}"

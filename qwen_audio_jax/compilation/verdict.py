@@ -7,7 +7,6 @@ import re
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,7 +21,6 @@ from qwen_audio_jax.checkpoint import abstract
 from qwen_audio_jax.compilation.hardware import GIB, Topology
 from qwen_audio_jax.compilation.roofline import Roofline, kernel_flops, roofline
 from qwen_audio_jax.compilation.work import work_of
-from qwen_audio_jax.models.layers import REMAT
 from qwen_audio_jax.models.presets import VOCABULARIES, ModelConfig, model_config, preset_parts
 from qwen_audio_jax.objectives import chunk_of
 from qwen_audio_jax.run_config import RunConfig
@@ -93,7 +91,7 @@ class Verdict:
         return {
             "topology": str(self.topology),
             "chips": self.topology.chips,
-            "devices": self.topology.chips * self.topology.chip.devices,
+            "devices": self.topology.device_count,
             "setup": self.setup,
             "parameters": self.parameters,
             "tokens": self.tokens,
@@ -284,37 +282,3 @@ def _used(message: str) -> float | None:
 
 def _bytes(number: str, unit: str) -> float:
     return float(number) * 1024 ** (1 + "KMGT".index(unit))
-
-
-def search(config: RunConfig, topology: Topology, tell: Callable[[str], None]) -> list[Verdict]:
-    """Tries every remat policy with as few micro-batches as fit; the best comes first.
-
-    Args:
-        config: what is not tried stays as it is.
-        topology: to compile for.
-        tell: is told how each trial went.
-
-    Raises:
-        ValueError: see `compile_step`, or nothing fits.
-    """
-    rows = min(shape.rows for shape in config.data.row_shapes)
-    shards = topology.chips * topology.chip.devices // config.mesh["tensor"]
-    found = []
-    for remat in REMAT:
-        parts = 1
-        while rows % (shards * parts) == 0:
-            model = dataclasses.replace(config.model, remat=remat)
-            train = dataclasses.replace(config.train, accumulate=parts)
-            verdict = compile_step(dataclasses.replace(config, model=model, train=train), topology)
-            bound = f"MFU at most {verdict.mfu_bound:.1%}" if verdict.fits else "does not fit"
-            tell(f"{verdict.setup}: {verdict.total / GIB:.2f} GiB, {bound}")
-            if verdict.fits:
-                found.append(verdict)
-                break
-            parts *= 2
-    if not found:
-        raise ValueError(
-            f"--search: nothing fits on {topology}; fewer rows (config.data.shapes) or more chips "
-            "take less"
-        )
-    return sorted(found, key=lambda verdict: -verdict.mfu_bound)

@@ -34,3 +34,10 @@ def test_the_bound_holds_on_many_chips():
     )
     assert (few["chips"], many["chips"]) == (16, 1024)
     assert many["mfu_bound"] > 0.95 * few["mfu_bound"]
+
+
+@pytest.mark.tpu_aot
+def test_search_recommends_what_it_compiled():
+    found = report("small", "v5e:2x2", "--search", "--config.data.shapes=((64,1280,3264),)")
+    assert found["fits"]
+    assert found["mfu_bound"] > 0
