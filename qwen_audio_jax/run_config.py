@@ -31,8 +31,8 @@ class ModelChoice:
     preset: the size, a key of `models.presets`.
     dtype: compute dtype; "auto" is bfloat16 on an accelerator and float32 on a CPU.
     attention: a key of `models.attention.BACKENDS`; "auto" is the one for the device.
-    remat: what is kept of each block for the backward pass, from most to least: "none" (all),
-        "dots", "attention", "full" (its input alone); see `models.layers.REMAT`.
+    remat: what is kept of each block for the backward pass, from most to least: "none" (what
+        products gave), "dots", "attention", "full" (its input alone); see `models.layers.REMAT`.
     """
 
     family: str

@@ -1,6 +1,7 @@
 """Attention of packed rows behind one function: segment ids say who sees whom, in every backend."""
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +9,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec as P
 
 from qwen_audio_jax.models.blocked_attention import blocked_attention
-from qwen_audio_jax.models.layers import ATTENTION_OUTPUT
+from qwen_audio_jax.models.layers import ATTENTION_INPUT, ATTENTION_OUTPUT
 from qwen_audio_jax.models.segments import Segments
 
 BACKENDS = ("xla", "cudnn", "splash")
@@ -26,42 +27,46 @@ def attend(
         q: [B, L, H, K]. k, v: [B, L, G, K] with G dividing H.
         segments: who sees whom.
         causal: whether a position sees none after itself.
-        backend: "xla" anywhere; "cudnn" on an NVIDIA GPU; "splash", a Pallas kernel, on a TPU. The
-            last runs under `jax.set_mesh` where there are several devices.
+        backend: "xla" anywhere; "cudnn" on an NVIDIA GPU; "splash", a Pallas kernel, on a TPU.
+            Where there are several devices, all run under `jax.set_mesh`.
 
     Returns:
         [B, L, H, K]. Rows of padding hold finite values that nobody reads.
     """
-    if backend == "splash":
-        return _splash(q, k, v, segments, causal=causal)
-    if backend == "xla":
-        return blocked_attention(q, k, v, segments, causal)
-    mask = segments.queries[:, None, :, None] == segments.keys[:, None, None, :]
-    # Causality is told apart from the mask: the kernel then passes over the blocks behind it.
-    out = jax.nn.dot_product_attention(q, k, v, mask=mask, is_causal=causal, implementation=backend)
-    return checkpoint_name(out, ATTENTION_OUTPUT)
+    q, k, v = (checkpoint_name(x, ATTENTION_INPUT) for x in (q, k, v))
+    if backend == "cudnn":
+        mask = segments.queries[:, None, :, None] == segments.keys[:, None, None, :]
+        # Causality is told apart from the mask: the kernel then passes over the blocks behind it.
+        out = jax.nn.dot_product_attention(
+            q, k, v, mask=mask, is_causal=causal, implementation=backend
+        )
+        return checkpoint_name(out, ATTENTION_OUTPUT)
+    rows = {"xla": blocked_attention, "splash": _splash}[backend]
+    return _on_each_device(functools.partial(rows, causal=causal), q, k, v, segments)
 
 
-def _splash(q: jax.Array, k: jax.Array, v: jax.Array, segments: Segments, *, causal: bool):
-    """Pallas's splash attention, on each device's rows and heads."""
-    local = functools.partial(_splash_rows, causal=causal)
+def _on_each_device(
+    rows: Callable, q: jax.Array, k: jax.Array, v: jax.Array, segments: Segments
+) -> jax.Array:
+    """Attention of each device's rows and heads. GSPMD divides neither kernels nor loops."""
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty:
-        return local(q, k, v, segments)
-    # GSPMD cannot divide a kernel. Key heads that do not divide over the axis are repeated.
+        return rows(q, k, v, segments)
+    # Key heads that do not divide over the axis are repeated.
     heads = mesh.shape[_HEADS]
     if k.shape[2] % heads:
         k, v = (jnp.repeat(x, q.shape[2] // x.shape[2], axis=2) for x in (k, v))
     split = P(_ROWS, None, _HEADS if q.shape[2] % heads == 0 else None)
     return jax.shard_map(
-        local,
+        rows,
         in_specs=(split, split, split, P(_ROWS)),
         out_specs=split,
-        check_vma=False,  # the kernel does not say how its results vary
+        check_vma=False,  # a kernel does not say how its results vary
     )(q, k, v, segments)
 
 
-def _splash_rows(q: jax.Array, k: jax.Array, v: jax.Array, segments: Segments, *, causal: bool):
+def _splash(q: jax.Array, k: jax.Array, v: jax.Array, segments: Segments, causal: bool):
+    """Pallas's splash attention."""
     from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
     B, L, H, K = q.shape

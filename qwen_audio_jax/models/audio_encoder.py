@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 
 from qwen_audio_jax.models.attention import attend
-from qwen_audio_jax.models.layers import layer_norm, linear, scan_layers, stack_layers
+from qwen_audio_jax.models.layers import gelu, layer_norm, linear, scan_layers, stack_layers
 from qwen_audio_jax.models.presets import Compute, EncoderConfig
 from qwen_audio_jax.models.segments import Segments
 
@@ -66,7 +66,7 @@ class EncoderBlock(nnx.Module):
         attended = attend(q, k, v, segments, causal=False, backend=self.backend)
         x = x + self.out(attended.reshape(x.shape))
         y = self.mlp_norm(x).astype(x.dtype)
-        return x + self.down(jax.nn.gelu(self.up(y), approximate=False))
+        return x + self.down(gelu(self.up(y)))
 
 
 class AudioEncoder(nnx.Module):
@@ -108,13 +108,13 @@ class AudioEncoder(nnx.Module):
     ) -> jax.Array:
         """The same up to the last block: [B, F // 2, width], 50 a second, not normalised."""
         B, F, _ = mel.shape
-        x = jax.nn.gelu(self.conv1(*_neighbours(mel, mel_segments)), approximate=False)
+        x = gelu(self.conv1(*_neighbours(mel, mel_segments)))
         # Stride 2: a position reads frames 2t-1, 2t, 2t+1, and only 2t-1 can be another clip's.
         pairs = x.reshape(B, F // 2, 2, -1)
         segments, positions = mel_segments[:, ::2], mel_positions[:, ::2]
         before = jnp.pad(pairs[:, :-1, 1], ((0, 0), (1, 0), (0, 0)))
         before = before * _same_as_before(segments)[..., None]
-        x = jax.nn.gelu(self.conv2(before, pairs[:, :, 0], pairs[:, :, 1]), approximate=False)
+        x = gelu(self.conv2(before, pairs[:, :, 0], pairs[:, :, 1]))
         table = jax.lax.stop_gradient(self.positions[...])  # spares its gradient, a slow scatter
         x = x + table[positions // 2].astype(self.dtype)
         seen = Segments.of(segments, hidden=positions < 0)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import on_eight_devices
 from jax.experimental.pallas.ops.tpu import splash_attention
 
 from qwen_audio_jax.models.attention import attend
@@ -80,12 +81,15 @@ def test_hidden_positions_are_seen_by_nobody(backend):
     np.testing.assert_allclose(out[:, :60], alone, atol=2e-5)
 
 
-def test_splash_on_a_mesh_is_splash_on_one_device():
-    mesh = make_mesh({"replica": 1, "fsdp": -1, "tensor": 1})
-    q, k, v, weights = inputs(4, 2, rows=mesh.size)
-    who = segments(rows=mesh.size)
-    one = results("splash", True, q, k, v, weights, who)
-    with jax.set_mesh(mesh):
-        several = results("splash", True, q, k, v, weights, who)
-    for a, b in zip(one, several, strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-6)
+@on_eight_devices
+def test_a_mesh_is_one_device():
+    q, k, v, weights = inputs(4, 2, rows=8)
+    who = segments(rows=8)
+    for backend in BACKENDS:
+        one = results(backend, True, q, k, v, weights, who)
+        for tensor in (1, 4):  # 4 is more than there are key heads
+            mesh = make_mesh({"replica": 1, "fsdp": -1, "tensor": tensor})
+            with jax.set_mesh(mesh):
+                several = results(backend, True, q, k, v, weights, who)
+            for a, b in zip(one, several, strict=True):
+                np.testing.assert_allclose(a, b, atol=2e-6)
