@@ -141,6 +141,8 @@ class _Program:
             return self.open_trips
         (root,) = (i for i in body.values() if i.root)
         added = body[root.operands[int(counter.attribute("index"))]]
+        while added.opcode == "copy":
+            added = body[added.operands[0]]
         steps = [body[name] for name in added.operands if body[name].opcode == "constant"]
         if added.opcode != "add" or len(steps) != 1 or "direction=LT" not in compare.text:
             raise ValueError(f"cannot tell how often the loop {loop.name} runs")
@@ -192,6 +194,8 @@ class _Program:
         """Bytes read from and written to memory by an instruction that is not in a fusion."""
         if of.opcode in _NO_TRAFFIC or of.opcode.endswith("-done"):
             return 0
+        if "called_computations={" in of.text:
+            return 0  # a collective that other cores of the chip take over, which it calls
         here = self.computations[computation]
         if of.opcode in ("copy-start", "slice-start"):  # one of the two ends is on the chip
             moved = min(array.bytes for array in of.result if array.shape)

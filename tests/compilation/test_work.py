@@ -41,6 +41,36 @@ def test_a_loop_in_a_loop():
     assert read(twice, *shapes()).flops == 3 * LAYERS * 2 * ROWS * WIDTH**2
 
 
+def test_a_loop_whose_counter_is_copied():
+    """As the TPU's compiler does where the counter's old value is still needed."""
+    work = work_of("""HloModule step
+
+%body (state: (s32[], f32[8,8])) -> (s32[], f32[8,8]) {
+  %state = (s32[], f32[8,8]{1,0}) parameter(0)
+  %number = s32[] get-tuple-element(%state), index=0
+  %x = f32[8,8]{1,0} get-tuple-element(%state), index=1
+  %one = s32[] constant(1)
+  %next = s32[] add(%number, %one)
+  %copied = s32[] copy(%next)
+  %y = f32[8,8]{1,0} dot(%x, %x), lhs_contracting_dims={1}, rhs_contracting_dims={0}
+  ROOT %both = (s32[], f32[8,8]{1,0}) tuple(%copied, %y)
+}
+
+%more (state.1: (s32[], f32[8,8])) -> pred[] {
+  %state.1 = (s32[], f32[8,8]{1,0}) parameter(0)
+  %number.1 = s32[] get-tuple-element(%state.1), index=0
+  %end = s32[] constant(6)
+  ROOT %less = pred[] compare(%number.1, %end), direction=LT
+}
+
+ENTRY %main (first: (s32[], f32[8,8])) -> (s32[], f32[8,8]) {
+  %first = (s32[], f32[8,8]{1,0}) parameter(0)
+  ROOT %loop = (s32[], f32[8,8]{1,0}) while(%first), condition=%more, body=%body
+}
+""")
+    assert work.flops == 6 * 2 * 8**3
+
+
 def test_a_loop_whose_length_the_data_decides():
     def some(x, w, times):
         return jax.lax.fori_loop(0, times, lambda _, x: jnp.tanh(x @ w[0]), x)
@@ -143,6 +173,31 @@ def test_a_sum_over_devices_counts_twice():
     (one,) = work_of(step.lower(x).compile().as_text()).collectives
     assert (one.kind, one.times) == ("all-reduce", 1)
     assert one.received == pytest.approx(2 * 400 * 7 / 8)
+
+
+def test_a_collective_that_other_cores_take_over():
+    """As the compiler for TPU7x writes those of its sparse cores."""
+    work = work_of("""HloModule step
+
+%gathered (part: bf16[2,8]) -> bf16[8,8] {
+  %part = bf16[2,8]{1,0} parameter(0)
+  ROOT %all = bf16[8,8]{1,0} all-gather(%part), replica_groups={{0,1,2,3}}, dimensions={0}
+}
+
+%beside (part.1: bf16[2,8]) -> bf16[8,8] {
+  %part.1 = bf16[2,8]{1,0} parameter(0)
+  ROOT %other = bf16[8,8]{1,0} custom-call(%part.1), called_computations={%gathered}
+}
+
+ENTRY %main (mine: bf16[2,8]) -> bf16[8,8] {
+  %mine = bf16[2,8]{1,0} parameter(0)
+  %start = ((bf16[2,8]), bf16[8,8], u32[]) async-start(%mine), calls=%beside
+  ROOT %done = bf16[8,8]{1,0} async-done(%start)
+}
+""")
+    (one,) = work.collectives
+    assert (one.kind, one.received, one.times) == ("all-gather", 3 / 4 * 128, 1)
+    assert work.bytes == 32 + 128
 
 
 @pytest.mark.parametrize(
