@@ -181,7 +181,7 @@ SETUPS: dict[tuple[str, str], Setup] = {
     ("qwen_audio_7b", "v5e:16x16"): Setup(2048, 8, "dots"),
     ("qwen_audio_7b", "v5p:4x4x4"): Setup(2048, 4, "dots"),
     ("qwen_audio_7b", "v6e:16x16"): Setup(2048, 4, "dots"),
-    ("qwen_audio_7b", "2x v5e:16x16"): Setup(2048, 4, "full", replica=2),
+    ("qwen_audio_7b", "2x v5e:16x16"): Setup(2048, 4, "dots", replica=2),
     ("qwen_audio_7b", "tpu7x:4x4x4"): Setup(2048, 2, "dots"),
 }
 """Each compiles and fits, by `pytest -m tpu_aot`."""

@@ -29,6 +29,9 @@ _NO_TRAFFIC = {
 }
 """Of these nothing is read or written, or their computations tell."""
 
+_ITSELF = "output_to_operand_aliasing={{}: (0, {})}"
+"""Of a fusion in a fusion: it hands on the array that it is given."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
@@ -227,15 +230,17 @@ class _Program:
         parameter = next(
             i for i in body.values() if i.opcode == "parameter" and i.text == f"{number})"
         )
-        total = 0.0
-        for user in (i for i in body.values() if parameter.name in i.operands):
+        same, total = {parameter.name}, 0.0
+        for user in (i for i in body.values() if same.intersection(i.operands)):
             if user.opcode in ("dynamic-slice", "slice", "gather"):
                 total += sum(array.bytes for array in user.result)
-            elif user.opcode == "dynamic-update-slice" and user.operands[0] == parameter.name:
+            elif user.opcode == "dynamic-update-slice" and user.operands[0] in same:
                 continue  # written in place
+            elif _ITSELF in user.text and not user.root:
+                same.add(user.name)
             elif user.opcode == "fusion":
                 inner = user.attribute("calls")
-                places = [i for i, name in enumerate(user.operands) if name == parameter.name]
+                places = [i for i, name in enumerate(user.operands) if name in same]
                 total += sum(self._read(inner, place) for place in places)
             else:
                 return math.inf

@@ -151,6 +151,32 @@ def test_of_an_array_that_is_written_in_place_a_row_counts():
     assert work_of(IN_PLACE).bytes == fused + moved
 
 
+def test_of_an_array_that_is_handed_on_a_slice_counts():
+    """As the compiler for TPU7x does, with a fusion around the stack of a loop over layers."""
+    work = work_of("""HloModule step
+
+%itself (stack: f32[32,8,8]) -> f32[32,8,8] {
+  %stack = f32[32,8,8]{2,1,0} parameter(0)
+  ROOT %same = f32[32,8,8]{2,1,0} copy(%stack)
+}
+
+%one (whole: f32[32,8,8], number: s32[]) -> f32[1,8,8] {
+  %whole = f32[32,8,8]{2,1,0} parameter(0)
+  %aliased = f32[32,8,8] fusion(%whole), output_to_operand_aliasing={{}: (0, {})}, calls=%itself
+  %number = s32[] parameter(1)
+  %zero = s32[] constant(0)
+  ROOT %row = f32[1,8,8]{2,1,0} dynamic-slice(%aliased, %number, %zero, %zero)
+}
+
+ENTRY %main (all: f32[32,8,8], where: s32[]) -> f32[1,8,8] {
+  %all = f32[32,8,8]{2,1,0} parameter(0)
+  %where = s32[] parameter(1)
+  ROOT %taken = f32[1,8,8]{2,1,0} fusion(%all, %where), calls=%one
+}
+""")
+    assert work.bytes == 2 * 8 * 8 * 4 + 4
+
+
 @on_eight_devices
 def test_collectives_of_layers_over_a_mesh():
     """Every device gathers each layer's weights from the other seven, once a turn."""
