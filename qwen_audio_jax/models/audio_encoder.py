@@ -43,18 +43,18 @@ class EncoderBlock(nnx.Module):
     """Pre-norm self-attention and MLP; the key projection has no bias."""
 
     def __init__(self, config: EncoderConfig, compute: Compute, rngs: nnx.Rngs):
-        width, heads, dtype = config.width, config.heads, jnp.dtype(compute.dtype)
+        width, heads = config.width, config.heads
         self.backend = compute.attention
         self.head_shape = (heads, width // heads)
         residual = (2 * config.layers) ** -0.5
         self.attention_norm = layer_norm(width, rngs)
-        self.query = linear(width, width, dtype, rngs, bias=True)
-        self.key = linear(width, width, dtype, rngs, bias=False)
-        self.value = linear(width, width, dtype, rngs, bias=True)
-        self.out = linear(width, width, dtype, rngs, bias=True, scale=residual)
+        self.query = linear(width, width, compute, rngs, bias=True)
+        self.key = linear(width, width, compute, rngs, bias=False)
+        self.value = linear(width, width, compute, rngs, bias=True)
+        self.out = linear(width, width, compute, rngs, bias=True, scale=residual)
         self.mlp_norm = layer_norm(width, rngs)
-        self.up = linear(width, 4 * width, dtype, rngs, bias=True)
-        self.down = linear(4 * width, width, dtype, rngs, bias=True, scale=residual)
+        self.up = linear(width, 4 * width, compute, rngs, bias=True)
+        self.down = linear(4 * width, width, compute, rngs, bias=True, scale=residual)
 
     def __call__(self, x: jax.Array, segments: Segments) -> jax.Array:
         """[B, T, D] -> [B, T, D]."""

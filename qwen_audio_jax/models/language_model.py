@@ -71,19 +71,19 @@ class DecoderBlock(nnx.Module):
     """Pre-norm attention (bias on query, key and value only) and SwiGLU MLP."""
 
     def __init__(self, config: DecoderConfig, compute: Compute, rngs: nnx.Rngs):
-        D, K, dtype = config.width, config.head_dim, jnp.dtype(compute.dtype)
+        D, K = config.width, config.head_dim
         self.head_dim = K
         self.backend = compute.attention
         residual = (2 * config.layers) ** -0.5
         self.attention_norm = RMSNorm(D, config.norm_eps)
-        self.query = linear(D, config.heads * K, dtype, rngs, bias=True)
-        self.key = linear(D, config.kv_heads * K, dtype, rngs, bias=True)
-        self.value = linear(D, config.kv_heads * K, dtype, rngs, bias=True)
-        self.out = linear(config.heads * K, D, dtype, rngs, bias=False, scale=residual)
+        self.query = linear(D, config.heads * K, compute, rngs, bias=True)
+        self.key = linear(D, config.kv_heads * K, compute, rngs, bias=True)
+        self.value = linear(D, config.kv_heads * K, compute, rngs, bias=True)
+        self.out = linear(config.heads * K, D, compute, rngs, bias=False, scale=residual)
         self.mlp_norm = RMSNorm(D, config.norm_eps)
-        self.gate = linear(D, config.mlp_width, dtype, rngs, bias=False)
-        self.up = linear(D, config.mlp_width, dtype, rngs, bias=False)
-        self.down = linear(config.mlp_width, D, dtype, rngs, bias=False, scale=residual)
+        self.gate = linear(D, config.mlp_width, compute, rngs, bias=False)
+        self.up = linear(D, config.mlp_width, compute, rngs, bias=False)
+        self.down = linear(config.mlp_width, D, compute, rngs, bias=False, scale=residual)
 
     def __call__(self, x: jax.Array, segments: Segments, rotate: Rotation) -> jax.Array:
         """A whole row at once, [B, L, D]."""

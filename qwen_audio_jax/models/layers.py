@@ -7,36 +7,44 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from qwen_audio_jax.models.presets import Compute
+
 
 class Linear(nnx.Linear):
-    """nnx.Linear on rows laid end to end.
+    """nnx.Linear, on rows laid end to end where attention is plain XLA: on a CPU, that is.
 
-    Over several axes at once XLA on the CPU turns activations round before it sums their products
-    up to a kernel's gradient.
+    Over several axes at once XLA turns activations round there before it sums their products up to
+    a kernel's gradient. On a TPU it would be laying them end to end that copies them.
     """
 
+    end_to_end = False
+
     def __call__(self, x: jax.Array) -> jax.Array:
+        if not self.end_to_end:
+            return super().__call__(x)
         return super().__call__(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
 
 
 def linear(
     features_in: int,
     features_out: int,
-    dtype: jnp.dtype,
+    compute: Compute,
     rngs: nnx.Rngs,
     *,
     bias: bool,
     scale: float = 1.0,
 ) -> Linear:
     """A linear layer, kernel [in, out] drawn with deviation scale / sqrt(in)."""
-    return Linear(
+    layer = Linear(
         features_in,
         features_out,
         use_bias=bias,
-        dtype=dtype,
+        dtype=jnp.dtype(compute.dtype),
         kernel_init=jax.nn.initializers.variance_scaling(scale**2, "fan_in", "normal"),
         rngs=rngs,
     )
+    layer.end_to_end = compute.attention == "xla"
+    return layer
 
 
 def gelu(x: jax.Array) -> jax.Array:

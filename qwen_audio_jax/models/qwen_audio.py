@@ -24,9 +24,9 @@ class QwenAudio(nnx.Module):
 
     def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
         self.config = config
-        D, dtype = config.decoder.width, jnp.dtype(config.compute.dtype)
+        D = config.decoder.width
         self.encoder = AudioEncoder(config.encoder, config.compute, rngs)
-        self.projector = linear(config.encoder.width, D, dtype, rngs, bias=True)
+        self.projector = linear(config.encoder.width, D, config.compute, rngs, bias=True)
         if config.delimiter_embeddings:
             self.delimiters = nnx.Param(jax.random.normal(rngs.params(), (2, D)) * 0.02)
         self.decoder = LanguageModel(config.decoder, config.compute, rngs)
