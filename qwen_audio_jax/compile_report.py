@@ -11,6 +11,7 @@ compiler plans; the MFU is a bound from the published rates of the chip, stated 
 last line is one JSON object.
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -60,9 +61,10 @@ def main(argv: list[str]) -> None:
 
     named = flags.FLAGS["config"].config_filename.partition("@")[2]
     console = Console()
+    tell = functools.partial(console.print, soft_wrap=True)  # lines to be copied stay whole
     try:
         if _OVERVIEW.value:
-            overview.write(pathlib.Path(_OVERVIEW.value), console.print)
+            overview.write(pathlib.Path(_OVERVIEW.value), tell)
             return
         if not (_TOPOLOGY.value or named):
             raise ValueError("--topology is missing; try --topology=v5p:4x4x4")
@@ -70,8 +72,8 @@ def main(argv: list[str]) -> None:
         config = run_config.from_mapping(mapping)
         with console.status(f"compiling for {topology}: a minute or more"):
             if _SEARCH.value:
-                best = search.search(config, topology, tell=console.print)
-                console.print(f"best: {best.flags}")
+                best = search.search(config, topology, tell)
+                tell(f"best: {best.flags}")
                 found = best.verdict
             else:
                 found = verdict.compile_step(config, topology)
