@@ -90,6 +90,12 @@ def table_of(verdict: "Verdict") -> Table:
     table = Table("", "", title=f"{verdict.topology}, {verdict.chips_text}", show_header=False)
     table.add_row("step", verdict.setup)
     table.add_row("parameters", f"{verdict.parameters:,}")
+    if verdict.left_whole:
+        table.add_row(
+            "",
+            f"{verdict.left_whole:,} of them whole on every chip, since fsdp or tensor does not "
+            "divide them; more on the replica axis may (config.mesh)",
+        )
     table.add_row("tokens a step", f"{verdict.tokens:,} (room for)")
     gib = verdict.to_json()
     table.add_row(

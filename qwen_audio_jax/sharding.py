@@ -93,8 +93,24 @@ def _fits(spec: P, shape: tuple[int, ...], mesh: Mesh) -> P:
 
 def spec_of(name: str, shape: tuple[int, ...], mesh: Mesh) -> P:
     """How a parameter of this path and shape is divided, an entry a dimension."""
-    spec = next(spec for pattern, spec in RULES if re.search(pattern, name))
-    return _fits(spec, shape, mesh)
+    return _fits(_rule(name), shape, mesh)
+
+
+def _rule(name: str) -> P:
+    return next(spec for pattern, spec in RULES if re.search(pattern, name))
+
+
+def left_whole(tree: Any, mesh: Mesh) -> int:
+    """How many elements of a pytree every device holds because no size of their arrays divides."""
+
+    def divides(spec: P) -> bool:
+        return any(axis and mesh.shape[axis] > 1 for axis in spec)
+
+    def one(path, leaf):
+        name = path_name(path)
+        return leaf.size * (divides(_rule(name)) and not divides(spec_of(name, leaf.shape, mesh)))
+
+    return sum(jax.tree.leaves(jax.tree_util.tree_map_with_path(one, tree)))
 
 
 def shardings(tree: Any, mesh: Mesh) -> Any:

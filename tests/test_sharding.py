@@ -8,7 +8,7 @@ from jax.sharding import AbstractMesh, AxisType
 from qwen_audio_jax.models.presets import FAMILIES, model_config, preset_parts
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.optimizer import OptimizerConfig, make_optimizer, path_name, split
-from qwen_audio_jax.sharding import AXES, local_rows, make_mesh, shardings
+from qwen_audio_jax.sharding import AXES, left_whole, local_rows, make_mesh, shardings
 
 MESH = AbstractMesh((2, 4, 2), AXES, axis_types=(AxisType.Auto,) * 3)
 # FACTS of the originals: 8,396,222,464 and 8,397,094,912 parameters, position table included.
@@ -57,6 +57,24 @@ def test_moments_lie_as_their_parameters_do():
 def test_an_axis_that_does_not_divide_is_left_whole():
     odd = {"decoder": {"head": jax.ShapeDtypeStruct((64, 33), "float32")}}
     assert shardings(odd, MESH)["decoder"]["head"].spec == jax.P("fsdp", None)
+    assert left_whole(odd, MESH) == 0
+    assert (
+        left_whole({"decoder": {"head": jax.ShapeDtypeStruct((63, 33), "float32")}}, MESH)
+        == 63 * 33
+    )
+
+
+def test_the_encoder_is_divided_up_to_256_ways():
+    parameters = abstract_parameters("qwen2_audio")
+
+    def whole(fsdp):
+        mesh = AbstractMesh((1, fsdp, 1), AXES, axis_types=(AxisType.Auto,) * 3)
+        return left_whole(parameters, mesh)
+
+    layer = 4 * 1280 * 1280 + 2 * 1280 * 5120
+    convolutions = 3 * 128 * 1280 + 3 * 1280 * 1280
+    assert whole(1) == whole(256) == 0
+    assert whole(1024) == 32 * layer + convolutions + 1280 * 4096
 
 
 def test_meshes_that_cannot_be():

@@ -24,7 +24,7 @@ from qwen_audio_jax.compilation.work import work_of
 from qwen_audio_jax.models.presets import VOCABULARIES, ModelConfig, model_config, preset_parts
 from qwen_audio_jax.objectives import chunk_of
 from qwen_audio_jax.run_config import RunConfig
-from qwen_audio_jax.sharding import ROWS, local_rows, make_mesh, row_shards, shardings
+from qwen_audio_jax.sharding import ROWS, left_whole, local_rows, make_mesh, row_shards, shardings
 from qwen_audio_jax.start import compute_for
 from qwen_audio_jax.step import Recipe, make_init, make_step
 
@@ -37,6 +37,7 @@ class Verdict:
         topology, chips: the slices.
         setup: mesh, rows, micro-batches and remat, for people.
         parameters: of the model.
+        left_whole: those of them that every chip holds, since the mesh does not divide them.
         tokens: room for tokens in a batch.
         arguments, temporaries: of memory; 0 and what is used at all, where it does not fit.
         limit: what a program may use.
@@ -66,6 +67,7 @@ class Verdict:
     roofline: Roofline | None = None
     mfu_bound: float = 0.0
     audio_seconds_per_chip_second: float = 0.0
+    left_whole: int = 0
 
     @property
     def total(self) -> float:
@@ -94,6 +96,7 @@ class Verdict:
             "devices": self.topology.device_count,
             "setup": self.setup,
             "parameters": self.parameters,
+            "parameters_left_whole": self.left_whole,
             "tokens": self.tokens,
             "hbm_arguments_gib": round(self.arguments / GIB, 3),
             "hbm_temporaries_gib": round(self.temporaries / GIB, 3),
@@ -144,6 +147,7 @@ def compile_step(
         "setup": f"{axes}; {shape.rows} x {shape.tokens} tokens, {shape.frames} frames; "
         f"{train.accumulate} micro-batches; remat {config.model.remat}",
         "parameters": parameters,
+        "left_whole": left_whole(state.parameters, mesh),
         "tokens": shape.rows * shape.tokens,
         "limit": memory_limit(devices[0]) * topology.chip.devices,
     }
@@ -178,11 +182,10 @@ def _lower(recipe: Recipe, mesh: jax.sharding.Mesh, shape: RowShape):
     state = jax.eval_shape(init)
     layout = shardings(state, mesh)
     rows = NamedSharding(mesh, ROWS)
-    batch = {
-        name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=rows)
-        for name, array in empty_batch(
-            shape.rows, shape.tokens, shape.frames, recipe.model.encoder.mel_bins
-        ).items()
+    row = empty_batch(1, shape.tokens, shape.frames, recipe.model.encoder.mel_bins)
+    batch = {  # of shapes only: that of a thousand chips has 100 GiB
+        name: jax.ShapeDtypeStruct((shape.rows, *array.shape[1:]), array.dtype, sharding=rows)
+        for name, array in row.items()
     }
     step = make_step(graph, recipe, mesh)
     step = jax.jit(step, donate_argnums=0, out_shardings=(layout, None))
