@@ -188,7 +188,12 @@ def test_two_real_processes_train_one_model(tmp_path):
             "--config.train.steps=6",
             "--config.train.log_every=1",
         ],
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(REPOSITORY)},
+        env=os.environ
+        | {
+            "JAX_PLATFORMS": "cpu",
+            "PYTHONPATH": str(REPOSITORY),
+            "PATH": f"{pathlib.Path(sys.executable).parent}:{os.environ['PATH']}",
+        },
         capture_output=True,
         text=True,
     )
