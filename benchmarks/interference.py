@@ -40,6 +40,7 @@ def train(workdir: pathlib.Path, conditioning: str, seed: int, options: argparse
         "data.seed": seed,
         "train.seed": seed,
         "train.steps": options.steps,
+        "optimizer.learning_rate": 2e-3,  # twice the configuration's, for half of its steps
     }
     flags = [f"--config.{key}={value}" for key, value in values.items()]
     print(f"{conditioning}, seed {seed}", flush=True)

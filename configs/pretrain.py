@@ -50,7 +50,7 @@ def _base(preset: str) -> ConfigDict:
     config.data = _data()
     config.optimizer = ConfigDict(
         {
-            "learning_rate": 2e-3,
+            "learning_rate": 1e-3,
             "final_learning_rate": 2e-5,
             "warmup_steps": 50,
             "beta1": 0.9,
@@ -63,9 +63,9 @@ def _base(preset: str) -> ConfigDict:
         }
     )
     config.train = ConfigDict(
-        {"steps": 700, "seed": 0, "accumulate": 1, "max_skipped": 3, "log_every": 1}
+        {"steps": 1200, "seed": 0, "accumulate": 1, "max_skipped": 3, "log_every": 1}
     )
-    config.checkpoint = ConfigDict({"every": 350, "keep": 2})
+    config.checkpoint = ConfigDict({"every": 400, "keep": 2})
     config.evaluate = ConfigDict(
         {"every": 0, "data": "", "limit": 0, "rows": 64, "max_new_tokens": 64, "examples": 62}
     )
