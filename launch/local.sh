@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Trains on this machine, in one process or in several that train together.
 #
-#   launch/local.sh                                  the tiny preset on the built-in corpus
-#   launch/local.sh --config.train.steps=100         any key of the configuration
-#   launch/local.sh --config=configs/sft.py          another configuration (or CONFIG=...)
-#   launch/local.sh -n 2 --workdir=runs/two          two processes that share the batch
+#   launch/local.sh                                     the tiny preset on the built-in corpus
+#   launch/local.sh --config.train.steps=100            any key of the configuration
+#   launch/local.sh --config=configs/pretrain.py:small  another configuration (or CONFIG=...)
+#   launch/local.sh -n 2 --workdir=runs/two             two processes that share the batch
 #
 #   -n N          processes (1). Each is the same program; on GPUs each gets one of them, so -n is
 #                 their number. One process with every GPU is the faster choice on one machine;
