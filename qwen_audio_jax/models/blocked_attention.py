@@ -16,8 +16,9 @@ from jax.ad_checkpoint import checkpoint_name
 from qwen_audio_jax.models.layers import ATTENTION_OUTPUT
 from qwen_audio_jax.models.segments import Segments
 
-_QUERIES, _POSITIONS = 256, 1536
-"""Of a block, and of all heads taken at a time: as many logits as a CPU caches."""
+_QUERIES, _CAUSAL_QUERIES, _POSITIONS = 512, 128, 1536
+"""At most of a block, and of all heads taken at a time: as many logits as a CPU caches. Causal
+blocks are smaller because they leave out more keys so."""
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
@@ -115,7 +116,9 @@ def _backward_head(q, k, v, slope, mean, sums, segments, causal):
 
 def _blocks(length: int, causal: bool) -> list[tuple[slice, slice]]:
     """Some queries, and the keys that any of them may see."""
-    ends = [min(start + _QUERIES, length) for start in range(0, length, _QUERIES)]
+    count = -(-length // (_CAUSAL_QUERIES if causal else _QUERIES))
+    size = -(-length // (32 * count)) * 32  # alike, and as wide as a CPU multiplies
+    ends = [min(start + size, length) for start in range(0, length, size)]
     return [
         (slice(start, end), slice(0, end if causal else length))
         for start, end in zip([0, *ends], ends, strict=False)
@@ -144,7 +147,9 @@ def _each_head(one: Callable, *arrays):
     heads, length = arrays[0].shape[0], arrays[0].shape[2]
     few = [n for n in range(1, heads + 1) if heads % n == 0 and n * length <= _POSITIONS]
     at_once = max(few, default=1) if jax.default_backend() == "cpu" else heads
-    return jax.lax.map(lambda of_head: one(*of_head), arrays, batch_size=at_once)
+    # A batch of one is a loop too, but its arrays would be copied once more.
+    batch = at_once if at_once > 1 else None
+    return jax.lax.map(lambda of_head: one(*of_head), arrays, batch_size=batch)
 
 
 def _by_head(x: jax.Array, groups: int) -> jax.Array:
