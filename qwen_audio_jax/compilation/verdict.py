@@ -152,7 +152,7 @@ def compile_step(
         "limit": memory_limit(devices[0]) * topology.chip.devices,
     }
     try:
-        compiled, text = _compile(lowered)
+        arguments, used, text = _compile(lowered)
     except jax.errors.JaxRuntimeError as error:
         used = _used(str(error))
         if used is None:
@@ -161,19 +161,25 @@ def compile_step(
         used *= topology.chip.devices
         return Verdict(**known, arguments=0, temporaries=used, fits=False, compile_seconds=seconds)
     known["compile_seconds"] = time.perf_counter() - started
-    return _read(compiled.memory_analysis(), text, known, config, model, mesh, shape)
+    known["arguments"] = arguments * topology.chip.devices
+    known["temporaries"] = (used - arguments) * topology.chip.devices
+    return _read(text, known, config, model, mesh, shape)
 
 
-def _compile(lowered: Any) -> tuple[Any, str]:
-    """(the compiled program, its text).
+def _compile(lowered: Any) -> tuple[float, float, str]:
+    """(bytes a device of arguments, and of all that it uses with them; the program's text).
 
-    The compiler writes the text itself, since `as_text` cannot read every program of its back.
+    The compiler writes text and use itself: `as_text` cannot read every program of its back, and
+    the temporaries of `memory_analysis` contain the arguments with some compilers and not others.
     """
     with tempfile.TemporaryDirectory() as folder:
         options = {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
-        compiled = lowered.compile(compiler_options=options)
-        (path,) = pathlib.Path(folder).glob("*.after_codegen.txt")
-        return compiled, path.read_text()
+        memory = lowered.compile(compiler_options=options).memory_analysis()
+        (text,) = pathlib.Path(folder).glob("*.after_codegen.txt")
+        (usage,) = pathlib.Path(folder).glob("*-memory-usage-report.txt")
+        (used,) = re.findall(r"Memory Space: default .*\nTotal bytes: (\d+)", usage.read_text())
+        used = int(used) + memory.generated_code_size_in_bytes
+        return memory.argument_size_in_bytes, used, text.read_text()
 
 
 def _lower(recipe: Recipe, mesh: jax.sharding.Mesh, shape: RowShape):
@@ -194,7 +200,6 @@ def _lower(recipe: Recipe, mesh: jax.sharding.Mesh, shape: RowShape):
 
 
 def _read(
-    memory: Any,
     text: str,
     known: dict[str, Any],
     config: RunConfig,
@@ -218,14 +223,6 @@ def _read(
     rate = topology.chips * topology.chip.flops
     return Verdict(
         **known,
-        arguments=memory.argument_size_in_bytes * topology.chip.devices,
-        temporaries=topology.chip.devices
-        * (
-            memory.temp_size_in_bytes
-            + memory.output_size_in_bytes
-            - memory.alias_size_in_bytes
-            + memory.generated_code_size_in_bytes
-        ),
         fits=True,
         received=dict(received),
         times=dict(count),
