@@ -90,6 +90,8 @@ def _seconds(
     """How long one collective keeps the links between chips busy, and the network of the hosts."""
     chip = topology.chip
     link = chip.ici_bandwidth / (2 * chip.axes)
+    if not one.groups:  # between slices
+        return 0.0, one.received * chip.devices / chip.dcn_bandwidth
     if one.kind == "collective-permute":
         far = any(slices[source] != slices[target] for source, target in one.groups)
         if far:

@@ -23,6 +23,10 @@ COLLECTIVES = (
     "collective-permute",
 )
 
+_BETWEEN_SLICES = "xla_megascale_runtime"
+"""Who takes part in a collective of several slices: the hosts, to which a device sends its share
+and from which it receives the result."""
+
 _NO_TRAFFIC = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "iota"),
     *("while", "conditional", "call", "partition-id", "replica-id", "async-start", "async-update"),
@@ -38,10 +42,10 @@ class Collective:
     """A collective, as often as a step runs it.
 
     Attributes:
-        kind: one of COLLECTIVES.
+        kind: one of COLLECTIVES, or such a one "between slices".
         received: bytes that a device receives each time.
         groups: the devices that take part together, by their numbers in the program; for a
-            permutation the pairs of source and target.
+            permutation the pairs of source and target; none between slices.
         times: how often a step runs it.
     """
 
@@ -101,6 +105,8 @@ class _Program:
                 # The parts of one that runs beside other work all have its channel.
                 channel = re.search(r"channel_id=(\d+)", instruction.text)
                 collectives.setdefault(channel[1] if channel else instruction.name, made)
+            if instruction.opcode == "recv" and _BETWEEN_SLICES in instruction.text:
+                collectives[instruction.name] = _between_slices(instruction, times)
             if not fused:
                 traffic += times * self._traffic(instruction, computation)
                 if 'custom_call_target="tpu_custom_call"' in instruction.text:
@@ -305,3 +311,13 @@ def _constant(of: Instruction) -> int:
 
 def _in_memory(arrays: tuple[Array, ...]) -> int:
     return sum(array.bytes for array in arrays if not array.on_chip)
+
+
+def _between_slices(of: Instruction, times: int) -> Collective:
+    """What a device's host passes to it of a collective, counted as if the hosts formed a ring."""
+    kind = re.search(r'_megascale_transfer_type="(\w+)"', of.text)[1].lower().replace("_", "-")
+    slices = re.search(r'_megascale_target="\{([\d,]+)\}', of.text)[1].count(",") + 1
+    rounds = {"all-reduce": 2 * (1 - 1 / slices), "reduce-scatter": slices - 1}
+    size = max(array.bytes for array in of.result)
+    received = size * rounds.get(kind, 1 - 1 / slices)
+    return Collective(f"{kind} between slices", received, (), times)

@@ -78,6 +78,8 @@ def test_between_slices_the_network_is_what_counts():
     # All 512 at once: each chip's share of what crosses is a 256th.
     everyone = Collective("all-reduce", 3.125e9 * 511 / 512, (tuple(range(512)),), 1)
     assert times(everyone, two).network == pytest.approx(0.5 / 256)
+    hosts = Collective("all-reduce between slices", 3.125e9, (), 1)
+    assert (times(hosts, two).network, times(hosts, two).interconnect) == (1, 0)
 
 
 def test_attention_kernels():

@@ -269,3 +269,26 @@ def test_terms_of_a_convolution(shape, options):
 def test_what_cannot_be_read_is_said():
     with pytest.raises(ValueError, match="no entry computation"):
         work_of("nothing of the kind")
+
+
+def test_what_the_hosts_add_up_between_slices():
+    """As the TPU's compiler writes an all-reduce over four of them."""
+    attributes = (
+        'is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="'
+        'xla_megascale_runtime",_xla_megascale_reduce_operation="SUM",_xla_megascale_target="'
+        '{1,2,3,4}x{0:3}",_xla_megascale_transfer_type="ALL_REDUCE"}'
+    )
+    work = work_of(f"""HloModule step
+
+ENTRY %main (share: f32[256,8]) -> f32[256,8] {{
+  %share = f32[256,8]{{1,0}} parameter(0)
+  %before = token[] after-all()
+  %send = (f32[256,8]{{1,0}}, u32[], token[]) send(%share, %before), channel_id=2, {attributes}
+  %recv = (f32[256,8]{{1,0}}, u32[], token[]) recv(%before), channel_id=1, {attributes}
+  %done = (f32[256,8]{{1,0}}, token[]) recv-done(%recv), channel_id=1
+  ROOT %sum = f32[256,8]{{1,0}} get-tuple-element(%done), index=0
+}}
+""")
+    (one,) = work.collectives
+    assert (one.kind, one.groups, one.times) == ("all-reduce between slices", (), 1)
+    assert one.received == 2 * (1 - 1 / 4) * 256 * 8 * 4
