@@ -84,11 +84,11 @@ def _on_mesh(local: Callable, head_shape: tuple[int, int], mesh: Mesh) -> Callab
             head = jax.lax.all_gather(head, parts, axis=0, tiled=True)
         pair, (d_hidden, d_head) = local(hidden, head, targets, loss_weights, columns=columns)
         if d_head is not None:
-            d_head = jax.lax.psum(d_head, "replica")
             if parts is not None:
                 d_head = jax.lax.psum_scatter(d_head, parts, scatter_dimension=0, tiled=True)
             else:
                 d_head = jax.lax.psum(d_head, "fsdp")
+            d_head = jax.lax.psum(d_head, "replica")  # last: only parts cross between slices
         return jax.lax.psum(pair, ROWS[0]), (d_hidden, d_head)
 
     return jax.shard_map(
