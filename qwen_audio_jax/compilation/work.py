@@ -149,10 +149,9 @@ class _Program:
         if limit.opcode != "constant":
             return self.open_trips
         (root,) = (i for i in body.values() if i.root)
-        added = body[root.operands[int(counter.attribute("index"))]]
-        while added.opcode == "copy":
-            added = body[added.operands[0]]
-        steps = [body[name] for name in added.operands if body[name].opcode == "constant"]
+        added = _behind_copies(root.operands[int(counter.attribute("index"))], body)
+        terms = [_behind_copies(name, body) for name in added.operands]
+        steps = [term for term in terms if term.opcode == "constant"]
         if added.opcode != "add" or len(steps) != 1 or "direction=LT" not in compare.text:
             raise ValueError(f"cannot tell how often the loop {loop.name} runs")
         return -(-_constant(limit) // _constant(steps[0]))
@@ -263,6 +262,12 @@ class _Program:
         if len(parts) != results:  # tuples in tuples
             return [math.inf] * results
         return [_update(part, body) for part in parts]
+
+
+def _behind_copies(name: str, body: dict[str, Instruction]) -> Instruction:
+    while body[name].opcode == "copy":
+        name = body[name].operands[0]
+    return body[name]
 
 
 def _behind_bitcasts(of: Instruction, body: dict[str, Instruction]) -> Instruction:

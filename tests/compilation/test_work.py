@@ -41,7 +41,7 @@ def test_a_loop_in_a_loop():
     assert read(twice, *shapes()).flops == 3 * LAYERS * 2 * ROWS * WIDTH**2
 
 
-def test_a_loop_whose_counter_is_copied():
+def test_a_loop_whose_counter_and_step_are_copied():
     """As the TPU's compiler does where the counter's old value is still needed."""
     work = work_of("""HloModule step
 
@@ -50,7 +50,8 @@ def test_a_loop_whose_counter_is_copied():
   %number = s32[] get-tuple-element(%state), index=0
   %x = f32[8,8]{1,0} get-tuple-element(%state), index=1
   %one = s32[] constant(1)
-  %next = s32[] add(%number, %one)
+  %same = s32[] copy(%one)
+  %next = s32[] add(%number, %same)
   %copied = s32[] copy(%next)
   %y = f32[8,8]{1,0} dot(%x, %x), lhs_contracting_dims={1}, rhs_contracting_dims={0}
   ROOT %both = (s32[], f32[8,8]{1,0}) tuple(%copied, %y)
