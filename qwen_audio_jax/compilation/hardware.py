@@ -175,7 +175,7 @@ SETUPS: dict[tuple[str, str], Setup] = {
     ("qwen2_audio_7b", "v5e:16x16"): Setup(2048, 8, "dots"),
     ("qwen2_audio_7b", "v5p:4x4x4"): Setup(2048, 4, "dots"),
     ("qwen2_audio_7b", "v6e:16x16"): Setup(2048, 4, "dots"),
-    ("qwen2_audio_7b", "2x v5e:16x16"): Setup(2048, 4, "full", replica=2),
+    ("qwen2_audio_7b", "2x v5e:16x16"): Setup(2048, 4, "dots", replica=2),
     ("qwen2_audio_7b", "tpu7x:4x4x4"): Setup(2048, 2, "dots"),
     ("qwen_audio_7b", "v4:4x4x4"): Setup(2048, 16, "dots"),
     ("qwen_audio_7b", "v5e:16x16"): Setup(2048, 8, "dots"),
