@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import math
 import re
 
@@ -12,6 +13,7 @@ _ARRAY = re.compile(r"([a-z]+\d*\w*)\[([\d,]*)\](?:\{([^}]*)\})?")
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
 _ASSIGNED = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = (.*)$")
 _CALLED = re.compile(r"\b(?:calls|to_apply|body|condition)=%?([\w.\-]+)")
+_OPERAND = re.compile(r"%([\w.\-]+(?:#\d+)?)")
 _BRANCHES = re.compile(r"(?:branch|called)_computations=\{([^}]*)\}")
 
 
@@ -37,7 +39,7 @@ class Instruction:
 
     Attributes:
         name, opcode: without `%`.
-        result: its type; several arrays if it is a tuple.
+        parts: its type; the arrays of each part if it is a tuple.
         operands: names.
         text: the whole line after the operands.
         root: whether it is the computation's result.
@@ -45,10 +47,15 @@ class Instruction:
 
     name: str
     opcode: str
-    result: tuple[Array, ...]
+    parts: tuple[tuple[Array, ...], ...]
     operands: tuple[str, ...]
     text: str
     root: bool
+
+    @functools.cached_property
+    def result(self) -> tuple[Array, ...]:
+        """All arrays of its type."""
+        return tuple(itertools.chain.from_iterable(self.parts))
 
     @property
     def called(self) -> list[str]:
@@ -80,10 +87,20 @@ def read_program(text: str) -> tuple[Computations, str]:
             entry = header[2] if header[1] else entry
         elif match := _ASSIGNED.match(line):
             instruction = _parse(match[2], match[3], bool(match[1]))
+            for name in instruction.operands:
+                if "#" in name:
+                    current[name] = _part(name, current)
             current[instruction.name] = instruction
     if not entry:
         raise ValueError("the compiled program's text has no entry computation")
     return computations, entry
+
+
+def _part(name: str, computation: dict[str, Instruction]) -> Instruction:
+    """What newer compilers write as `%tuple#1`, as the instruction that older ones wrote for it."""
+    whole, _, number = name.partition("#")
+    parts = (computation[whole].parts[int(number)],)
+    return Instruction(name, "get-tuple-element", parts, (whole,), f"), index={number}", False)
 
 
 def _parse(name: str, rest: str, root: bool) -> Instruction:
@@ -93,12 +110,10 @@ def _parse(name: str, rest: str, root: bool) -> Instruction:
     opcode, _, rest = rest.partition("(")
     close = _closing("(" + rest, 0) - 1
     inside = rest[:close]
-    operands = (
-        () if opcode in ("parameter", "constant") else tuple(re.findall(r"%([\w.\-]+)", inside))
-    )
+    operands = () if opcode in ("parameter", "constant") else tuple(_OPERAND.findall(inside))
     text = rest if opcode in ("parameter", "constant") else rest[close:]
     text = f"{inside})" if opcode == "parameter" else text
-    return Instruction(name, opcode, _arrays(kind), operands, text, root)
+    return Instruction(name, opcode, _parts(kind), operands, text, root)
 
 
 def _closing(text: str, start: int) -> int:
@@ -109,6 +124,20 @@ def _closing(text: str, start: int) -> int:
         if not depth:
             return place
     raise ValueError(f"a bracket is not closed: {text[:80]}")
+
+
+@functools.cache
+def _parts(kind: str) -> tuple[tuple[Array, ...], ...]:
+    """The arrays of each part of a tuple's type; of any other, its only one."""
+    if not kind.startswith("("):
+        return (_arrays(kind),)
+    parts, depth, start = [], 0, 1
+    for place, character in enumerate(kind):
+        depth += (character in "([{") - (character in ")]}")
+        if depth == 0 or (depth == 1 and character == ","):
+            parts.append(_arrays(kind[start:place]))
+            start = place + 1
+    return tuple(parts)
 
 
 @functools.cache

@@ -72,6 +72,32 @@ ENTRY %main (first: (s32[], f32[8,8])) -> (s32[], f32[8,8]) {
     assert work.flops == 6 * 2 * 8**3
 
 
+def test_parts_of_tuples_as_newer_compilers_write_them():
+    work = work_of("""HloModule step
+
+%body (state: ((f32[4], f32[4]), s32[], f32[8,8])) -> ((f32[4], f32[4]), s32[], f32[8,8]) {
+  %state = ((f32[4], f32[4]), s32[], /*index=2*/f32[8,8]) parameter(0)
+  %one = s32[] constant(1)
+  %next = s32[] add(%state#1, %one)
+  %y = f32[8,8] dot(%state#2, %state#2), lhs_contracting_dims={1}, rhs_contracting_dims=
+  ROOT %all = ((f32[4], f32[4]), s32[], f32[8,8]) tuple(%state#0, %next, %y)
+}
+
+%more (state.1: ((f32[4], f32[4]), s32[], f32[8,8])) -> pred[] {
+  %state.1 = ((f32[4], f32[4]), s32[], f32[8,8]) parameter(0)
+  %end = s32[] constant(6)
+  ROOT %less = pred[] compare(%state.1#1, %end), direction=LT
+}
+
+ENTRY %main (first: ((f32[4], f32[4]), s32[], f32[8,8])) -> ((f32[4], f32[4]), s32[], f32[8,8]) {
+  %first = ((f32[4], f32[4]), s32[], f32[8,8]) parameter(0)
+  ROOT %loop = ((f32[4], f32[4]), s32[], f32[8,8]) while(%first), condition=%more, body=%body
+}
+""")
+    assert work.flops == 6 * 2 * 8**3
+    assert work.bytes == 6 * (3 * 4 * 8**2 + 3 * 4) + 6 * (2 * 4 + 1)
+
+
 def test_a_loop_whose_length_the_data_decides():
     def some(x, w, times):
         return jax.lax.fori_loop(0, times, lambda _, x: jnp.tanh(x @ w[0]), x)
