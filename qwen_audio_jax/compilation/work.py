@@ -37,6 +37,9 @@ _ITSELF = "output_to_operand_aliasing={{}: (0, {})}"
 """Of a fusion in a fusion: it hands on the array that it is given."""
 
 
+_DONE = 'custom_call_target="AsyncCollectiveDone"'
+
+
 @dataclasses.dataclass(frozen=True)
 class Collective:
     """A collective, as often as a step runs it.
@@ -221,12 +224,42 @@ class _Program:
 
     def _traffic_of_fusion(self, of: Instruction, here: dict[str, Instruction]) -> float:
         name = of.attribute("calls")
+        if _DONE in next(i.text for i in self.computations[name].values() if i.root):
+            return 0  # counted where it began
+        begun = self._in_flight(of)
         read = 0.0
         for number, operand in enumerate(of.operands):
             arrays = here[operand].result
-            read += min(self._read(name, number), _in_memory(arrays)) if arrays else 0
+            if arrays and number not in begun.values():
+                read += min(self._read(name, number), _in_memory(arrays))
         written = zip(self._written(name, len(of.result)), of.result, strict=True)
-        return read + sum(min(size, _in_memory((array,))) for size, array in written)
+        return read + sum(
+            min(size, _in_memory((array,)))
+            for number, (size, array) in enumerate(written)
+            if number not in begun
+        )
+
+    def _in_flight(self, of: Instruction) -> dict[int, int]:
+        """Of a fusion that runs beside a collective: the buffers of that, which it hands on.
+
+        Returns:
+            Their places among its results, and among its operands.
+        """
+        body = self.computations[of.attribute("calls")].values()
+        (root,) = (i for i in body if i.root)
+        aliases = re.search(r"output_to_operand_aliasing=\{(.*?\))\}", of.text)
+        if not aliases or root.opcode != "tuple":
+            return {}
+        parameters = {int(i.text[:-1]): i.name for i in body if i.opcode == "parameter"}
+        flying = {i.name for i in body if i.opcode in COLLECTIVES}
+        computed = [i for i in body if i is not root and i.name not in flying]
+        used = {name for i in computed for name in i.operands}
+        found = {}
+        for place, number in re.findall(r"\{(\d+)\}: \((\d+), \{\}", aliases[1]):
+            result, operand = root.operands[int(place)], parameters[int(number)]
+            if (result in flying or result == operand) and not used.intersection((result, operand)):
+                found[int(place)] = int(number)
+        return found
 
     @functools.cache  # noqa: B019 - a program is read once
     def _read(self, name: str, number: int) -> float:

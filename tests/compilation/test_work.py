@@ -178,6 +178,51 @@ def test_of_an_array_that_is_written_in_place_a_row_counts():
     assert work_of(IN_PLACE).bytes == fused + moved
 
 
+BESIDE = """\
+HloModule example
+
+%begin (a: f32[2,64]) -> (f32[2,64], f32[8,64], u32[]) {
+  %a = f32[2,64]{1,0} parameter(0)
+  %gather = f32[8,64]{1,0} all-gather(%a), channel_id=5, replica_groups=[1,4]<=[4], dimensions={0}
+  ROOT %begun = (f32[2,64]{1,0}, f32[8,64]{1,0}, u32[]) custom-call(%gather), custom_call_target="AsyncCollectiveStart"
+}
+
+%beside (b: f32[2,64], c: f32[8,64], d: u32[], e: f32[32]) -> (f32[32], f32[2,64], f32[8,64], f32[8,64], u32[]) {
+  %b = f32[2,64]{1,0} parameter(0)
+  %c = f32[8,64]{1,0} parameter(1)
+  %d = u32[] parameter(2)
+  %e = f32[32]{0} parameter(3)
+  %gather.1 = f32[8,64]{1,0} all-gather(%b), channel_id=5, replica_groups=[1,4]<=[4], dimensions={0}
+  %negative = f32[32]{0} negate(%e)
+  ROOT %all = (f32[32]{0}, f32[2,64]{1,0}, f32[8,64]{1,0}, f32[8,64]{1,0}, u32[]) tuple(%negative, %b, %c, %gather.1, %d)
+}
+
+%end (f: f32[2,64], g: f32[8,64], h: u32[]) -> f32[8,64] {
+  %f = f32[2,64]{1,0} parameter(0)
+  %g = f32[8,64]{1,0} parameter(1)
+  %h = u32[] parameter(2)
+  %gather.2 = f32[8,64]{1,0} all-gather(%f), channel_id=5, replica_groups=[1,4]<=[4], dimensions={0}
+  ROOT %ended = f32[8,64]{1,0} custom-call(%f, %g, %gather.2, %h), custom_call_target="AsyncCollectiveDone"
+}
+
+ENTRY %main (x: f32[2,64], y: f32[32]) -> f32[8,64] {
+  %x = f32[2,64]{1,0} parameter(0)
+  %y = f32[32]{0} parameter(1)
+  %start = (f32[2,64]{1,0}, f32[8,64]{1,0}, u32[]) fusion(%x), kind=kCustom, output_to_operand_aliasing={{0}: (0, {})}, calls=%begin
+  %both = (f32[32]{0}, f32[2,64]{1,0}, f32[8,64]{1,0}, f32[8,64]{1,0}, u32[]) fusion(%start#0, %start#1, %start#2, %y), kind=kLoop, output_to_operand_aliasing={{1}: (0, {}), {2}: (1, {}), {3}: (1, {}), {4}: (2, {})}, calls=%beside
+  ROOT %done = f32[8,64]{1,0} fusion(%both#1, %both#2, %both#4), kind=kCustom, output_to_operand_aliasing={{}: (1, {})}, calls=%end
+}
+"""  # noqa: E501
+
+
+def test_a_collective_beside_other_work_moves_its_arrays_once():
+    work = work_of(BESIDE)
+    (gather,) = work.collectives
+    assert gather.received == 3 * 4 * 2 * 64
+    begun = 4 * (2 * 2 * 64 + 8 * 64 + 1)  # its part is read and written, then the whole is
+    assert work.bytes == begun + 4 * 2 * 32  # the negative
+
+
 def test_of_an_array_that_is_handed_on_a_slice_counts():
     """As the compiler for TPU7x does, with a fusion around the stack of a loop over layers."""
     work = work_of("""HloModule step
