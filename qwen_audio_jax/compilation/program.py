@@ -157,7 +157,7 @@ def _numbers(text: str) -> tuple[tuple[int, ...], ...]:
 
 
 def groups_of(text: str) -> tuple[tuple[int, ...], ...]:
-    """Of `{{0,1},{2,3}}`, of `[2,4]<=[4,2]T(1,0)`, and of `mesh['x'=2,'y'=4] {'y'}`."""
+    """Of `{{0,1},{2,3}}`, of `[2,4]<=[4,2]T(1,0)`, of `mesh['x'=2,'y'=4] {'y'}`, and more."""
     if match := re.search(r"(?:replica_groups|source_target_pairs)=(\{\{.*?\}\})", text):
         return _numbers(match[1])
     if match := re.search(r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", text):
@@ -165,14 +165,10 @@ def groups_of(text: str) -> tuple[tuple[int, ...], ...]:
             [int(n) for n in part.split(",")] if part else [] for part in match.groups()
         )
         return _grid(tuple(shape), tuple(of), tuple(turned))
-    if match := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", text):
-        axes = dict(re.findall(r"'(\w+)'=(\d+)", match[1]))
-        named = re.findall(r"'(\w+)'", match[2])
-        sizes = [int(size) for size in axes.values()]
-        kept = [i for i, axis in enumerate(axes) if axis not in named]
-        within = [list(axes).index(axis) for axis in named]
-        members = math.prod(sizes[i] for i in within)
-        return _grid((math.prod(sizes) // members, members), tuple(sizes), (*kept, *within))
+    if match := re.search(
+        r"replica_groups=mesh\[(.*?)\](?:, device_ids=\((.*?)\))? \{(.*?)\}", text
+    ):
+        return _along(*match.groups())
     raise ValueError(f"the devices of a collective cannot be read: {text[:200]}")
 
 
@@ -184,3 +180,33 @@ def _grid(
     grid = np.arange(math.prod(of)).reshape(of)
     grid = grid.transpose(turned) if turned else grid
     return tuple(map(tuple, grid.reshape(-1, shape[-1]).tolist()))
+
+
+@functools.cache
+def _along(axes: str, devices: str | None, named: str) -> tuple[tuple[int, ...], ...]:
+    """The groups along some axes of a mesh.
+
+    Args:
+        axes: `'x'=2,'y'=4`.
+        devices: their numbers, if they do not just count: `0,2,1,3`, or `[2,2]T(1,0)`.
+        named: `'y'` for groups along an axis, `'y':(2)2` along a part of one: its length, behind
+            the length of what precedes it.
+    """
+    sizes = {axis: int(size) for axis, size in re.findall(r"(\w+)'?=(\d+)", axes)}
+    place = np.arange(math.prod(sizes.values()))
+    numbers = place
+    if devices and (turned := re.fullmatch(r"\[([\d,]+)\]T\(([\d,]+)\)", devices)):
+        of, order = ([int(n) for n in part.split(",")] for part in turned.groups())
+        numbers = place.reshape(of).transpose(order).ravel()
+    elif devices:
+        numbers = np.array([int(n) for n in devices.split(",")])
+    group, member = place, np.zeros_like(place)
+    for axis, before, size in re.findall(r"(\w+)'?(?::\((\d+)\)(\d+))?", named):
+        names = list(sizes)
+        behind = math.prod(sizes[other] for other in names[names.index(axis) + 1 :])
+        size = int(size or sizes[axis])
+        step = behind * sizes[axis] // (int(before or 1) * size)
+        mine = place // step % size
+        group, member = group - mine * step, member * size + mine
+    ordered = numbers[np.lexsort((member, group))]
+    return tuple(map(tuple, ordered.reshape(-1, member.max() + 1).tolist()))

@@ -306,6 +306,11 @@ ENTRY %main (mine: bf16[2,8]) -> bf16[8,8] {
         ("replica_groups=[2,2]<=[2,2]T(1,0), x", ((0, 2), (1, 3))),
         ("replica_groups=mesh['a'=2,'b'=2] {'a'}, x", ((0, 2), (1, 3))),
         ("replica_groups=mesh['a'=2,'b'=2] {'b'}, x", ((0, 1), (2, 3))),
+        ("replica_groups=mesh['a'=2,'b'=2] {'b','a'}, x", ((0, 2, 1, 3),)),
+        ("replica_groups=mesh['a'=2,'b'=2], device_ids=([2,2]T(1,0)) {'b'}, x", ((0, 2), (1, 3))),
+        ("replica_groups=mesh['a'=2,'b'=2], device_ids=(3,2,1,0) {'a'}, x", ((3, 1), (2, 0))),
+        ("replica_groups=mesh['a'=8] {'a':(2)2}, x", ((0, 2), (1, 3), (4, 6), (5, 7))),
+        ("replica_groups=mesh['a'=4,'b'=2] {'a':(1)2}, x", ((0, 4), (1, 5), (2, 6), (3, 7))),
         ("source_target_pairs={{0,1},{1,0}}, x", ((0, 1), (1, 0))),
     ],
 )
