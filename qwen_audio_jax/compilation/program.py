@@ -196,8 +196,8 @@ def _along(axes: str, devices: str | None, named: str) -> tuple[tuple[int, ...],
     place = np.arange(math.prod(sizes.values()))
     numbers = place
     if devices and (turned := re.fullmatch(r"\[([\d,]+)\]T\(([\d,]+)\)", devices)):
-        of, order = ([int(n) for n in part.split(",")] for part in turned.groups())
-        numbers = place.reshape(of).transpose(order).ravel()
+        of, order = (tuple(int(n) for n in part.split(",")) for part in turned.groups())
+        numbers = np.ravel(_grid((len(place),), of, order))
     elif devices:
         numbers = np.array([int(n) for n in devices.split(",")])
     group, member = place, np.zeros_like(place)

@@ -36,8 +36,8 @@ _NO_TRAFFIC = {
 _ITSELF = "output_to_operand_aliasing={{}: (0, {})}"
 """Of a fusion in a fusion: it hands on the array that it is given."""
 
-
 _DONE = 'custom_call_target="AsyncCollectiveDone"'
+"""Of a fusion's root: it waits for a collective that another fusion began."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,8 +152,8 @@ class _Program:
         if limit.opcode != "constant":
             return self.open_trips
         (root,) = (i for i in body.values() if i.root)
-        added = _behind_copies(root.operands[int(counter.attribute("index"))], body)
-        terms = [_behind_copies(name, body) for name in added.operands]
+        added = _behind_bitcasts(body[root.operands[int(counter.attribute("index"))]], body)
+        terms = [_behind_bitcasts(body[name], body) for name in added.operands]
         steps = [term for term in terms if term.opcode == "constant"]
         if added.opcode != "add" or len(steps) != 1 or "direction=LT" not in compare.text:
             raise ValueError(f"cannot tell how often the loop {loop.name} runs")
@@ -295,12 +295,6 @@ class _Program:
         if len(parts) != results:  # tuples in tuples
             return [math.inf] * results
         return [_update(part, body) for part in parts]
-
-
-def _behind_copies(name: str, body: dict[str, Instruction]) -> Instruction:
-    while body[name].opcode == "copy":
-        name = body[name].operands[0]
-    return body[name]
 
 
 def _behind_bitcasts(of: Instruction, body: dict[str, Instruction]) -> Instruction:
