@@ -52,6 +52,7 @@ cores=$((SLURM_CPUS_ON_NODE / tasks))
 
 logs=${LOGS:-logs}/$SLURM_JOB_ID
 mkdir -p "$logs"
+logs=$(cd "$logs" && pwd)
 # shellcheck disable=SC1090
 [[ ! ${SETUP:-} ]] || source "$SETUP"
 # shellcheck disable=SC1091
@@ -59,7 +60,7 @@ mkdir -p "$logs"
 read -ra wrap <<<"${WRAP:-}"
 read -ra srun_flags <<<"${SRUN:-}"
 
-echo "job $SLURM_JOB_ID, start $((${SLURM_RESTART_COUNT:-0} + 1)): $SLURM_NNODES nodes of $tasks processes with $cores CPU cores each; logs in $PWD/$logs"
+echo "job $SLURM_JOB_ID, start $((${SLURM_RESTART_COUNT:-0} + 1)): $SLURM_NNODES nodes of $tasks processes with $cores CPU cores each; logs in $logs"
 export PYTHONUNBUFFERED=1
 # A process that fails ends the others: they would wait for it in their next collective.
 srun --nodes="$SLURM_NNODES" --ntasks=$((SLURM_NNODES * tasks)) --ntasks-per-node="$tasks" \
@@ -82,5 +83,5 @@ if [[ $requeue ]] && ((status == 0)); then
   echo "back to the queue"
   scontrol requeue "$SLURM_JOB_ID"
 fi
-((status == 0)) || echo "error: a process ended with status $status; see $PWD/$logs" >&2
+((status == 0)) || echo "error: a process ended with status $status; see $logs" >&2
 exit "$status"

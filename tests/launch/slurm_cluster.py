@@ -96,6 +96,14 @@ class SlurmCluster:
             time.sleep(0.5)
         return state
 
+    def wait_until_idle(self, seconds: float) -> None:
+        """Waits until the last process of every job has ended."""
+        end = time.monotonic() + seconds
+        while "idle" not in self._node_state():
+            logs = "\n".join(path.read_text() for path in self.folder.glob("*.out"))
+            assert time.monotonic() < end, f"the node is {self._node_state().strip()}:\n{logs}"
+            time.sleep(0.5)
+
     def _start_daemons(self) -> None:
         folder = self.folder
         self._start(
@@ -114,10 +122,7 @@ class SlurmCluster:
             time.sleep(0.1)
         self._start("slurmctld", "-D", "-c", "-f", str(folder / "slurm.conf"))
         self._start("slurmd", "-D", "-f", str(folder / "slurm.conf"))
-        while "idle" not in self._node_state():
-            logs = "\n".join(path.read_text() for path in folder.glob("*.out"))
-            assert time.monotonic() < end, f"the node does not come up:\n{logs}"
-            time.sleep(0.5)
+        self.wait_until_idle(seconds=30)
 
     def _start(self, *command: str) -> None:
         with (self.folder / f"{command[0]}.out").open("w") as output:

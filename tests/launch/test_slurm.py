@@ -97,11 +97,8 @@ class Job:
         """Waits until it is in the queue again. Returns the step that it has saved."""
         self.cluster.wait_for(self.id, "PENDING", seconds=200)
         # The state changes before the processes have ended.
-        end = time.monotonic() + 200
-        while not (saved := [path.name for path in (self.workdir / "checkpoints").glob("[0-9]*")]):
-            assert time.monotonic() < end, self.log() + self.log("process-0.log")
-            time.sleep(0.2)
-        (step,) = saved
+        self.cluster.wait_until_idle(seconds=200)
+        (step,) = (path.name for path in (self.workdir / "checkpoints").glob("[0-9]*"))
         return int(step)
 
     def steps(self) -> list[int]:
@@ -113,14 +110,18 @@ class Job:
 def test_near_its_time_limit_a_job_saves_and_goes_on_in_its_next_turn(cluster, root, tmp_path):
     job = Job(cluster, root, tmp_path, "--nodes=1", "--gpus-per-node=2", "--exclusive", steps=1000)
     job.trains(5)
-    assert "start 1: 1 nodes of 2 processes with 1 CPU cores each" in job.log()
+    assert (
+        "start 1: 1 nodes of 2 processes with 1 CPU cores each; "
+        f"logs in {tmp_path}/logs/{job.id}\n" in job.log()
+    )
     # What --signal has Slurm send two minutes before the limit.
     cluster.run("scancel", "--batch", "--signal=USR1", job.id)
     saved = job.is_put_back()
     assert "time is nearly up: saving" in job.log()
     assert "back to the queue" in job.log()
-    # Slurm waits two minutes before it starts such a job again; no test has to.
-    cluster.run("scontrol", "update", f"JobId={job.id}", "StartTime=now")
+    # Slurm waits two minutes before it starts such a job again; no test has to. But a start in the
+    # very second in which the job has ended is refused, as if it were the old one.
+    cluster.run("scontrol", "update", f"JobId={job.id}", "StartTime=now+2")
     job.trains(saved + 3)
     assert "start 2: " in job.log()
     assert f"steps: {saved} of 1000 done" in job.log("process-0.log")
