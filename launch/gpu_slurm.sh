@@ -51,8 +51,8 @@ cores=$((SLURM_CPUS_ON_NODE / tasks))
 ((cores)) || fail "Slurm gave this job $SLURM_CPUS_ON_NODE CPU cores on a node for $tasks processes; add --exclusive or --cpus-per-gpu=8 to sbatch"
 
 logs=${LOGS:-logs}/$SLURM_JOB_ID
+[[ $logs == /* ]] || logs=$PWD/$logs
 mkdir -p "$logs"
-logs=$(cd "$logs" && pwd)
 # shellcheck disable=SC1090
 [[ ! ${SETUP:-} ]] || source "$SETUP"
 # shellcheck disable=SC1091

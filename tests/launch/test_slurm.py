@@ -98,8 +98,9 @@ class Job:
         self.cluster.wait_for(self.id, "PENDING", seconds=200)
         # The state changes before the processes have ended.
         self.cluster.wait_until_idle(seconds=200)
-        (step,) = (path.name for path in (self.workdir / "checkpoints").glob("[0-9]*"))
-        return int(step)
+        saved = [path.name for path in (self.workdir / "checkpoints").glob("[0-9]*")]
+        assert len(saved) == 1, self.log() + self.log("process-0.log")
+        return int(saved[0])
 
     def steps(self) -> list[int]:
         path = self.workdir / "metrics.jsonl"
