@@ -25,7 +25,7 @@ from qwen_audio_jax.models.parts import Parts
 from qwen_audio_jax.sharding import local_rows, make_mesh, place_rows
 from qwen_audio_jax.start import choose_model
 from qwen_audio_jax.step import make_init, make_step
-from qwen_audio_jax.tokenizer import load_tokenizer
+from qwen_audio_jax.text.tokenizer import load_tokenizer
 
 ROOT = pathlib.Path(__file__).parents[1]
 

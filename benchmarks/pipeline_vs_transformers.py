@@ -39,7 +39,7 @@ from data_pipelines.packing import RowShape
 from data_pipelines.pipeline import PackedBatches, make_plan, open_mixture
 from data_pipelines.sources.synthetic.speech import speak
 from qwen_audio_jax.conversion.fast_tokenizer import sentencepiece_to_fast
-from qwen_audio_jax.tokenizer import MODEL_FILE, load_tokenizer
+from qwen_audio_jax.text.tokenizer import MODEL_FILE, load_tokenizer
 
 RATE = 16_000
 SHAPE = RowShape(8, 1792, 6144)

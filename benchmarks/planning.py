@@ -36,7 +36,7 @@ from data_pipelines.records import Corpus, Record
 from data_pipelines.shards import write_split
 from data_pipelines.sources.synthetic.clips import flac
 from qwen_audio_jax.audio.decode import decode
-from qwen_audio_jax.tokenizer import load_tokenizer
+from qwen_audio_jax.text.tokenizer import load_tokenizer
 
 DIFFERENT = 1000
 SAMPLES = 800

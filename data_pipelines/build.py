@@ -39,7 +39,7 @@ from data_pipelines.records import SPLITS, Corpus, CorpusError, RejectedRecord
 from data_pipelines.shards import Done, Rejection, join_shards, joined
 from data_pipelines.sources import manifest, published, rows, synthetic, tfds_dataset
 from qwen_audio_jax.rendering import texts_of
-from qwen_audio_jax.tokenizer import train_sentencepiece
+from qwen_audio_jax.text.tokenizer import train_sentencepiece
 
 SYNTHETIC = "synthetic"
 """Name of the corpus that training builds by itself."""

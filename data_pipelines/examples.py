@@ -24,7 +24,7 @@ from qwen_audio_jax.audio.wave_augment import WaveAugment
 from qwen_audio_jax.rendering import Tokens, count_tokens, render, tokenize, wording_of
 from qwen_audio_jax.rendering.spans import Span
 from qwen_audio_jax.tasks import KINDS
-from qwen_audio_jax.tokenizer import Tokenizer
+from qwen_audio_jax.text.tokenizer import Tokenizer
 
 _NO_ROOM = 1 << 30
 

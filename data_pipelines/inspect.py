@@ -43,7 +43,7 @@ from qwen_audio_jax.html_page import (
 from qwen_audio_jax.models.presets import FAMILIES, FAMILY_FIELDS, MEL_BINS
 from qwen_audio_jax.rendering import CONDITIONINGS, render, wording_of
 from qwen_audio_jax.rendering.spans import Span
-from qwen_audio_jax.tokenizer import load_tokenizer
+from qwen_audio_jax.text.tokenizer import load_tokenizer
 
 _MOST_ROWS = 40  # of a table of the page: all tasks, and as many languages or sources
 _LEGEND = (

@@ -21,7 +21,7 @@ from qwen_audio_jax.metrics import Answer, score
 from qwen_audio_jax.run_config import EvaluateConfig
 from qwen_audio_jax.sharding import local_rows, place_rows, row_shards
 from qwen_audio_jax.tasks import TASKS
-from qwen_audio_jax.tokenizer import END_OF_TEXT
+from qwen_audio_jax.text.tokenizer import END_OF_TEXT
 
 
 @dataclasses.dataclass(frozen=True)

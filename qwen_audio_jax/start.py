@@ -20,7 +20,7 @@ from qwen_audio_jax.rendering.spans import AUDIO_TAGS
 from qwen_audio_jax.run_config import ConfigError, ModelChoice, RunConfig
 from qwen_audio_jax.sharding import local_rows
 from qwen_audio_jax.step import TrainState
-from qwen_audio_jax.tokenizer import Tokenizer, load_tokenizer
+from qwen_audio_jax.text.tokenizer import Tokenizer, load_tokenizer
 
 
 @dataclasses.dataclass(frozen=True)

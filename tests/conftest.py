@@ -24,7 +24,7 @@ from qwen_audio_jax.audio.lengths import audio_tokens, packed_frames
 from qwen_audio_jax.models.presets import DecoderConfig, EncoderConfig, ModelConfig
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.rendering import Tokens
-from qwen_audio_jax.tokenizer import train_sentencepiece
+from qwen_audio_jax.text.tokenizer import train_sentencepiece
 
 BEGIN, PLACEHOLDER, END = 90, 91, 92
 

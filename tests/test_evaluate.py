@@ -11,7 +11,7 @@ from data_pipelines.records import Corpus, Record
 from data_pipelines.shards import write_split
 from qwen_audio_jax.evaluate import Evaluator, rows_for
 from qwen_audio_jax.run_config import EvaluateConfig
-from qwen_audio_jax.tokenizer import load_tokenizer, train_sentencepiece
+from qwen_audio_jax.text.tokenizer import load_tokenizer, train_sentencepiece
 
 OPTIONS = EvaluateConfig(every=0, data="", limit=0, rows=9, max_new_tokens=4, examples=2)
 

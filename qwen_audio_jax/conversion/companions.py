@@ -5,11 +5,11 @@ import pathlib
 import shutil
 from typing import Any
 
-from qwen_audio_jax.control_tokens import END_OF_TEXT, IM_END
 from qwen_audio_jax.conversion import configs
 from qwen_audio_jax.conversion.fast_tokenizer import sentencepiece_to_fast, tokenizer_config
 from qwen_audio_jax.models.parts import Parts
-from qwen_audio_jax.tokenizer import MODEL_FILE, Tokenizer
+from qwen_audio_jax.text.control_tokens import END_OF_TEXT, IM_END
+from qwen_audio_jax.text.tokenizer import MODEL_FILE, Tokenizer
 
 KEPT = (
     "generation_config.json",

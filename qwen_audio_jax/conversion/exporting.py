@@ -16,7 +16,7 @@ from qwen_audio_jax.conversion.output import whole_folder
 from qwen_audio_jax.conversion.safetensors_writer import Planned, plan_shards, write_shards
 from qwen_audio_jax.conversion.shapes import parameter_shapes, tensor_names
 from qwen_audio_jax.models.parts import Parts, read_parts
-from qwen_audio_jax.tokenizer import load_tokenizer
+from qwen_audio_jax.text.tokenizer import load_tokenizer
 
 
 def run(checkpoint: pathlib.Path, out: pathlib.Path, dtype: str | None, shard_gb: float) -> None:

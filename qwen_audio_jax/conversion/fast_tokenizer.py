@@ -5,8 +5,8 @@ from typing import Any
 
 import sentencepiece
 
-from qwen_audio_jax.control_tokens import END_OF_TEXT, IM_END, IM_START
-from qwen_audio_jax.tokenizer_qwen import added_token
+from qwen_audio_jax.text.control_tokens import END_OF_TEXT, IM_END, IM_START
+from qwen_audio_jax.text.tokenizer_qwen import added_token
 
 _SPACE_MARK = "\u2581"
 

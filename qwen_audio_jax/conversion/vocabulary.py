@@ -5,12 +5,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from qwen_audio_jax.control_tokens import control_tokens
 from qwen_audio_jax.conversion.errors import ConversionError
 from qwen_audio_jax.conversion.sources import Source
 from qwen_audio_jax.models.parts import Parts
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
-from qwen_audio_jax.tokenizer import Tokenizer, load_tokenizer, with_control_tokens
+from qwen_audio_jax.text.control_tokens import control_tokens
+from qwen_audio_jax.text.tokenizer import Tokenizer, load_tokenizer, with_control_tokens
 
 _ROUND = 128
 """A vocabulary that has to grow becomes a multiple of this, so that meshes divide it."""

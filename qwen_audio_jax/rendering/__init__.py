@@ -11,7 +11,7 @@ import numpy as np
 from qwen_audio_jax.rendering import prompts, tags, unconditioned
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS, Span
 from qwen_audio_jax.tasks import KINDS
-from qwen_audio_jax.tokenizer import Tokenizer
+from qwen_audio_jax.text.tokenizer import Tokenizer
 
 CONDITIONINGS = ("tags", "prompts", "none")
 

@@ -13,9 +13,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from qwen_audio_jax.control_tokens import END_OF_TEXT, IM_END, IM_START
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS, Span, join_text
-from qwen_audio_jax.tokenizer import Tokenizer
+from qwen_audio_jax.text.control_tokens import END_OF_TEXT, IM_END, IM_START
+from qwen_audio_jax.text.tokenizer import Tokenizer
 
 Message = dict[str, Any]
 SYSTEM: Message = {"role": "system", "content": "You are a helpful assistant."}

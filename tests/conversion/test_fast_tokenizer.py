@@ -13,7 +13,7 @@ import tokenizers
 from qwen_audio_jax.conversion.fast_tokenizer import sentencepiece_to_fast, tokenizer_config
 from qwen_audio_jax.rendering import texts_of
 from qwen_audio_jax.tasks import TASKS
-from qwen_audio_jax.tokenizer import encode_with_control, load_tokenizer, train_sentencepiece
+from qwen_audio_jax.text.tokenizer import encode_with_control, load_tokenizer, train_sentencepiece
 
 ANNOTATION = {
     "text": "the dog barks, aaaa aaa aaaaaaa, ababab abab",

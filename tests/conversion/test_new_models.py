@@ -16,8 +16,8 @@ from qwen_audio_jax.checkpoint import last_step, load_partly, saved_shapes
 from qwen_audio_jax.conversion.importing import load_original
 from qwen_audio_jax.models.parts import read_parts
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
-from qwen_audio_jax.tokenizer import load_tokenizer
-from qwen_audio_jax.tokenizer_qwen import SPLIT_PATTERN
+from qwen_audio_jax.text.tokenizer import load_tokenizer
+from qwen_audio_jax.text.tokenizer_qwen import SPLIT_PATTERN
 
 CONFIG = pathlib.Path(__file__).parents[2] / "configs" / "pretrain.py"
 

@@ -18,14 +18,14 @@ from qwen_audio_jax.audio.decode import decode
 from qwen_audio_jax.audio.lengths import audio_tokens, mel_frames, packed_frames
 from qwen_audio_jax.audio.log_mel import log_mel
 from qwen_audio_jax.checkpoint import abstract, load_parameters
-from qwen_audio_jax.control_tokens import END_OF_TEXT, IM_END
 from qwen_audio_jax.convert import main as convert
 from qwen_audio_jax.generate import generate
 from qwen_audio_jax.models.parts import read_parts
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.rendering import tokenize
 from qwen_audio_jax.rendering.chat import render
-from qwen_audio_jax.tokenizer import load_tokenizer
+from qwen_audio_jax.text.control_tokens import END_OF_TEXT, IM_END
+from qwen_audio_jax.text.tokenizer import load_tokenizer
 
 pytestmark = pytest.mark.parity
 pytest.importorskip("transformers")

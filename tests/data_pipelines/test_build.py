@@ -11,7 +11,7 @@ import soundfile
 
 from data_pipelines import build
 from data_pipelines.records import Corpus
-from qwen_audio_jax.tokenizer import load_tokenizer
+from qwen_audio_jax.text.tokenizer import load_tokenizer
 
 ASR = {"task": "asr", "text": "good morning", "language": "en"}
 

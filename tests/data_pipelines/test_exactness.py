@@ -14,7 +14,7 @@ from data_pipelines.packing import PackPlan, RowShape
 from data_pipelines.pipeline import PackedBatches, batches, make_plan, open_mixture
 from qwen_audio_jax.audio.spec_augment import SpecAugment
 from qwen_audio_jax.audio.wave_augment import WaveAugment
-from qwen_audio_jax.tokenizer import load_tokenizer
+from qwen_audio_jax.text.tokenizer import load_tokenizer
 
 SHAPES = (RowShape(4, 64, 128), RowShape(4, 64, 32))
 MIXTURE = {"one": 1.0, "two": 2.0}

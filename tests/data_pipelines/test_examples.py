@@ -6,7 +6,7 @@ from conftest import flac
 
 from data_pipelines.examples import ExampleMaker
 from data_pipelines.records import IndexRow, Record
-from qwen_audio_jax.tokenizer import train_sentencepiece
+from qwen_audio_jax.text.tokenizer import train_sentencepiece
 
 ANNOTATION = {"text": "the dog", "language": "en"}
 

@@ -12,7 +12,7 @@ from data_pipelines.packing import RowShape
 from data_pipelines.pipeline import PackedBatches, batches, make_plan, open_mixture
 from data_pipelines.records import Corpus, CorpusError, Record
 from data_pipelines.shards import write_split
-from qwen_audio_jax.tokenizer import load_tokenizer, train_sentencepiece
+from qwen_audio_jax.text.tokenizer import load_tokenizer, train_sentencepiece
 
 SHAPE = RowShape(4, 64, 128)
 

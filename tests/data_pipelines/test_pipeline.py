@@ -18,7 +18,7 @@ from data_pipelines.pipeline import (
 )
 from data_pipelines.records import Corpus
 from qwen_audio_jax.audio.spec_augment import OFF, SpecAugment
-from qwen_audio_jax.tokenizer import load_tokenizer
+from qwen_audio_jax.text.tokenizer import load_tokenizer
 
 SHAPE = RowShape(4, 64, 128)
 # On in all that follows, so that it too is the same from anywhere.

@@ -12,7 +12,7 @@ from data_pipelines.records import IndexRow, Record
 from data_pipelines.speeds import annotation_at, rate_for, samples_at
 from qwen_audio_jax.audio.decode import resample
 from qwen_audio_jax.audio.wave_augment import WaveAugment
-from qwen_audio_jax.tokenizer import train_sentencepiece
+from qwen_audio_jax.text.tokenizer import train_sentencepiece
 
 SPEEDS = (0.9, 1.0, 1.1)
 WORDS = [{"word": "the", "start": 0.0, "end": 0.4}, {"word": "dog", "start": 0.45, "end": 1.0}]

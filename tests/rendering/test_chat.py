@@ -8,7 +8,7 @@ import pytest
 from qwen_audio_jax.audio.lengths import audio_tokens, mel_frames
 from qwen_audio_jax.rendering import chat, tokenize
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
-from qwen_audio_jax.tokenizer import load_tokenizer, train_sentencepiece
+from qwen_audio_jax.text.tokenizer import load_tokenizer, train_sentencepiece
 
 AUDIO = {"type": "audio"}
 HEAD = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"

@@ -13,8 +13,8 @@ from typing import Protocol
 
 import sentencepiece
 
-from qwen_audio_jax.control_tokens import END_OF_TEXT, ControlTokens, control_tokens, split_at
-from qwen_audio_jax.tokenizer_qwen import JSON_FILE, RANKS_FILE, JsonTokenizer, RanksTokenizer
+from qwen_audio_jax.text.control_tokens import END_OF_TEXT, ControlTokens, control_tokens, split_at
+from qwen_audio_jax.text.tokenizer_qwen import JSON_FILE, RANKS_FILE, JsonTokenizer, RanksTokenizer
 
 __all__ = [
     "END_OF_TEXT",

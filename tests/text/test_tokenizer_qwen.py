@@ -11,14 +11,14 @@ import pytest
 import tokenizers
 
 from qwen_audio_jax.audio.lengths import audio_tokens, mel_frames
-from qwen_audio_jax.control_tokens import END_OF_TEXT, qwen_audio_control_tokens
-from qwen_audio_jax.tokenizer import (
+from qwen_audio_jax.text.control_tokens import END_OF_TEXT, qwen_audio_control_tokens
+from qwen_audio_jax.text.tokenizer import (
     encode_with_control,
     load_tokenizer,
     train_sentencepiece,
     with_control_tokens,
 )
-from qwen_audio_jax.tokenizer_qwen import SPLIT_PATTERN
+from qwen_audio_jax.text.tokenizer_qwen import SPLIT_PATTERN
 
 MERGES = [b"th", b"the", b" the", b"\xe7\x8b", b"\xe7\x8b\x97", b"  ", b"\n\n", b"<|", b"|>"]
 MERGES += [b"11", b"'s", b"im", b"\xc3\xa9"]

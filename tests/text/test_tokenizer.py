@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from qwen_audio_jax.tokenizer import control_tokens, load_tokenizer, train_sentencepiece
+from qwen_audio_jax.text.tokenizer import control_tokens, load_tokenizer, train_sentencepiece
 
 TEXTS = ["the dog is big", "der Hund ist groß", "狗很大", "いぬは おおきい", "개는 크다"] * 20
 NASTY = [

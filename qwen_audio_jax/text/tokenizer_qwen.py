@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import tiktoken
 import tokenizers
 
-from qwen_audio_jax.control_tokens import ControlTokens, qwen_audio_control_tokens
+from qwen_audio_jax.text.control_tokens import ControlTokens, qwen_audio_control_tokens
 
 RANKS_FILE = "qwen.tiktoken"
 EXTRA_FILE = "extra_tokens.json"

@@ -6,7 +6,7 @@ import pytest
 from qwen_audio_jax.rendering import CONDITIONINGS, render, texts_of, tokenize, wording_of
 from qwen_audio_jax.rendering.spans import Span
 from qwen_audio_jax.tasks import KINDS, TASKS, AnnotationError, check_annotation
-from qwen_audio_jax.tokenizer import train_sentencepiece
+from qwen_audio_jax.text.tokenizer import train_sentencepiece
 
 ANNOTATION = {
     "text": "the dog",
