@@ -36,12 +36,12 @@ import numpy as np
 from jax.sharding import AxisType, Mesh
 
 from data_pipelines.packing import RowShape, best_fit
-from qwen_audio_jax import flops
 from qwen_audio_jax.audio.lengths import audio_tokens, packed_frames
 from qwen_audio_jax.models.attention import BACKENDS, attend
 from qwen_audio_jax.models.layers import REMAT
 from qwen_audio_jax.models.presets import Compute, ModelConfig, model_config, preset_parts
 from qwen_audio_jax.models.segments import Segments
+from qwen_audio_jax.monitoring import flops
 from qwen_audio_jax.optimizer import OptimizerConfig, path_name, split
 from qwen_audio_jax.sharding import AXES
 from qwen_audio_jax.step import Recipe, TrainState, make_init, make_step

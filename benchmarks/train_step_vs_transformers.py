@@ -26,9 +26,9 @@ from tqdm import tqdm
 
 from data_pipelines.examples import Example, empty_batch, fill_row
 from data_pipelines.packing import PackPlan, RowShape
-from qwen_audio_jax import flops
 from qwen_audio_jax.audio.lengths import audio_tokens, packed_frames
 from qwen_audio_jax.conversion.importing import load_original
+from qwen_audio_jax.monitoring import flops
 from qwen_audio_jax.optimizer import OptimizerConfig, make_optimizer, split
 from qwen_audio_jax.rendering import Tokens
 from qwen_audio_jax.sharding import make_mesh

@@ -31,7 +31,8 @@ from data_pipelines.packing import RowShape
 from data_pipelines.records import SPLITS, Corpus, CorpusError, Record
 from data_pipelines.row_shapes import Usage, candidates, recommend, usage
 from data_pipelines.survey import COUNTED, survey
-from qwen_audio_jax.html_page import (
+from qwen_audio_jax.models.presets import FAMILIES, FAMILY_FIELDS, MEL_BINS
+from qwen_audio_jax.monitoring.html_page import (
     SMOOTH,
     chart,
     clip_figure,
@@ -40,7 +41,6 @@ from qwen_audio_jax.html_page import (
     with_tags,
     write_page,
 )
-from qwen_audio_jax.models.presets import FAMILIES, FAMILY_FIELDS, MEL_BINS
 from qwen_audio_jax.rendering import CONDITIONINGS, render, wording_of
 from qwen_audio_jax.rendering.spans import Span
 from qwen_audio_jax.text.tokenizer import load_tokenizer

@@ -57,8 +57,8 @@ def train_together(config: "RunConfig", group: "Group") -> None:
     """What every process of a run does; the first one tells of it."""
     from data_pipelines.build import build_synthetic_if_missing
     from qwen_audio_jax import agreement, run_config, train
-    from qwen_audio_jax.goodput import Clock
     from qwen_audio_jax.metrics.table import evaluation_table
+    from qwen_audio_jax.monitoring.goodput import Clock
 
     group.meet("the configuration", agreement.of_config(config))
     stem = pathlib.Path(flags.FLAGS["config"].config_filename).stem

@@ -4,9 +4,10 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-from qwen_audio_jax.compilation.hardware import GIB, Topology
+from qwen_audio_jax.compilation.hardware import Topology
 from qwen_audio_jax.compilation.verdict import Verdict, compile_step
 from qwen_audio_jax.models.layers import REMAT
+from qwen_audio_jax.monitoring.chips import GIB
 from qwen_audio_jax.run_config import RunConfig
 
 Compile = Callable[[RunConfig, Topology], Verdict]

@@ -7,9 +7,10 @@ import runpy
 import pytest
 
 from qwen_audio_jax import run_config
-from qwen_audio_jax.compilation.hardware import GIB, parse_topology
+from qwen_audio_jax.compilation.hardware import parse_topology
 from qwen_audio_jax.compilation.search import search
 from qwen_audio_jax.compilation.verdict import Verdict
+from qwen_audio_jax.monitoring.chips import GIB
 
 CONFIG = pathlib.Path(__file__).parents[2] / "configs" / "pretrain.py"
 KEPT = {"none": 400, "dots": 100, "attention": 60, "full": 30}

@@ -10,7 +10,7 @@ import pytest
 from conftest import write_corpus
 
 from data_pipelines import inspect
-from qwen_audio_jax.html_page import with_tags
+from qwen_audio_jax.monitoring.html_page import with_tags
 from qwen_audio_jax.rendering import render
 from qwen_audio_jax.run_config import from_mapping
 from qwen_audio_jax.tasks import KINDS

@@ -22,7 +22,7 @@ import soundfile
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from qwen_audio_jax.html_style import STYLE
+from qwen_audio_jax.monitoring.html_style import STYLE
 
 SAMPLE_RATE = 16_000  # Hz, what the encoders hear
 _MEL_BINS = 80

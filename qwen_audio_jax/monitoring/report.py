@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from qwen_audio_jax.html_page import (
+from qwen_audio_jax.metrics.classification import is_correct
+from qwen_audio_jax.metrics.table import gain, scale_of, verdict
+from qwen_audio_jax.monitoring.html_page import (
     RAW,
     SMOOTH,
     chart,
@@ -19,8 +21,6 @@ from qwen_audio_jax.html_page import (
     with_tags,
     write_page,
 )
-from qwen_audio_jax.metrics.classification import is_correct
-from qwen_audio_jax.metrics.table import gain, scale_of, verdict
 from qwen_audio_jax.tasks import TASKS
 
 

@@ -8,8 +8,8 @@ import time
 import pytest
 from conftest import write_corpus
 
-from qwen_audio_jax import goodput
-from qwen_audio_jax.goodput import EVENTS_FILE, Clock, read_events, totals
+from qwen_audio_jax.monitoring import goodput
+from qwen_audio_jax.monitoring.goodput import EVENTS_FILE, Clock, read_events, totals
 from qwen_audio_jax.profile_window import ProfileWindow
 from qwen_audio_jax.run_config import ProfileConfig
 

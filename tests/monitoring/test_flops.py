@@ -9,7 +9,6 @@ from conftest import make_example, tiny_config
 from flax import nnx
 
 from data_pipelines.examples import empty_batch, fill_row
-from qwen_audio_jax import flops
 from qwen_audio_jax.models.presets import (
     DecoderConfig,
     EncoderConfig,
@@ -17,6 +16,7 @@ from qwen_audio_jax.models.presets import (
     preset_parts,
 )
 from qwen_audio_jax.models.qwen_audio import QwenAudio
+from qwen_audio_jax.monitoring import flops
 from qwen_audio_jax.optimizer import path_name
 
 BIG = model_config(

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from qwen_audio_jax.html_page import audio_type
-from qwen_audio_jax.report import Example, write_report
+from qwen_audio_jax.monitoring.html_page import audio_type
+from qwen_audio_jax.monitoring.report import Example, write_report
 
 HOSTILE = "<|en|></dd><script>alert('x')</script><img src=http://x.invalid onerror=\"a\">&amp;"
 METRICS = [{"step": s, "loss": 5 / (1 + s), "tokens_per_second": 900.0} for s in range(1, 40)]

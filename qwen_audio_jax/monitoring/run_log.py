@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from qwen_audio_jax.flops import Counts
+from qwen_audio_jax.monitoring.flops import Counts
 
 SKIPPED_FILE = "skipped.jsonl"
 
