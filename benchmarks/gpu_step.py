@@ -39,10 +39,12 @@ from data_pipelines.packing import RowShape, best_fit
 from qwen_audio_jax.audio.lengths import audio_tokens, packed_frames
 from qwen_audio_jax.models.attention import BACKENDS, attend
 from qwen_audio_jax.models.layers import REMAT
+from qwen_audio_jax.models.parts import path_name
 from qwen_audio_jax.models.presets import Compute, ModelConfig, model_config, preset_parts
 from qwen_audio_jax.models.segments import Segments
 from qwen_audio_jax.monitoring import flops
-from qwen_audio_jax.optimizer import OptimizerConfig, path_name, split
+from qwen_audio_jax.optimizer import split
+from qwen_audio_jax.run_config import OptimizerConfig
 from qwen_audio_jax.sharding import AXES
 from qwen_audio_jax.step import Recipe, TrainState, make_init, make_step
 

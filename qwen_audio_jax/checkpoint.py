@@ -8,7 +8,7 @@ import jax
 import tensorstore
 from orbax.checkpoint import v1 as ocp
 
-from qwen_audio_jax.optimizer import path_name
+from qwen_audio_jax.models.parts import path_name
 
 
 class Checkpoints:

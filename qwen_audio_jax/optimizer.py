@@ -1,6 +1,5 @@
 """AdamW: the schedule, what decays, what is frozen."""
 
-import dataclasses
 import re
 from typing import Any
 
@@ -8,39 +7,11 @@ import jax
 import numpy as np
 import optax
 
+from qwen_audio_jax.models.parts import path_name
+from qwen_audio_jax.run_config import OptimizerConfig
+
 FROZEN = (r"^encoder/positions$",)
 """Never trained: a fixed table of sinusoids that checkpoints happen to carry."""
-
-
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig:
-    """Attributes:
-    learning_rate: the peak.
-    final_learning_rate: what the cosine ends at.
-    warmup_steps: steps from 0 to the peak, linearly.
-    beta1, beta2, eps: Adam's.
-    weight_decay: decoupled, on matrices only.
-    clip_norm: largest global norm of the gradient.
-    encoder_layer_decay: each block of the encoder learns slower than the one after it by this
-        factor, its last one than the projector; 1 is off, Qwen-Audio's pre-training had 0.95.
-    frozen: regular expressions over parameter paths such as `decoder/blocks/query/kernel`.
-    """
-
-    learning_rate: float
-    final_learning_rate: float
-    warmup_steps: int
-    beta1: float
-    beta2: float
-    eps: float
-    weight_decay: float
-    clip_norm: float
-    encoder_layer_decay: float = 1.0
-    frozen: tuple[str, ...] = ()
-
-
-def path_name(path: tuple[Any, ...]) -> str:
-    """A parameter's path in a pytree as `a/b/c`, for the regular expressions of all tables."""
-    return "/".join(str(getattr(key, "key", "")) for key in path if hasattr(key, "key"))
 
 
 def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:

@@ -16,7 +16,6 @@ from qwen_audio_jax.audio.wave_augment import WaveAugment
 from qwen_audio_jax.models.attention import BACKENDS
 from qwen_audio_jax.models.layers import REMAT
 from qwen_audio_jax.models.presets import FAMILIES, PRESETS
-from qwen_audio_jax.optimizer import OptimizerConfig
 from qwen_audio_jax.rendering import CONDITIONINGS
 
 
@@ -75,6 +74,32 @@ class DataConfig:
     @property
     def row_shapes(self) -> tuple[RowShape, ...]:
         return tuple(RowShape(*shape) for shape in self.shapes)
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Attributes:
+    learning_rate: the peak.
+    final_learning_rate: what the cosine ends at.
+    warmup_steps: steps from 0 to the peak, linearly.
+    beta1, beta2, eps: Adam's.
+    weight_decay: decoupled, on matrices only.
+    clip_norm: largest global norm of the gradient.
+    encoder_layer_decay: each block of the encoder learns slower than the one after it by this
+        factor, its last one than the projector; 1 is off, Qwen-Audio's pre-training had 0.95.
+    frozen: regular expressions over parameter paths such as `decoder/blocks/query/kernel`.
+    """
+
+    learning_rate: float
+    final_learning_rate: float
+    warmup_steps: int
+    beta1: float
+    beta2: float
+    eps: float
+    weight_decay: float
+    clip_norm: float
+    encoder_layer_decay: float = 1.0
+    frozen: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

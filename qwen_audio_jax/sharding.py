@@ -14,7 +14,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from qwen_audio_jax.optimizer import path_name
+from qwen_audio_jax.models.parts import path_name
 
 AXES = ("replica", "fsdp", "tensor")
 ROWS = P(("replica", "fsdp"))

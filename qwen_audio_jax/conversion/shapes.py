@@ -6,10 +6,9 @@ import jax
 from flax import nnx
 
 from qwen_audio_jax.conversion.names import Row
-from qwen_audio_jax.models.parts import Parts
+from qwen_audio_jax.models.parts import Parts, path_name
 from qwen_audio_jax.models.presets import DecoderConfig, EncoderConfig, ModelConfig, model_config
 from qwen_audio_jax.models.qwen_audio import QwenAudio
-from qwen_audio_jax.optimizer import path_name
 
 
 def parameter_shapes(parts: Parts) -> dict[str, tuple[int, ...]]:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+from typing import Any
 
 from qwen_audio_jax.models.presets import (
     FAMILIES,
@@ -95,3 +96,8 @@ def read_parts(folder: pathlib.Path) -> Parts:
     if parts.family not in ("", *FAMILIES):
         raise ValueError(f"{path}: family {parts.family!r} is none of {', '.join(FAMILIES)}")
     return parts
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """A parameter's path in a pytree as `a/b/c`, for the regular expressions of all tables."""
+    return "/".join(str(getattr(key, "key", "")) for key in path if hasattr(key, "key"))

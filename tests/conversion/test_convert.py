@@ -18,8 +18,7 @@ from qwen_audio_jax import convert
 from qwen_audio_jax.checkpoint import last_step, saved_shapes
 from qwen_audio_jax.conversion import names
 from qwen_audio_jax.conversion.importing import load_original
-from qwen_audio_jax.models.parts import read_parts
-from qwen_audio_jax.optimizer import path_name
+from qwen_audio_jax.models.parts import path_name, read_parts
 
 
 def read_tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:

@@ -21,11 +21,11 @@ from qwen_audio_jax.conversion.names import Row
 from qwen_audio_jax.conversion.shapes import tensor_names
 from qwen_audio_jax.generate import generate
 from qwen_audio_jax.models.language_model import rotation
+from qwen_audio_jax.models.parts import path_name
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.models.segments import Segments
 from qwen_audio_jax.objectives import next_token_loss
-from qwen_audio_jax.optimizer import path_name
 from qwen_audio_jax.rendering import Tokens
 
 ENCODER = 2e-5

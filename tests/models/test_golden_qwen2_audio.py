@@ -15,7 +15,7 @@ import pytest
 from qwen_audio_jax.audio.lengths import audio_tokens
 from qwen_audio_jax.conversion import names
 from qwen_audio_jax.conversion.importing import load_original
-from qwen_audio_jax.optimizer import path_name
+from qwen_audio_jax.models.parts import path_name
 
 NEVER = 999
 """An id that no golden answer holds."""

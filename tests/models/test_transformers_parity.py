@@ -19,11 +19,10 @@ from qwen_audio_jax.conversion import names
 from qwen_audio_jax.conversion.importing import load_original, write_checkpoint
 from qwen_audio_jax.models.audio_encoder import AudioEncoder
 from qwen_audio_jax.models.language_model import LanguageModel, rotation
-from qwen_audio_jax.models.parts import write_parts
+from qwen_audio_jax.models.parts import path_name, write_parts
 from qwen_audio_jax.models.presets import Compute
 from qwen_audio_jax.models.segments import Segments
 from qwen_audio_jax.objectives import next_token_loss
-from qwen_audio_jax.optimizer import path_name
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

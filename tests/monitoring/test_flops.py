@@ -9,6 +9,7 @@ from conftest import make_example, tiny_config
 from flax import nnx
 
 from data_pipelines.examples import empty_batch, fill_row
+from qwen_audio_jax.models.parts import path_name
 from qwen_audio_jax.models.presets import (
     DecoderConfig,
     EncoderConfig,
@@ -17,7 +18,6 @@ from qwen_audio_jax.models.presets import (
 )
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.monitoring import flops
-from qwen_audio_jax.optimizer import path_name
 
 BIG = model_config(
     "qwen2_audio",
