@@ -22,7 +22,7 @@ from data_pipelines.examples import ExampleMaker
 from data_pipelines.pipeline import PackedBatches, batches, make_plan, open_mixture
 from qwen_audio_jax import run_config, train
 from qwen_audio_jax.models.parts import Parts
-from qwen_audio_jax.sharding import local_rows, make_mesh, place_rows
+from qwen_audio_jax.parallel.sharding import local_rows, make_mesh, place_rows
 from qwen_audio_jax.start import choose_model
 from qwen_audio_jax.step import make_init, make_step
 from qwen_audio_jax.text.tokenizer import load_tokenizer

@@ -18,8 +18,8 @@ from data_pipelines.records import Corpus, IndexRow, Record
 from qwen_audio_jax.audio.lengths import WINDOW_SAMPLES
 from qwen_audio_jax.generate import generate
 from qwen_audio_jax.metrics import Answer, score
+from qwen_audio_jax.parallel.sharding import local_rows, place_rows, row_shards
 from qwen_audio_jax.run_config import EvaluateConfig
-from qwen_audio_jax.sharding import local_rows, place_rows, row_shards
 from qwen_audio_jax.tasks import TASKS
 from qwen_audio_jax.text.tokenizer import END_OF_TEXT
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from qwen_audio_jax.command_line import config_of, parse_flags
 
 if TYPE_CHECKING:
-    from qwen_audio_jax.group import Group
+    from qwen_audio_jax.parallel.group import Group
     from qwen_audio_jax.run_config import RunConfig
 
 _STARTED = time.time()
@@ -34,8 +34,9 @@ def main(argv: list[str]) -> None:
     """Configuration in, run folder out; a mistake is one sentence and exit status 1."""
     mapping = config_of(argv, example="configs/pretrain.py")
     # Imported late: --help and a mistaken flag should not wait for JAX.
-    from qwen_audio_jax import distributed, run_config, train
-    from qwen_audio_jax.group import Group, GroupError
+    from qwen_audio_jax import run_config, train
+    from qwen_audio_jax.parallel import distributed
+    from qwen_audio_jax.parallel.group import Group, GroupError
 
     group = Group()
     try:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from qwen_audio_jax.sharding import ROWS, spec_of
+from qwen_audio_jax.parallel.sharding import ROWS, spec_of
 
 Pair = tuple[jax.Array, jax.Array]
 """(sum of weight * loss, sum of weights): divide once, after adding all the pairs up."""

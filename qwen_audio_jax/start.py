@@ -16,9 +16,9 @@ from data_pipelines.records import Corpus
 from qwen_audio_jax.checkpoint import Checkpoints, abstract, load_parameters, run_folder
 from qwen_audio_jax.models.parts import Parts, read_parts
 from qwen_audio_jax.models.presets import Compute, ModelConfig, model_config, preset_parts
+from qwen_audio_jax.parallel.sharding import local_rows
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
 from qwen_audio_jax.run_config import ConfigError, ModelChoice, RunConfig
-from qwen_audio_jax.sharding import local_rows
 from qwen_audio_jax.step import TrainState
 from qwen_audio_jax.text.tokenizer import Tokenizer, load_tokenizer
 

@@ -18,19 +18,19 @@ from jax.sharding import Mesh
 from data_pipelines.pipeline import PackedBatches, batches
 from qwen_audio_jax import agreement
 from qwen_audio_jax.checkpoint import Checkpoints
-from qwen_audio_jax.distributed import Tally
 from qwen_audio_jax.evaluate import Evaluator, Result
-from qwen_audio_jax.group import Group
 from qwen_audio_jax.models.parts import parts_of, write_parts
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.monitoring import flops, report
 from qwen_audio_jax.monitoring.chips import peak_flops
 from qwen_audio_jax.monitoring.goodput import Clock
 from qwen_audio_jax.monitoring.run_log import SKIPPED_FILE, RunLog, read_metrics
+from qwen_audio_jax.parallel.distributed import Tally
+from qwen_audio_jax.parallel.group import Group
+from qwen_audio_jax.parallel.sharding import make_mesh, place_rows, shardings
 from qwen_audio_jax.profile_window import ProfileWindow
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
 from qwen_audio_jax.run_config import ConfigError, RunConfig, claim_workdir, to_json
-from qwen_audio_jax.sharding import make_mesh, place_rows, shardings
 from qwen_audio_jax.start import (
     Data,
     find_held_out,

@@ -9,8 +9,8 @@ from conftest import write_corpus
 
 from data_pipelines.records import Corpus
 from qwen_audio_jax import agreement
+from qwen_audio_jax.parallel.sharding import make_mesh
 from qwen_audio_jax.run_config import from_mapping
-from qwen_audio_jax.sharding import make_mesh
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 

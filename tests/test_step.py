@@ -16,8 +16,8 @@ from qwen_audio_jax.checkpoint import abstract
 from qwen_audio_jax.models.layers import REMAT
 from qwen_audio_jax.models.presets import Compute
 from qwen_audio_jax.optimizer import make_optimizer, split
+from qwen_audio_jax.parallel.sharding import AXES, ROWS, make_mesh, place_rows, shardings
 from qwen_audio_jax.run_config import OptimizerConfig
-from qwen_audio_jax.sharding import AXES, ROWS, make_mesh, place_rows, shardings
 from qwen_audio_jax.step import Recipe, TrainState, make_init, make_step
 
 OPTIMIZER = OptimizerConfig(

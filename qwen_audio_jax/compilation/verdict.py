@@ -24,8 +24,15 @@ from qwen_audio_jax.models.presets import VOCABULARIES, ModelConfig, model_confi
 from qwen_audio_jax.monitoring import flops
 from qwen_audio_jax.monitoring.chips import GIB
 from qwen_audio_jax.objectives import chunk_of
+from qwen_audio_jax.parallel.sharding import (
+    ROWS,
+    left_whole,
+    local_rows,
+    make_mesh,
+    row_shards,
+    shardings,
+)
 from qwen_audio_jax.run_config import RunConfig
-from qwen_audio_jax.sharding import ROWS, left_whole, local_rows, make_mesh, row_shards, shardings
 from qwen_audio_jax.start import compute_for
 from qwen_audio_jax.step import Recipe, make_init, make_step
 

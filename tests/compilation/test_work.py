@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 from qwen_audio_jax.compilation.program import Array, groups_of
 from qwen_audio_jax.compilation.work import _terms, work_of
-from qwen_audio_jax.sharding import AXES, make_mesh
+from qwen_audio_jax.parallel.sharding import AXES, make_mesh
 
 LAYERS, ROWS, WIDTH = 5, 8, 16
 

@@ -11,7 +11,7 @@ from jax.experimental.pallas.ops.tpu import splash_attention
 
 from qwen_audio_jax.models.attention import attend
 from qwen_audio_jax.models.segments import Segments
-from qwen_audio_jax.sharding import make_mesh
+from qwen_audio_jax.parallel.sharding import make_mesh
 
 LENGTHS, L = (70, 1, 40), 150  # no multiple of a kernel's tile, with padding at the end
 BACKENDS = ["xla", "splash"]

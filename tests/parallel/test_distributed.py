@@ -185,8 +185,9 @@ READS = """
 import importlib.util, json, sys
 from data_pipelines.pipeline import PackedBatches
 from data_pipelines.records import Corpus
-from qwen_audio_jax import distributed, run_config
-from qwen_audio_jax.sharding import make_mesh
+from qwen_audio_jax import run_config
+from qwen_audio_jax.parallel import distributed
+from qwen_audio_jax.parallel.sharding import make_mesh
 from qwen_audio_jax.start import open_data
 from qwen_audio_jax.train import batch_ids
 

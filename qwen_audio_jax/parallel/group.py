@@ -20,7 +20,7 @@ import time
 from collections.abc import Mapping
 from typing import NoReturn
 
-from qwen_audio_jax.hub import Hub, Line
+from qwen_audio_jax.parallel.hub import Hub, Line
 
 _END = "the end"
 _SETTLE_SECONDS = 1.0

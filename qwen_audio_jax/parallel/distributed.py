@@ -15,7 +15,7 @@ from jax._src import clusters
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from qwen_audio_jax.group import Group, GroupError
+from qwen_audio_jax.parallel.group import Group, GroupError
 from qwen_audio_jax.run_config import Waits
 
 _ADDRESS, _COUNT, _NUMBER = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"

@@ -13,13 +13,13 @@ import time
 
 import pytest
 
-from qwen_audio_jax.distributed import Place, place_of
-from qwen_audio_jax.group import Group, GroupError
+from qwen_audio_jax.parallel.distributed import Place, place_of
+from qwen_audio_jax.parallel.group import Group, GroupError
 
 HOST = socket.gethostname()
 PRELUDE = """
 import os, signal, sys, threading, time
-from qwen_audio_jax.group import Group, GroupError
+from qwen_audio_jax.parallel.group import Group, GroupError
 address, number, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 def enter(**waits):
     waits = {"start_timeout": 20, "timeout": 20} | waits
