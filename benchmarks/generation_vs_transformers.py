@@ -29,7 +29,7 @@ from transformers import Qwen2AudioConfig, Qwen2AudioForConditionalGeneration
 from data_pipelines.examples import Example, empty_batch, fill_row
 from qwen_audio_jax.audio.lengths import audio_tokens, packed_frames
 from qwen_audio_jax.conversion.importing import load_original
-from qwen_audio_jax.generate import generate
+from qwen_audio_jax.inference.generate import generate
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.rendering import Tokens

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from data_pipelines.examples import Example, ExampleMaker, empty_batch, fill_row
 from data_pipelines.records import Corpus, IndexRow, Record
 from qwen_audio_jax.audio.lengths import WINDOW_SAMPLES
-from qwen_audio_jax.generate import generate
+from qwen_audio_jax.inference.generate import generate
 from qwen_audio_jax.metrics import Answer, score
 from qwen_audio_jax.parallel.sharding import local_rows, place_rows, row_shards
 from qwen_audio_jax.run_config import EvaluateConfig

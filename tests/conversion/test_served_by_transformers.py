@@ -19,7 +19,7 @@ from qwen_audio_jax.audio.lengths import audio_tokens, mel_frames, packed_frames
 from qwen_audio_jax.audio.log_mel import log_mel
 from qwen_audio_jax.checkpoint import abstract, load_parameters
 from qwen_audio_jax.convert import main as convert
-from qwen_audio_jax.generate import generate
+from qwen_audio_jax.inference.generate import generate
 from qwen_audio_jax.models.parts import read_parts
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.rendering import tokenize

@@ -19,7 +19,7 @@ from data_pipelines.examples import Example, empty_batch, fill_row
 from qwen_audio_jax.audio.lengths import packed_frames
 from qwen_audio_jax.conversion.names import Row
 from qwen_audio_jax.conversion.shapes import tensor_names
-from qwen_audio_jax.generate import generate
+from qwen_audio_jax.inference.generate import generate
 from qwen_audio_jax.models.language_model import rotation
 from qwen_audio_jax.models.parts import path_name
 from qwen_audio_jax.models.presets import ModelConfig

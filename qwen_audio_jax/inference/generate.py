@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from qwen_audio_jax.inference.sampling import GREEDY, Sampling, choose
 from qwen_audio_jax.models.cache import Cache
 from qwen_audio_jax.models.language_model import LanguageModel, rotation
 from qwen_audio_jax.models.segments import Segments
-from qwen_audio_jax.sampling import GREEDY, Sampling, choose
 
 
 def generate(

@@ -11,11 +11,11 @@ from conftest import make_example, tiny_config
 from flax import nnx
 
 from data_pipelines.examples import empty_batch, fill_row
-from qwen_audio_jax.generate import generate
+from qwen_audio_jax.inference.generate import generate
+from qwen_audio_jax.inference.sampling import GREEDY, Sampling
 from qwen_audio_jax.models.language_model import rotation
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.models.segments import Segments
-from qwen_audio_jax.sampling import GREEDY, Sampling
 
 EXAMPLES = [
     make_example(i, clips, text)

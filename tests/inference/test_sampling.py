@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qwen_audio_jax.sampling import Sampling, choose, process
+from qwen_audio_jax.inference.sampling import Sampling, choose, process
 
 V = 40
 
