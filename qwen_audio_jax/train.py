@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from data_pipelines.pipeline import PackedBatches, batches
 from qwen_audio_jax import agreement
 from qwen_audio_jax.checkpoint import Checkpoints
-from qwen_audio_jax.evaluate import Evaluator, Result
+from qwen_audio_jax.evaluation.answering import Evaluator, Result
 from qwen_audio_jax.models.parts import parts_of, write_parts
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.monitoring import flops, report

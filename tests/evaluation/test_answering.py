@@ -9,7 +9,7 @@ from conftest import flac, tone_record
 from data_pipelines.examples import ExampleMaker
 from data_pipelines.records import Corpus, Record
 from data_pipelines.shards import write_split
-from qwen_audio_jax.evaluate import Evaluator, rows_for
+from qwen_audio_jax.evaluation.answering import Evaluator, rows_for
 from qwen_audio_jax.run_config import EvaluateConfig
 from qwen_audio_jax.text.tokenizer import load_tokenizer, train_sentencepiece
 
