@@ -43,10 +43,10 @@ from qwen_audio_jax.models.parts import path_name
 from qwen_audio_jax.models.presets import Compute, ModelConfig, model_config, preset_parts
 from qwen_audio_jax.models.segments import Segments
 from qwen_audio_jax.monitoring import flops
-from qwen_audio_jax.optimizer import split
 from qwen_audio_jax.parallel.sharding import AXES
 from qwen_audio_jax.run_config import OptimizerConfig
-from qwen_audio_jax.step import Recipe, TrainState, make_init, make_step
+from qwen_audio_jax.training.optimizer import split
+from qwen_audio_jax.training.step import Recipe, TrainState, make_init, make_step
 
 PROMPT, ANSWER_A_SECOND = 14, 3.5
 WARM_UP = 3

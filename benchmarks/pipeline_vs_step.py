@@ -20,12 +20,13 @@ from rich.table import Table
 
 from data_pipelines.examples import ExampleMaker
 from data_pipelines.pipeline import PackedBatches, batches, make_plan, open_mixture
-from qwen_audio_jax import run_config, train
+from qwen_audio_jax import run_config
 from qwen_audio_jax.models.parts import Parts
 from qwen_audio_jax.parallel.sharding import local_rows, make_mesh, place_rows
-from qwen_audio_jax.start import choose_model
-from qwen_audio_jax.step import make_init, make_step
 from qwen_audio_jax.text.tokenizer import load_tokenizer
+from qwen_audio_jax.training import loop
+from qwen_audio_jax.training.start import choose_model
+from qwen_audio_jax.training.step import make_init, make_step
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -68,13 +69,13 @@ def main() -> None:
     pipeline = (time.perf_counter() - start) / len(made)
     stream.close()
 
-    recipe = train.recipe_of(config, model)
+    recipe = loop.recipe_of(config, model)
     graph, init = make_init(recipe)
     state = jax.jit(init)()
     step = jax.jit(make_step(graph, recipe, mesh), donate_argnums=0)
     seconds, audio = [], []
     for batch in warm[:3] + made:
-        batch, _ = train.split_off_place(batch, plan.components)
+        batch, _ = loop.split_off_place(batch, plan.components)
         start = time.perf_counter()
         state, metrics = step(state, place_rows(batch, mesh))
         audio.append(float(metrics["useful"]["frames"]) / 100)

@@ -29,11 +29,11 @@ from data_pipelines.packing import PackPlan, RowShape
 from qwen_audio_jax.audio.lengths import audio_tokens, packed_frames
 from qwen_audio_jax.conversion.importing import load_original
 from qwen_audio_jax.monitoring import flops
-from qwen_audio_jax.optimizer import make_optimizer, split
 from qwen_audio_jax.parallel.sharding import make_mesh
 from qwen_audio_jax.rendering import Tokens
 from qwen_audio_jax.run_config import OptimizerConfig
-from qwen_audio_jax.step import Recipe, TrainState, make_init, make_step
+from qwen_audio_jax.training.optimizer import make_optimizer, split
+from qwen_audio_jax.training.step import Recipe, TrainState, make_init, make_step
 
 TEXT, LEARNED = 32, 16
 CASES = {

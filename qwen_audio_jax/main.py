@@ -34,9 +34,10 @@ def main(argv: list[str]) -> None:
     """Configuration in, run folder out; a mistake is one sentence and exit status 1."""
     mapping = config_of(argv, example="configs/pretrain.py")
     # Imported late: --help and a mistaken flag should not wait for JAX.
-    from qwen_audio_jax import run_config, train
+    from qwen_audio_jax import run_config
     from qwen_audio_jax.parallel import distributed
     from qwen_audio_jax.parallel.group import Group, GroupError
+    from qwen_audio_jax.training import loop
 
     group = Group()
     try:
@@ -44,7 +45,7 @@ def main(argv: list[str]) -> None:
         group = distributed.join(config.wait)
         train_together(config, group)
         distributed.leave(group)
-    except (ValueError, OSError, ImportError, GroupError, train.TrainingError) as error:
+    except (ValueError, OSError, ImportError, GroupError, loop.TrainingError) as error:
         group.fail(str(error))
     except BaseException as error:
         if group.count > 1:
@@ -57,9 +58,10 @@ def main(argv: list[str]) -> None:
 def train_together(config: "RunConfig", group: "Group") -> None:
     """What every process of a run does; the first one tells of it."""
     from data_pipelines.build import build_synthetic_if_missing
-    from qwen_audio_jax import agreement, run_config, train
+    from qwen_audio_jax import run_config
     from qwen_audio_jax.metrics.table import evaluation_table
     from qwen_audio_jax.monitoring.goodput import Clock
+    from qwen_audio_jax.training import agreement, loop
 
     group.meet("the configuration", agreement.of_config(config))
     stem = pathlib.Path(flags.FLAGS["config"].config_filename).stem
@@ -71,7 +73,7 @@ def train_together(config: "RunConfig", group: "Group") -> None:
     group.meet("the synthetic corpus")
     # Where processes have disks of their own, each builds it there; elsewhere it is there by now.
     build_synthetic_if_missing(config.data.root, config.data.mixture)
-    rows = train.run(config, workdir, group, Clock(_STARTED))
+    rows = loop.run(config, workdir, group, Clock(_STARTED))
     if group.number == 0:
         if rows:
             Console().print(evaluation_table(rows))

@@ -23,7 +23,6 @@ from qwen_audio_jax.compilation.work import work_of
 from qwen_audio_jax.models.presets import VOCABULARIES, ModelConfig, model_config, preset_parts
 from qwen_audio_jax.monitoring import flops
 from qwen_audio_jax.monitoring.chips import GIB
-from qwen_audio_jax.objectives import chunk_of
 from qwen_audio_jax.parallel.sharding import (
     ROWS,
     left_whole,
@@ -33,8 +32,9 @@ from qwen_audio_jax.parallel.sharding import (
     shardings,
 )
 from qwen_audio_jax.run_config import RunConfig
-from qwen_audio_jax.start import compute_for
-from qwen_audio_jax.step import Recipe, make_init, make_step
+from qwen_audio_jax.training.next_token import chunk_of
+from qwen_audio_jax.training.start import compute_for
+from qwen_audio_jax.training.step import Recipe, make_init, make_step
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ import subprocess
 import pytest
 from fake_cloud import POD, REPOSITORY, FakeCloud
 
-from qwen_audio_jax import train
+from qwen_audio_jax.training import loop
 
 SETTINGS = {
     "PATH": os.environ["PATH"],
@@ -318,7 +318,7 @@ def test_a_worker_knows_a_stopped_run_by_what_training_says():
     # Its exit status does not tell.
     worker = (REPOSITORY / "launch" / "tpu_worker.sh").read_text()
     phrase = re.search(r'grep -q "(.*?)"', worker)[1]
-    assert phrase in pathlib.Path(train.__file__).read_text()
+    assert phrase in pathlib.Path(loop.__file__).read_text()
 
 
 @pytest.mark.slow

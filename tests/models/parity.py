@@ -25,8 +25,8 @@ from qwen_audio_jax.models.parts import path_name
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.models.segments import Segments
-from qwen_audio_jax.objectives import next_token_loss
 from qwen_audio_jax.rendering import Tokens
+from qwen_audio_jax.training.next_token import next_token_loss
 
 ENCODER = 2e-5
 """Largest absolute difference of an encoder output."""

@@ -9,7 +9,7 @@ from flax import nnx
 
 from data_pipelines.examples import empty_batch, fill_row
 from qwen_audio_jax.models.qwen_audio import QwenAudio
-from qwen_audio_jax.objectives import next_token_loss
+from qwen_audio_jax.training.next_token import next_token_loss
 
 # Odd and even lengths, one audio token, two clips in an example, none at all.
 EXAMPLES = [make_example(i, clips) for i, clips in enumerate([(37,), (3,), (50, 21), (), (64,)])]

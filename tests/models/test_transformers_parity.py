@@ -22,7 +22,7 @@ from qwen_audio_jax.models.language_model import LanguageModel, rotation
 from qwen_audio_jax.models.parts import path_name, write_parts
 from qwen_audio_jax.models.presets import Compute
 from qwen_audio_jax.models.segments import Segments
-from qwen_audio_jax.objectives import next_token_loss
+from qwen_audio_jax.training.next_token import next_token_loss
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

@@ -10,8 +10,8 @@ from conftest import write_corpus
 
 from qwen_audio_jax.monitoring import goodput
 from qwen_audio_jax.monitoring.goodput import EVENTS_FILE, Clock, read_events, totals
-from qwen_audio_jax.profile_window import ProfileWindow
 from qwen_audio_jax.run_config import ProfileConfig
+from qwen_audio_jax.training.profile_window import ProfileWindow
 
 
 def start(at, step):

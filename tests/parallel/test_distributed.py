@@ -188,8 +188,8 @@ from data_pipelines.records import Corpus
 from qwen_audio_jax import run_config
 from qwen_audio_jax.parallel import distributed
 from qwen_audio_jax.parallel.sharding import make_mesh
-from qwen_audio_jax.start import open_data
-from qwen_audio_jax.train import batch_ids
+from qwen_audio_jax.training.start import open_data
+from qwen_audio_jax.training.loop import batch_ids
 
 spec = importlib.util.spec_from_file_location("pretrain", "configs/pretrain.py")
 pretrain = importlib.util.module_from_spec(spec)

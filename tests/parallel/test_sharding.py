@@ -8,9 +8,9 @@ from jax.sharding import AbstractMesh, AxisType
 from qwen_audio_jax.models.parts import path_name
 from qwen_audio_jax.models.presets import FAMILIES, model_config, preset_parts
 from qwen_audio_jax.models.qwen_audio import QwenAudio
-from qwen_audio_jax.optimizer import make_optimizer, split
 from qwen_audio_jax.parallel.sharding import AXES, left_whole, local_rows, make_mesh, shardings
 from qwen_audio_jax.run_config import OptimizerConfig
+from qwen_audio_jax.training.optimizer import make_optimizer, split
 
 MESH = AbstractMesh((2, 4, 2), AXES, axis_types=(AxisType.Auto,) * 3)
 # FACTS of the originals: 8,396,222,464 and 8,397,094,912 parameters, position table included.

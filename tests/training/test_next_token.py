@@ -7,8 +7,8 @@ import optax
 import pytest
 from conftest import on_eight_devices
 
-from qwen_audio_jax.objectives import next_token_loss
 from qwen_audio_jax.parallel.sharding import AXES, make_mesh
+from qwen_audio_jax.training.next_token import next_token_loss
 
 B, L, D, V = 8, 21, 8, 32
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qwen_audio_jax.optimizer import make_optimizer, merge, schedule, split
 from qwen_audio_jax.run_config import OptimizerConfig
+from qwen_audio_jax.training.optimizer import make_optimizer, merge, schedule, split
 
 CONFIG = OptimizerConfig(
     learning_rate=1.0,

@@ -16,10 +16,10 @@ from jax.sharding import Mesh
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.monitoring.flops import sums_of
-from qwen_audio_jax.objectives import next_token_loss
-from qwen_audio_jax.optimizer import make_optimizer, merge, split
 from qwen_audio_jax.parallel.sharding import row_constraint, shardings
 from qwen_audio_jax.run_config import OptimizerConfig
+from qwen_audio_jax.training.next_token import next_token_loss
+from qwen_audio_jax.training.optimizer import make_optimizer, merge, split
 
 
 @jax.tree_util.register_dataclass

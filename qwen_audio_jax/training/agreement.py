@@ -22,7 +22,7 @@ _WHOLE, _END = 1 << 24, 1 << 20
 def of_config(config: RunConfig) -> dict[str, str]:
     """The configuration, key by key, the code, and the JAX that runs it."""
     keys = flat(to_json(config), _OWN_KEYS)
-    root = pathlib.Path(__file__).parents[1]
+    root = pathlib.Path(__file__).parents[2]
     code = [
         path
         for package in ("qwen_audio_jax", "data_pipelines")

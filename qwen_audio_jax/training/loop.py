@@ -16,7 +16,6 @@ import numpy as np
 from jax.sharding import Mesh
 
 from data_pipelines.pipeline import PackedBatches, batches
-from qwen_audio_jax import agreement
 from qwen_audio_jax.checkpoint import Checkpoints
 from qwen_audio_jax.evaluation.answering import Evaluator, Result
 from qwen_audio_jax.models.parts import parts_of, write_parts
@@ -28,18 +27,19 @@ from qwen_audio_jax.monitoring.run_log import SKIPPED_FILE, RunLog, read_metrics
 from qwen_audio_jax.parallel.distributed import Tally
 from qwen_audio_jax.parallel.group import Group
 from qwen_audio_jax.parallel.sharding import make_mesh, place_rows, shardings
-from qwen_audio_jax.profile_window import ProfileWindow
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
 from qwen_audio_jax.run_config import ConfigError, RunConfig, claim_workdir, to_json
-from qwen_audio_jax.start import (
+from qwen_audio_jax.training import agreement
+from qwen_audio_jax.training.profile_window import ProfileWindow
+from qwen_audio_jax.training.start import (
     Data,
     find_held_out,
     first_state,
     open_data,
     use_compilation_cache,
 )
-from qwen_audio_jax.step import Recipe, TrainState, make_init, make_step
-from qwen_audio_jax.stop_signal import StopSignal
+from qwen_audio_jax.training.step import Recipe, TrainState, make_init, make_step
+from qwen_audio_jax.training.stop_signal import StopSignal
 
 
 class TrainingError(RuntimeError):

@@ -8,11 +8,11 @@ import pytest
 from conftest import write_corpus
 
 from data_pipelines.records import Corpus
-from qwen_audio_jax import agreement
 from qwen_audio_jax.parallel.sharding import make_mesh
 from qwen_audio_jax.run_config import from_mapping
+from qwen_audio_jax.training import agreement
 
-CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
+CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 
 
 @pytest.fixture

@@ -19,8 +19,8 @@ from qwen_audio_jax.models.presets import Compute, ModelConfig, model_config, pr
 from qwen_audio_jax.parallel.sharding import local_rows
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
 from qwen_audio_jax.run_config import ConfigError, ModelChoice, RunConfig
-from qwen_audio_jax.step import TrainState
 from qwen_audio_jax.text.tokenizer import Tokenizer, load_tokenizer
+from qwen_audio_jax.training.step import TrainState
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,10 +15,10 @@ from data_pipelines.examples import empty_batch, fill_row
 from qwen_audio_jax.checkpoint import abstract
 from qwen_audio_jax.models.layers import REMAT
 from qwen_audio_jax.models.presets import Compute
-from qwen_audio_jax.optimizer import make_optimizer, split
 from qwen_audio_jax.parallel.sharding import AXES, ROWS, make_mesh, place_rows, shardings
 from qwen_audio_jax.run_config import OptimizerConfig
-from qwen_audio_jax.step import Recipe, TrainState, make_init, make_step
+from qwen_audio_jax.training.optimizer import make_optimizer, split
+from qwen_audio_jax.training.step import Recipe, TrainState, make_init, make_step
 
 OPTIMIZER = OptimizerConfig(
     learning_rate=1e-3,
