@@ -75,7 +75,7 @@ def main() -> None:
     step = jax.jit(make_step(graph, recipe, mesh), donate_argnums=0)
     seconds, audio = [], []
     for batch in warm[:3] + made:
-        batch, _ = loop.split_off_place(batch, plan.components)
+        batch, _ = loop.split_data_position(batch, plan.components)
         start = time.perf_counter()
         state, metrics = step(state, place_rows(batch, mesh))
         audio.append(float(metrics["useful"]["frames"]) / 100)

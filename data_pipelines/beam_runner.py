@@ -10,9 +10,9 @@ import pathlib
 import pickle
 from collections.abc import Callable, Sequence
 
-from data_pipelines.making import ShardWork
 from data_pipelines.records import CorpusError
-from data_pipelines.staging import BrokenOff
+from data_pipelines.staging import BuildInterrupted
+from data_pipelines.workers import ShardWork
 
 RUNNERS = {
     "direct": "DirectRunner",
@@ -57,7 +57,7 @@ def beam_runner(name: str, arguments: Sequence[str] = ()) -> Callable[[Sequence[
                 )
         except Exception as error:  # each runner has its own
             last = str(error).strip().splitlines() or [repr(error)]
-            raise BrokenOff(f"--runner={name} failed: {last[-1].strip()}") from error
+            raise BuildInterrupted(f"--runner={name} failed: {last[-1].strip()}") from error
         finally:
             listed.unlink(missing_ok=True)
 

@@ -34,10 +34,10 @@ from tqdm import tqdm
 
 from data_pipelines import staging
 from data_pipelines.beam_runner import RUNNERS, beam_runner
-from data_pipelines.making import ShardWork, Work, Workers, fingerprint, shards_of
 from data_pipelines.records import SPLITS, Corpus, CorpusError, RejectedRecord
-from data_pipelines.shards import Done, Rejection, join_shards, joined
+from data_pipelines.shards import Rejection, ShardSummary, join_shards, joined
 from data_pipelines.sources import manifest, published, rows, synthetic, tfds_dataset
+from data_pipelines.workers import ShardWork, Work, Workers, fingerprint, shards_of
 from qwen_audio_jax.rendering import texts_of
 from qwen_audio_jax.text.tokenizer import train_sentencepiece
 
@@ -69,7 +69,7 @@ def build_corpus(
     overwrite: bool = False,
     per_shard: int | None = None,
     runner: Callable[[Sequence[ShardWork]], None] | None = None,
-) -> Done:
+) -> ShardSummary:
     """Builds splits of a corpus. It appears complete at the end, or not at all.
 
     A build that was broken off goes on with the shards that it had made.
@@ -93,7 +93,7 @@ def build_corpus(
     mark = fingerprint(work, size)
     for folder in staging.unfinished(out, mark):
         print(f"note: {folder} is of an unfinished build; delete it if none runs", file=sys.stderr)
-    made: dict[str, Done] = {}
+    made: dict[str, ShardSummary] = {}
     with staging.staged(out, tuple(work), mark) as folder:
         for split, part in work.items():
             shards = shards_of(folder, split, part, size[split])
@@ -246,12 +246,12 @@ def _train_vocabulary(folder: pathlib.Path) -> None:
     train_sentencepiece(texts, sorted(languages), folder / TOKENIZER_FOLDER)
 
 
-def _show(out: pathlib.Path, made: Mapping[str, Done]) -> None:
+def _show(out: pathlib.Path, made: Mapping[str, ShardSummary]) -> None:
     table = Table(title=str(out))
     table.add_column("task")
     table.add_column("records", justify="right")
     table.add_column("hours", justify="right")
-    total = Done()
+    total = ShardSummary()
     for done in made.values():
         total.add(done)
     rows = [(t, n, total.seconds[t]) for t, n in sorted(total.records.items())]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.records import IndexRow, Record
-from data_pipelines.speeds import annotation_at, rate_for, samples_at
+from data_pipelines.speed_perturbation import annotation_at, rate_for, samples_at
 from qwen_audio_jax.audio.decode import SAMPLE_RATE, AudioError, decode, resample
 from qwen_audio_jax.audio.lengths import (
     FRAMES_PER_TOKEN,
@@ -94,7 +94,7 @@ class ExampleMaker:
         return max(row.samples, default=0) > self.max_seconds * SAMPLE_RATE
 
     def too_large(self, row: IndexRow) -> str:
-        """Why a record is too long, or no row shape holds it, and the mend."""
+        """Why a record is too long, or no row shape holds it, and the fix."""
         if self.too_long(row):
             seconds = max(row.samples) / SAMPLE_RATE
             return (

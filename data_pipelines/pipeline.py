@@ -29,7 +29,7 @@ class PackedBatches(grain.sources.RandomAccessDataSource):
     """Random access to the batches of a pack plan from a slot on: this host's rows of each.
 
     Beside the arrays of the Batch contract, one holds what the run logs of it: `slot`, its number
-    in the plan; `epochs`, float64, how often each component has been gone through then; `left_out`,
+    in the plan; `epochs`, float64, how often each component has been gone through then; `dropped`,
     how many of its records could not be used.
     """
 
@@ -53,7 +53,7 @@ class PackedBatches(grain.sources.RandomAccessDataSource):
         first_slot: 0, or one past the last batch that was trained on.
         augment: what is done to the clips.
         seed: of that; what becomes of a clip depends on it and on the clip's place in the plan.
-        max_bad_share: see `Faults`.
+        max_bad_share: see `DroppedRecords`.
         """
         self._corpora = [corpora[name] for name in plan.components]
         self._maker = maker
@@ -62,7 +62,7 @@ class PackedBatches(grain.sources.RandomAccessDataSource):
         self._first_slot = first_slot
         self._augment = augment
         self._seed = seed
-        self._faults = Faults(max_bad_share)
+        self._dropped = DroppedRecords(max_bad_share)
 
     def __len__(self) -> int:
         return _ENDLESS
@@ -72,21 +72,21 @@ class PackedBatches(grain.sources.RandomAccessDataSource):
         planned = self._plan.batch(slot)
         shape, mine = planned.shape, range(planned.shape.rows)[self._local_rows[planned.shape]]
         batch = empty_batch(len(mine), shape.tokens, shape.frames, self._maker.mel_bins)
-        left_out = self._too_large(slot)
+        dropped = self._too_large(slot)
         for row, number in enumerate(mine):
             examples = []
             for place, (component, record) in enumerate(planned.rows[number]):
                 random = np.random.default_rng([self._seed, slot, number, place])
                 example = self._example(slot, component, record, random)
                 if example is None:
-                    left_out += 1
+                    dropped += 1
                     continue
                 examples.append(augmented(example, self._augment, random))
             fill_row(batch, row, examples)
         return batch | {
             "slot": np.int64(slot),
             "epochs": self._plan.epochs(slot + 1),
-            "left_out": np.int64(left_out),
+            "dropped": np.int64(dropped),
         }
 
     def _example(
@@ -99,9 +99,9 @@ class PackedBatches(grain.sources.RandomAccessDataSource):
             variant = self._plan.variant_at(slot, component, number)
             example = self._maker.example(record, row.samples, variant, random)
         except ValueError as error:
-            self._faults.count(corpus, row.id, str(error))
+            self._dropped.drop(corpus, row.id, str(error))
             return None
-        self._faults.passed()
+        self._dropped.keep()
         return example
 
     def _too_large(self, slot: int) -> int:
@@ -113,11 +113,11 @@ class PackedBatches(grain.sources.RandomAccessDataSource):
         for component, number in too_large:
             corpus = self._corpora[component]
             row = corpus.index("train")[number]
-            self._faults.count(corpus, row.id, self._maker.too_large(row))
+            self._dropped.drop(corpus, row.id, self._maker.too_large(row))
         return len(too_large)
 
 
-class Faults:
+class DroppedRecords:
     """Records that a process could not use: each is logged by name, and too many stop the run.
 
     Too many is more than `max_share` of those that it has seen, or of the first thousand.
@@ -129,18 +129,18 @@ class Faults:
         self._seen = self._bad = 0
         self._lock = threading.Lock()
 
-    def passed(self) -> None:
+    def keep(self) -> None:
         """Counts a record that could be used."""
         with self._lock:
             self._seen += 1
 
-    def count(self, corpus: Corpus, name: str, reason: str) -> None:
-        """Counts one that could not.
+    def drop(self, corpus: Corpus, name: str, reason: str) -> None:
+        """Counts and names one that could not.
 
         Raises:
             CorpusError: that was one too many.
         """
-        logging.warning("%s: record %s is left out: %s", corpus.path, name, reason)
+        logging.warning("%s: record %s is dropped: %s", corpus.path, name, reason)
         with self._lock:
             self._seen += 1
             self._bad += 1
@@ -152,7 +152,7 @@ class Faults:
                 )
 
     def __reduce__(self):
-        return Faults, (self._max_share,)
+        return DroppedRecords, (self._max_share,)
 
 
 def open_mixture(root: str | pathlib.Path, mixture: Mapping[str, float]) -> dict[str, Corpus]:
@@ -199,7 +199,7 @@ def make_plan(
         seed: of the order.
         temperature: 0 takes the weights as they are; above, they are multiplied by the number of
             records to the power of 1 / temperature: 1 takes corpora by their size, more evens out.
-        max_bad_share: see `Faults`.
+        max_bad_share: see `DroppedRecords`.
 
     Raises:
         ValueError: too many records are larger than the largest row shape; the sentence names one.

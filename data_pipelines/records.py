@@ -62,7 +62,7 @@ class RejectedRecord(ValueError):
 
 
 class CorpusError(ValueError):
-    """A corpus folder that cannot be used. The message names the folder and the mend."""
+    """A corpus folder that cannot be used. The message names the folder and the fix."""
 
 
 class Index(Sequence):

@@ -30,7 +30,7 @@ Rejection = dict[str, Any]
 
 
 @dataclasses.dataclass
-class Done:
+class ShardSummary:
     """What a shard, or a split, came to.
 
     Attributes:
@@ -46,7 +46,7 @@ class Done:
     seconds: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     rejected: list[Rejection] = dataclasses.field(default_factory=list)
 
-    def add(self, other: "Done") -> None:
+    def add(self, other: "ShardSummary") -> None:
         """Counts another's in."""
         self.bytes += other.bytes
         self.lengths += other.lengths
@@ -55,7 +55,7 @@ class Done:
         self.rejected += other.rejected
 
     @classmethod
-    def read(cls, path: pathlib.Path) -> "Done":
+    def read(cls, path: pathlib.Path) -> "ShardSummary":
         """What a file that `write` wrote says."""
         values = json.loads(path.read_text(encoding="utf-8"))
         counters = {name: collections.Counter(values[name]) for name in ("records", "seconds")}
@@ -77,7 +77,7 @@ class ShardWriter:
         # Names of its own: a cluster may make a shard twice at once.
         self._part = f".{_part()}"
         self._serializer = ExampleSerializer(_features().get_serialized_info())
-        self._done = Done()
+        self._done = ShardSummary()
 
     def __enter__(self) -> "ShardWriter":
         # The group size that TFDS uses: a record is read without its neighbours.
@@ -159,7 +159,7 @@ def joined(folder: pathlib.Path, split: str) -> pathlib.Path:
     return folder / f"{split}.joined.json"
 
 
-def join_shards(folder: pathlib.Path, split: str, shards: int) -> Done:
+def join_shards(folder: pathlib.Path, split: str, shards: int) -> ShardSummary:
     """Makes a split of its shards: one index, final names, TFDS's description.
 
     A shard without any record is left out. A further split may be added to a folder that has one.
@@ -171,11 +171,11 @@ def join_shards(folder: pathlib.Path, split: str, shards: int) -> Done:
     every = [ShardFiles(folder, split, number) for number in range(shards)]
     if not joined(folder, split).is_file():
         _join_indices(folder / f"{split}.index.jsonl", split, every)
-        total = Done()
+        total = ShardSummary()
         for files in every:
-            total.add(Done.read(files.done))
+            total.add(ShardSummary.read(files.done))
         total.write(joined(folder, split))
-    total = Done.read(joined(folder, split))
+    total = ShardSummary.read(joined(folder, split))
     kept = [files for files, length in zip(every, total.lengths, strict=True) if length]
     for number, files in enumerate(kept):
         if files.shard.is_file():

@@ -20,7 +20,7 @@ from data_pipelines.records import INFO_FILE, CorpusError
 _MARK = ".unfinished-"
 
 
-class BrokenOff(CorpusError):
+class BuildInterrupted(CorpusError):
     """A build that could not go on; the same command may, with what was made."""
 
 
@@ -49,7 +49,8 @@ def staged(
     """Yields a folder to build the splits in; moves them into `out` if the body succeeds.
 
     Where a build with the same fingerprint was broken off, it is that build's folder again, with
-    what was done. It is deleted after a CorpusError other than BrokenOff: going on would not help.
+    what was done. After a CorpusError other than BuildInterrupted it is deleted: going on would not
+    help.
 
     Args:
         out: the corpus. Splits that it has already are replaced, others are kept.
@@ -73,7 +74,7 @@ def staged(
                 yield folder
                 _put(folder, out)
         except BaseException as error:
-            useless = isinstance(error, CorpusError) and not isinstance(error, BrokenOff)
+            useless = isinstance(error, CorpusError) and not isinstance(error, BuildInterrupted)
             if useless or not fingerprint:
                 shutil.rmtree(folder, ignore_errors=True)
             else:

@@ -90,10 +90,10 @@ def table_of(verdict: "Verdict") -> Table:
     table = Table("", "", title=f"{verdict.topology}, {verdict.chips_text}", show_header=False)
     table.add_row("step", verdict.setup)
     table.add_row("parameters", f"{verdict.parameters:,}")
-    if verdict.left_whole:
+    if verdict.replicated:
         table.add_row(
             "",
-            f"{verdict.left_whole:,} of them whole on every chip, since fsdp or tensor does not "
+            f"{verdict.replicated:,} of them whole on every chip, since fsdp or tensor does not "
             "divide them; more on the replica axis may (config.mesh)",
         )
     table.add_row("tokens a step", f"{verdict.tokens:,} (room for)")
@@ -104,7 +104,7 @@ def table_of(verdict: "Verdict") -> Table:
         f"= {gib['hbm_total_gib']:.2f} of {gib['hbm_limit_gib']:.2f} GiB",
     )
     if not verdict.fits:
-        table.add_row("", f"[bold red]does not fit[/]: {verdict.mend}")
+        table.add_row("", f"[bold red]does not fit[/]: {verdict.fix}")
         return table
     for kind, received in sorted(verdict.received.items(), key=lambda item: -item[1]):
         table.add_row(kind, f"{received / 1e9:,.2f} GB a chip, {verdict.times[kind]:,} times")

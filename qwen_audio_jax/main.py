@@ -42,9 +42,9 @@ def main(argv: list[str]) -> None:
     group = Group()
     try:
         config = run_config.from_mapping(mapping)
-        group = distributed.join(config.wait)
+        group = distributed.initialize(config.wait)
         train_together(config, group)
-        distributed.leave(group)
+        distributed.shutdown(group)
     except (ValueError, OSError, ImportError, GroupError, loop.TrainingError) as error:
         group.fail(str(error))
     except BaseException as error:
@@ -63,18 +63,18 @@ def train_together(config: "RunConfig", group: "Group") -> None:
     from qwen_audio_jax.monitoring.goodput import Clock
     from qwen_audio_jax.training import agreement, loop
 
-    group.meet("the configuration", agreement.of_config(config))
+    group.barrier("the configuration", agreement.of_config(config))
     stem = pathlib.Path(flags.FLAGS["config"].config_filename).stem
     workdir = pathlib.Path(
         _WORKDIR.value or f"runs/{stem}-{config.model.preset}-{run_config.short_hash(config)}"
     )
-    if group.number == 0:
+    if group.index == 0:
         build_synthetic_if_missing(config.data.root, config.data.mixture)
-    group.meet("the synthetic corpus")
+    group.barrier("the synthetic corpus")
     # Where processes have disks of their own, each builds it there; elsewhere it is there by now.
     build_synthetic_if_missing(config.data.root, config.data.mixture)
     rows = loop.run(config, workdir, group, Clock(_STARTED))
-    if group.number == 0:
+    if group.index == 0:
         if rows:
             Console().print(evaluation_table(rows))
         if (workdir / "report.html").is_file():  # else a signal has stopped the run

@@ -20,7 +20,7 @@ from qwen_audio_jax.rendering import CONDITIONINGS
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be run. The sentence names the key and the mend."""
+    """A configuration that cannot be run. The sentence names the key and the fix."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ class DataConfig:
     seed: of the order of records.
     shapes: row shapes, (rows, tokens, frames) each.
     workers: processes that make batches; 0 uses threads of the training process.
-    max_seconds: a record with a longer clip is left out, by name. One of over 30 s is heard as
+    max_seconds: a record with a longer clip is dropped, by name. One of over 30 s is heard as
         several windows.
     max_bad_share: share of records that may be unusable, too long or damaged, before the run stops.
     wave_augment: speed, noise and gain of the clips, see `audio/wave_augment.py`.
@@ -134,11 +134,11 @@ class CheckpointConfig:
 class EvaluateConfig:
     """Attributes:
     every: steps between two evaluations; 0 evaluates at the end only.
-    data: the corpus to evaluate on, a folder; "" is the mixture's first with a held-out split.
+    data: the corpus to evaluate on, a folder; "" is the mixture's first with a validation split.
     limit: records at most, spread evenly; 0 is all.
     rows: prompts answered together; fewer where clips last over 30 s.
     max_new_tokens: longest answer.
-    examples: held-out examples shown in the report.
+    examples: validation examples shown in the report.
     """
 
     every: int
@@ -150,12 +150,12 @@ class EvaluateConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class Waits:
+class WaitConfig:
     """Seconds that a process waits for the others of its run before all end with a sentence.
 
     Attributes:
         start: until all are there.
-        meeting: at a later point where all have to be: a checkpoint, say.
+        meeting: at a later barrier: before a checkpoint, say.
     """
 
     start: float
@@ -196,7 +196,7 @@ class RunConfig:
     checkpoint: CheckpointConfig
     evaluate: EvaluateConfig
     mesh: Mapping[str, int]
-    wait: Waits
+    wait: WaitConfig
     profile: ProfileConfig
     compilation_cache: str
     init_from: str

@@ -25,9 +25,9 @@ from qwen_audio_jax.monitoring import flops
 from qwen_audio_jax.monitoring.chips import GIB
 from qwen_audio_jax.parallel.sharding import (
     ROWS,
-    left_whole,
     local_rows,
     make_mesh,
+    replicated_size,
     row_shards,
     shardings,
 )
@@ -45,7 +45,7 @@ class Verdict:
         topology, chips: the slices.
         setup: mesh, rows, micro-batches and remat, for people.
         parameters: of the model.
-        left_whole: those of them that every chip holds, since the mesh does not divide them.
+        replicated: those of them that every chip holds, since the mesh does not divide them.
         tokens: room for tokens in a batch.
         arguments, temporaries: of memory; 0 and what is used at all, where it does not fit.
         limit: what a program may use.
@@ -75,7 +75,7 @@ class Verdict:
     roofline: Roofline | None = None
     mfu_bound: float = 0.0
     audio_seconds_per_chip_second: float = 0.0
-    left_whole: int = 0
+    replicated: int = 0
 
     @property
     def total(self) -> float:
@@ -87,7 +87,7 @@ class Verdict:
         return one if self.topology.slices == 1 else f"{one} in {self.topology.slices} slices"
 
     @property
-    def mend(self) -> str:
+    def fix(self) -> str:
         """What to do about a step that does not fit."""
         over = (self.total - self.limit) / GIB
         return (
@@ -104,7 +104,7 @@ class Verdict:
             "devices": self.topology.device_count,
             "setup": self.setup,
             "parameters": self.parameters,
-            "parameters_left_whole": self.left_whole,
+            "parameters_left_whole": self.replicated,
             "tokens": self.tokens,
             "hbm_arguments_gib": round(self.arguments / GIB, 3),
             "hbm_temporaries_gib": round(self.temporaries / GIB, 3),
@@ -155,7 +155,7 @@ def compile_step(
         "setup": f"{axes}; {shape.rows} x {shape.tokens} tokens, {shape.frames} frames; "
         f"{train.accumulate} micro-batches; remat {config.model.remat}",
         "parameters": parameters,
-        "left_whole": left_whole(state.parameters, mesh),
+        "replicated": replicated_size(state.parameters, mesh),
         "tokens": shape.rows * shape.tokens,
         "limit": memory_limit(devices[0]) * topology.chip.devices,
     }

@@ -2,4 +2,4 @@
 
 
 class ConversionError(ValueError):
-    """Something cannot be converted. The sentence names the file, what is wrong and the mend."""
+    """Something cannot be converted. The sentence names the file, what is wrong and the fix."""

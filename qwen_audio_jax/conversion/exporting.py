@@ -10,9 +10,9 @@ import tensorstore
 
 from qwen_audio_jax.checkpoint import last_step, open_parameter, run_folder, saved_shapes
 from qwen_audio_jax.conversion import companions, names
-from qwen_audio_jax.conversion.ahead import ahead
 from qwen_audio_jax.conversion.errors import ConversionError
 from qwen_audio_jax.conversion.output import whole_folder
+from qwen_audio_jax.conversion.prefetch import prefetch
 from qwen_audio_jax.conversion.safetensors_writer import Planned, plan_shards, write_shards
 from qwen_audio_jax.conversion.shapes import parameter_shapes, tensor_names
 from qwen_audio_jax.models.parts import Parts, read_parts
@@ -44,7 +44,7 @@ def run(checkpoint: pathlib.Path, out: pathlib.Path, dtype: str | None, shard_gb
     files = companions.files(parts, tokenizer, max(dtypes))
     with whole_folder(out, sum(tensor.bytes for tensor in planned)) as place:
         arrays = itertools.chain.from_iterable(_tensors(step, group) for group in groups)
-        write_shards(place, shards, ahead(_cast(arrays, dtype)))
+        write_shards(place, shards, prefetch(_cast(arrays, dtype)))
         companions.write(place, files, tokenizer, folder)
     print(
         f"{parts.family}: {len(planned)} tensors, {', '.join(sorted(dtypes))}, in {len(shards)} "
@@ -83,7 +83,7 @@ def _tensors(step: pathlib.Path, group: Sequence[names.Row]) -> Iterator[tuple[s
     row = group[0]
     stored = [open_parameter(step, row.path) for row in group]
     layers = stored[0].shape[0] if row.layered else 1
-    slices = zip(*(ahead(_layers(one, row.layered)) for one in stored), strict=True)
+    slices = zip(*(prefetch(_layers(one, row.layered)) for one in stored), strict=True)
     for name, parts in zip(tensor_names(row, layers), slices, strict=True):
         made = [_to_original(part, row.layout) for part in parts]
         yield name, made[0] if len(made) == 1 else np.concatenate(made)

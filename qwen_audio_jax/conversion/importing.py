@@ -15,10 +15,10 @@ from orbax.checkpoint import v1 as ocp
 from tqdm import tqdm
 
 from qwen_audio_jax.conversion import companions, names, vocabulary
-from qwen_audio_jax.conversion.ahead import ahead
 from qwen_audio_jax.conversion.errors import ConversionError
 from qwen_audio_jax.conversion.names import Row
 from qwen_audio_jax.conversion.output import whole_folder
+from qwen_audio_jax.conversion.prefetch import prefetch
 from qwen_audio_jax.conversion.shapes import parameter_shapes, tensor_names
 from qwen_audio_jax.conversion.sources import DTYPES, Source, open_source
 from qwen_audio_jax.models.parts import Parts, write_parts
@@ -182,7 +182,7 @@ def write_checkpoint(
         context,
         tqdm(total=bytes_in_all, unit="B", unit_scale=True, desc="importing", disable=None) as bar,
     ):
-        for group in ahead(_groups(arrays)):
+        for group in prefetch(_groups(arrays)):
             tree: dict = {}
             for path, array in group:
                 *folders, last = path.split("/")

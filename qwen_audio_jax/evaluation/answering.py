@@ -1,4 +1,4 @@
-"""Evaluation: greedy answers to held-out records, scored by each task's own metric."""
+"""Evaluation: greedy answers to a validation split, scored by each task's own metric."""
 
 import dataclasses
 import functools
@@ -26,7 +26,7 @@ from qwen_audio_jax.text.tokenizer import END_OF_TEXT
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What one held-out record was answered.
+    """What one record was answered.
 
     Attributes:
         record: the record.
@@ -90,7 +90,7 @@ class Evaluator:
     def _numbers(self) -> list[int]:
         """Record numbers in the order of their length, so that a group pads little.
 
-        Those longer than `config.data.max_seconds` are named and left out.
+        Those longer than `config.data.max_seconds` are named and dropped.
         """
         index = self.corpus.index(self.split)
         chosen = np.array([i for i, row in enumerate(index) if self._is_asked(row)], np.int64)
@@ -101,7 +101,7 @@ class Evaluator:
 
     def _is_asked(self, row: IndexRow) -> bool:
         if row.task in TASKS and self.maker.too_long(row):
-            logging.warning("record %s is left out: %s", row.id, self.maker.too_large(row))
+            logging.warning("record %s is dropped: %s", row.id, self.maker.too_large(row))
             return False
         return row.task in TASKS
 
@@ -118,7 +118,7 @@ class Evaluator:
                 try:
                     questions.append(self.maker.question(record))
                 except ValueError as error:
-                    logging.warning("record %s is left out: %s", record.id, error)
+                    logging.warning("record %s is dropped: %s", record.id, error)
                     continue
                 records.append(record)
             if records:

@@ -8,7 +8,7 @@ from flax import nnx
 
 from qwen_audio_jax.inference.sampling import GREEDY, Sampling, choose
 from qwen_audio_jax.models.cache import Cache
-from qwen_audio_jax.models.language_model import LanguageModel, rotation
+from qwen_audio_jax.models.language_model import LanguageModel, rope
 from qwen_audio_jax.models.segments import Segments
 
 
@@ -71,7 +71,7 @@ def generate(
         step, (token, *state), caches = carry
         slot = L + step - 1
         seen = prompt_slots | ((slots >= L) & (slots <= slot))
-        rotate = rotation(decoder.config, (lengths + step - 1)[:, None], lengths)
+        rotate = rope(decoder.config, (lengths + step - 1)[:, None], lengths)
         x = decoder.embed(token[:, None])
         hidden, caches = decoder.decode(blocks, x, seen, rotate, caches, slot)
         return step + 1, write(hidden, step, *state), caches
@@ -88,7 +88,7 @@ def _prefill(
 ) -> tuple[jax.Array, list[Cache]]:
     """Each prompt's last hidden state [B, 1, D], and the caches."""
     lengths = jnp.sum(in_prompt, axis=1)
-    rotate = rotation(decoder.config, positions, lengths)
+    rotate = rope(decoder.config, positions, lengths)
     segments = Segments.of(in_prompt.astype(jnp.int32))
     hidden, caches = decoder.prefill(x, segments, rotate, slots)
     last = jnp.maximum(lengths - 1, 0)[:, None, None]

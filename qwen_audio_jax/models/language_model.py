@@ -9,14 +9,20 @@ from flax import nnx
 
 from qwen_audio_jax.models.attention import attend
 from qwen_audio_jax.models.cache import Cache
-from qwen_audio_jax.models.layers import RMSNorm, TurnedLinear, linear, scan_layers, stack_layers
+from qwen_audio_jax.models.layers import (
+    RMSNorm,
+    TransposedLinear,
+    linear,
+    scan_layers,
+    stack_layers,
+)
 from qwen_audio_jax.models.presets import Compute, DecoderConfig
 from qwen_audio_jax.models.segments import Segments
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Rotation:
+class RoPE:
     """What attention needs to know of the positions.
 
     Attributes:
@@ -41,9 +47,7 @@ def ntk_alpha(length: jax.Array, trained_length: int) -> jax.Array:
     return jnp.maximum(2.0**doublings - 1, 1.0)
 
 
-def rotation(
-    config: DecoderConfig, positions: jax.Array, lengths: jax.Array | None = None
-) -> Rotation:
+def rope(config: DecoderConfig, positions: jax.Array, lengths: jax.Array | None = None) -> RoPE:
     """Rotary tables for positions.
 
     Args:
@@ -64,7 +68,7 @@ def rotation(
     frequencies = base ** (-jnp.arange(0, K, 2) / K)
     angles = positions[..., None].astype(jnp.float32) * frequencies
     angles = jnp.concatenate([angles, angles], axis=-1)[:, :, None]
-    return Rotation(jnp.cos(angles), jnp.sin(angles), scale[..., None, None])
+    return RoPE(jnp.cos(angles), jnp.sin(angles), scale[..., None, None])
 
 
 class DecoderBlock(nnx.Module):
@@ -85,19 +89,19 @@ class DecoderBlock(nnx.Module):
         self.up = linear(D, config.mlp_width, compute, rngs, bias=False)
         self.down = linear(config.mlp_width, D, compute, rngs, bias=False, scale=residual)
 
-    def __call__(self, x: jax.Array, segments: Segments, rotate: Rotation) -> jax.Array:
+    def __call__(self, x: jax.Array, segments: Segments, rotate: RoPE) -> jax.Array:
         """A whole row at once, [B, L, D]."""
         return self.with_cache(x, segments, rotate)[0]
 
     def with_cache(
-        self, x: jax.Array, segments: Segments, rotate: Rotation
+        self, x: jax.Array, segments: Segments, rotate: RoPE
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         """The same, and the rotated keys and the values, [B, L, G, K]."""
         q, k, v = self.project(x, rotate)
         attended = attend(q, k, v, segments, causal=True, backend=self.backend)
         return self.finish(x, attended), (k, v)
 
-    def project(self, x: jax.Array, rotate: Rotation) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def project(self, x: jax.Array, rotate: RoPE) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Rotated query [B, L, H, K], scaled by log-n; rotated key and value [B, L, G, K]."""
         y = self.attention_norm(x)
         q, k, v = (
@@ -133,12 +137,12 @@ class LanguageModel(nnx.Module):
         """int32 [B, L] -> [B, L, D] in the compute dtype."""
         return self.embedding[...][tokens].astype(self.dtype)
 
-    def __call__(self, x: jax.Array, segments: Segments, rotate: Rotation) -> jax.Array:
+    def __call__(self, x: jax.Array, segments: Segments, rotate: RoPE) -> jax.Array:
         """Embeddings [B, L, D] of packed rows -> normalised hidden states [B, L, D]."""
         return self.norm(scan_layers(self.blocks, x, segments, rotate, remat=self.remat))
 
     def prefill(
-        self, x: jax.Array, segments: Segments, rotate: Rotation, slots: int
+        self, x: jax.Array, segments: Segments, rotate: RoPE, slots: int
     ) -> tuple[jax.Array, list[Cache]]:
         """The same for a prompt, keeping its keys and values.
 
@@ -172,7 +176,7 @@ class LanguageModel(nnx.Module):
         if rows > 1:
             for block in blocks:
                 for name in ("query", "key", "value", "out", "gate", "up", "down"):
-                    setattr(block, name, TurnedLinear(getattr(block, name)))
+                    setattr(block, name, TransposedLinear(getattr(block, name)))
         return blocks
 
     def decode(
@@ -180,7 +184,7 @@ class LanguageModel(nnx.Module):
         blocks: Sequence[DecoderBlock],
         x: jax.Array,
         seen: jax.Array,
-        rotate: Rotation,
+        rotate: RoPE,
         caches: Sequence[Cache],
         slot: jax.Array,
     ) -> tuple[jax.Array, list[Cache]]:

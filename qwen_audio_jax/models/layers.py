@@ -52,7 +52,7 @@ def gelu(x: jax.Array) -> jax.Array:
     return 0.5 * x * (1 + jax.lax.erf(x * 0.5**0.5))
 
 
-class TurnedLinear(nnx.Module):
+class TransposedLinear(nnx.Module):
     """A linear layer whose kernel lies as [out, in], for one position a row: [B, 1, in].
 
     With a few rows XLA on the CPU multiplies so in two thirds of the time.

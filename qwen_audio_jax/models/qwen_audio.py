@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from qwen_audio_jax.models.audio_encoder import AudioEncoder
-from qwen_audio_jax.models.language_model import LanguageModel, rotation
+from qwen_audio_jax.models.language_model import LanguageModel, rope
 from qwen_audio_jax.models.layers import linear
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.models.segments import Segments
@@ -56,5 +56,5 @@ class QwenAudio(nnx.Module):
     ) -> jax.Array:
         """Hidden states [B, L, D] of packed rows, for training; see `objectives` for the head."""
         x = self.embed(batch, constrain)
-        rotate = rotation(self.config.decoder, batch["positions"])
+        rotate = rope(self.config.decoder, batch["positions"])
         return constrain(self.decoder(x, Segments.of(batch["segments"]), rotate))

@@ -54,16 +54,16 @@ class RunLog:
             mininterval=interval,
             disable=not write,
         )
-        self._left_out = 0.0
+        self._dropped = 0.0
         self._skipped = self._last_skipped = 0
         self.restart_clock()
 
-    def count(self, useful: Counts, flops: float, left_out: int) -> None:
+    def count(self, useful: Counts, flops: float, dropped: int) -> None:
         """Counts what was useful of a step, its model FLOPs, and records that were unusable."""
         self._tokens += useful.tokens
         self._audio_seconds += useful.frames / 100
         self._flops += flops
-        self._left_out += left_out
+        self._dropped += dropped
         self._bar.update()
 
     def write(self, step: int, values: dict[str, float]) -> None:
@@ -79,9 +79,9 @@ class RunLog:
         }
         if self._peak_flops:
             values["mfu"] = self._flops / seconds / self._peak_flops
-        if self._left_out:
-            values["records_left_out"] = self._left_out
-            self._left_out = 0.0
+        if self._dropped:
+            values["records_left_out"] = self._dropped
+            self._dropped = 0.0
         self._file.write(json.dumps({"step": step} | values) + "\n")
         self._file.flush()
         for name, value in values.items():

@@ -16,27 +16,27 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from qwen_audio_jax.parallel.group import Group, GroupError
-from qwen_audio_jax.run_config import Waits
+from qwen_audio_jax.run_config import WaitConfig
 
-_ADDRESS, _COUNT, _NUMBER = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
+_ADDRESS, _COUNT, _INDEX = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class ProcessInfo:
     """Attributes:
     address: host:port of process 0.
     count: of the processes.
-    number: of this one, from 0.
-    devices: ordinals of its devices on this host; None is all.
+    index: of this one, from 0.
+    device_ids: ordinals of its devices on this host; None is all.
     """
 
     address: str
     count: int
-    number: int
-    devices: Sequence[int] | None = None
+    index: int
+    device_ids: Sequence[int] | None = None
 
 
-def join(waits: Waits) -> Group:
+def initialize(waits: WaitConfig) -> Group:
     """Connects this process with the others of its run, if there are to be any.
 
     To be called before JAX is asked for a device.
@@ -44,13 +44,13 @@ def join(waits: Waits) -> Group:
     Raises:
         GroupError: the environment is set in part, or not all processes came.
     """
-    place = place_of(os.environ, waits.start)
-    if place is None:
+    info = process_info(os.environ, waits.start)
+    if info is None:
         return Group()
-    group = Group.enter(
-        place.address,
-        place.number,
-        place.count,
+    group = Group.connect(
+        info.address,
+        info.index,
+        info.count,
         start_timeout=waits.start,
         timeout=waits.meeting,
     )
@@ -59,25 +59,25 @@ def join(waits: Waits) -> Group:
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
-            place.address,
-            place.count,
-            place.number,
-            local_device_ids=place.devices,
+            info.address,
+            info.count,
+            info.index,
+            local_device_ids=info.device_ids,
             cluster_detection_method="deactivate",
         )
     except (RuntimeError, ValueError) as error:
-        group.fail(f"JAX cannot connect to {place.address}: {error}")
+        group.fail(f"JAX cannot connect to {info.address}: {error}")
     return group
 
 
-def leave(group: Group) -> None:
+def shutdown(group: Group) -> None:
     """The end of a run that went well."""
-    group.leave()
+    group.close()
     if group.count > 1:
         jax.distributed.shutdown()
 
 
-def place_of(environment: Mapping[str, str], timeout: float) -> Place | None:
+def process_info(environment: Mapping[str, str], timeout: float) -> ProcessInfo | None:
     """Which process of how many this is; None if it is on its own.
 
     Args:
@@ -87,8 +87,8 @@ def place_of(environment: Mapping[str, str], timeout: float) -> Place | None:
     Raises:
         GroupError: the three variables are set in part, or make no sense.
     """
-    given = {key: environment.get(key, "") for key in (_ADDRESS, _COUNT, _NUMBER)}
-    if not given[_COUNT] and not given[_NUMBER]:
+    given = {key: environment.get(key, "") for key in (_ADDRESS, _COUNT, _INDEX)}
+    if not given[_COUNT] and not given[_INDEX]:
         return _detected(given[_ADDRESS] or None, timeout)
     if missing := [key for key, value in given.items() if not value]:
         there = ", ".join(key for key, value in given.items() if value)
@@ -96,13 +96,13 @@ def place_of(environment: Mapping[str, str], timeout: float) -> Place | None:
             f"{there} is set and {' and '.join(missing)} is not; set all three, or none for one "
             "process"
         )
-    for key in (_COUNT, _NUMBER):
+    for key in (_COUNT, _INDEX):
         if not given[key].isdecimal():
             raise GroupError(f"{key}: must be a number, not {given[key]!r}")
-    count, number = int(given[_COUNT]), int(given[_NUMBER])
-    if not number < count:
-        raise GroupError(f"{_NUMBER}: must be from 0 to {count - 1} ({_COUNT} - 1), not {number}")
-    return _checked(Place(given[_ADDRESS], count, number, _device_ids(environment)))
+    count, index = int(given[_COUNT]), int(given[_INDEX])
+    if not index < count:
+        raise GroupError(f"{_INDEX}: must be from 0 to {count - 1} ({_COUNT} - 1), not {index}")
+    return _checked(ProcessInfo(given[_ADDRESS], count, index, _device_ids(environment)))
 
 
 def _device_ids(environment: Mapping[str, str]) -> list[int] | None:
@@ -110,7 +110,7 @@ def _device_ids(environment: Mapping[str, str]) -> list[int] | None:
     return [int(part) for part in text.split(",")] if text else None
 
 
-def _detected(address: str | None, timeout: float) -> Place | None:
+def _detected(address: str | None, timeout: float) -> ProcessInfo | None:
     """What JAX sees by itself: Slurm, TPU pods, Open MPI, Kubernetes."""
     detect = clusters.ClusterEnv.auto_detect_unset_distributed_params
     try:
@@ -118,25 +118,25 @@ def _detected(address: str | None, timeout: float) -> Place | None:
     except Exception as error:  # whatever a cluster's own library raises
         raise GroupError(
             f"JAX cannot tell how many processes there are ({error}); set {_ADDRESS}, {_COUNT} and "
-            f"{_NUMBER}"
+            f"{_INDEX}"
         ) from error
-    address, count, number, devices = found
+    address, count, index, device_ids = found
     if count is None and address:
         raise GroupError(
-            f"{_ADDRESS} is set and {_COUNT} and {_NUMBER} are not; set all three, or none for one "
+            f"{_ADDRESS} is set and {_COUNT} and {_INDEX} are not; set all three, or none for one "
             "process"
         )
-    return _checked(Place(address, count, number, devices)) if (count or 1) > 1 else None
+    return _checked(ProcessInfo(address, count, index, device_ids)) if (count or 1) > 1 else None
 
 
-def _checked(place: Place) -> Place | None:
-    host, _, port = place.address.rpartition(":")
+def _checked(info: ProcessInfo) -> ProcessInfo | None:
+    host, _, port = info.address.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise GroupError(f"{_ADDRESS}: must be HOST:PORT, not {place.address!r}")
-    return place if place.count > 1 else None
+        raise GroupError(f"{_ADDRESS}: must be HOST:PORT, not {info.address!r}")
+    return info if info.count > 1 else None
 
 
-class Tally:
+class AllReducedCounts:
     """Adds up small counts of all processes. They are read a step later, so no step waits."""
 
     def __init__(self):

@@ -1,14 +1,14 @@
-"""The processes of a run, and a line between each of them and process 0.
+"""The processes of a run, and a connection from each of them to the coordinator in process 0.
 
 JAX connects processes too, but where one never comes, or dies, it aborts the others with a stack
-trace, some minutes later. So they meet here first: each opens a connection to process 0, at the
-address that JAX's own service takes afterwards, and keeps it until the end. Over it they wait for
-one another, compare what must be equal everywhere, and hear at once that one has failed. Nothing
-of a training step passes through here.
+trace, some minutes later. So they connect here first: each opens a connection to process 0, at the
+address that JAX's own service takes afterwards, and keeps it until the end. Over it they wait at
+barriers, compare what must be equal everywhere, and hear at once that one has failed. Nothing of a
+training step passes through here.
 
-A message is a line of JSON. To process 0: {"hello": number, "count": n, "host": name}, {"at":
-meeting, "facts": {...}, "timeout": s}, {"failed": sentence}, {"bye": 1}. From there: {"pass":
-meeting}, {"waiting": sentence}, {"failed": sentence, "by": number}.
+A message is a line of JSON. To process 0: {"hello": index, "count": n, "host": name}, {"at":
+barrier, "facts": {...}, "timeout": s}, {"failed": sentence}, {"bye": 1}. From there: {"pass":
+barrier}, {"waiting": sentence}, {"failed": sentence, "by": index}.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ import time
 from collections.abc import Mapping
 from typing import NoReturn
 
-from qwen_audio_jax.parallel.hub import Hub, Line
+from qwen_audio_jax.parallel.coordinator import Connection, Coordinator
 
 _END = "the end"
 _SETTLE_SECONDS = 1.0
@@ -30,22 +30,22 @@ _PARTING_SECONDS = 10.0
 
 
 class GroupError(RuntimeError):
-    """The processes cannot work together. The sentence says which one is at fault, and the mend."""
+    """The processes cannot work together. The sentence says which one is at fault, and the fix."""
 
 
 class Group:
     """The processes that train together, as one of them sees them.
 
     Attributes:
-        number: of this process, from 0.
+        index: of this process, from 0.
         count: of all.
     """
 
-    def __init__(self, number: int = 0, count: int = 1):
-        """A process on its own; `enter` makes the others."""
-        self.number, self.count = number, count
-        self._line: Line | None = None
-        self._hub: Hub | None = None
+    def __init__(self, index: int = 0, count: int = 1):
+        """A process on its own; `connect` makes the others."""
+        self.index, self.count = index, count
+        self._connection: Connection | None = None
+        self._coordinator: Coordinator | None = None
         self._timeout = 0.0
         self._changed = threading.Condition()
         self._passed: set[str] = set()
@@ -53,37 +53,37 @@ class Group:
         self._leaving = self._failing = False
 
     @classmethod
-    def enter(
-        cls, address: str, number: int, count: int, *, start_timeout: float, timeout: float
+    def connect(
+        cls, address: str, index: int, count: int, *, start_timeout: float, timeout: float
     ) -> "Group":
         """Waits until all processes are there.
 
         Args:
             address: host:port of process 0.
-            number: of this process, from 0.
+            index: of this process, from 0.
             count: of all.
             start_timeout: seconds to wait here.
-            timeout: seconds to wait at a later meeting, unless it says otherwise.
+            timeout: seconds to wait at a later barrier, unless it says otherwise.
 
         Raises:
             GroupError: not all came, or they disagree on how many they are.
         """
-        group = cls(number, count)
+        group = cls(index, count)
         group._timeout = timeout
         host, _, port = address.rpartition(":")
         deadline = time.monotonic() + start_timeout
         try:
-            if number:
-                group._line = _call(host.strip("[]"), int(port), group, deadline)
+            if index:
+                group._connection = _call(host.strip("[]"), int(port), group, deadline)
             else:
-                group._hub = Hub(int(port), count, start_timeout)
-                group._line = _greeted(group._hub.line, group, deadline)
-            if group._line is None:  # never, or it would train on its own
-                raise GroupError(f"process 0 of {count} has had no word from its own hub")
+                group._coordinator = Coordinator(int(port), count, start_timeout)
+                group._connection = _greeted(group._coordinator.connection, group, deadline)
+            if group._connection is None:  # never, or it would train on its own
+                raise GroupError(f"process 0 of {count} has had no word from its own coordinator")
         except OSError as error:
-            if number:
+            if index:
                 raise GroupError(
-                    f"process {number} of {count} waited {start_timeout:g} s for process 0 at "
+                    f"process {index} of {count} waited {start_timeout:g} s for process 0 at "
                     f"{address} ({error.strerror or error}); see whether it runs and can be "
                     "reached from here, and whether JAX_COORDINATOR_ADDRESS names it"
                 ) from error
@@ -97,7 +97,7 @@ class Group:
         threading.Thread(target=group._listen, daemon=True).start()
         return group
 
-    def meet(
+    def barrier(
         self, name: str, facts: Mapping[str, str] | None = None, timeout: float | None = None
     ) -> None:
         """Waits until all processes are at this point, and says for whom if that takes long.
@@ -106,20 +106,20 @@ class Group:
         ends with a sentence that names it.
 
         Args:
-            name: of the meeting, as the sentence has it.
+            name: of the barrier, as the sentence has it.
             facts: what must be equal on all processes.
             timeout: seconds; by default the group's.
         """
-        if self._line is None:
+        if self._connection is None:
             return
-        self._line.send(at=name, facts=dict(facts or {}), timeout=timeout or self._timeout)
+        self._connection.send(at=name, facts=dict(facts or {}), timeout=timeout or self._timeout)
         with self._changed:
             self._changed.wait_for(lambda: name in self._passed)
             self._passed.discard(name)
 
     def fail(self, sentence: str) -> NoReturn:
         """Ends this process with a sentence, and the others, who are told it."""
-        if self._line is None:
+        if self._connection is None:
             print(f"error: {sentence}", file=sys.stderr)
             sys.exit(1)
         # An exchange between devices breaks when the process at its other end dies. Then that is
@@ -127,21 +127,21 @@ class Group:
         time.sleep(_SETTLE_SECONDS)
         self._failing = True
         print(f"error: {sentence}", file=sys.stderr, flush=True)
-        self._line.send(failed=sentence)
+        self._connection.send(failed=sentence)
         self._told.wait(_PARTING_SECONDS)
         self._exit()
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """The end of a run that went well: waits for the others, then parts without alarm."""
-        if self._line is None:
+        if self._connection is None:
             return
-        self.meet(_END)
-        self._line.send(bye=1)
+        self.barrier(_END)
+        self._connection.send(bye=1)
         self._part()
 
     def _listen(self) -> None:
         """Hears process 0. Runs in a thread, for the main one may be waiting for the devices."""
-        for message in self._line:
+        for message in self._connection:
             if "pass" in message:
                 with self._changed:
                     self._passed.add(message["pass"])
@@ -149,7 +149,7 @@ class Group:
                     self._changed.notify_all()
             elif "waiting" in message:
                 print(message["waiting"], file=sys.stderr, flush=True)
-            elif message.get("by") == self.number or self._failing:
+            elif message.get("by") == self.index or self._failing:
                 self._told.set()
             elif "failed" in message:
                 self._stop(message["failed"])
@@ -174,43 +174,43 @@ class Group:
 
     def _part(self) -> None:
         # The others hear process 0 only while it is there, and JAX aborts them when it is not.
-        if self._hub is not None:
-            self._hub.wait_until_alone(_PARTING_SECONDS)
+        if self._coordinator is not None:
+            self._coordinator.wait_until_alone(_PARTING_SECONDS)
 
 
-def _call(host: str, port: int, group: Group, deadline: float) -> Line:
+def _call(host: str, port: int, group: Group, deadline: float) -> Connection:
     """Opens the line to process 0 and waits there for all to come. Raises OSError: the last one."""
     reason = OSError("nothing answers")
     while time.monotonic() < deadline:
         try:
-            line = Line(socket.create_connection((host, port), timeout=5))
+            connection = Connection(socket.create_connection((host, port), timeout=5))
         except OSError as error:
             reason = error
         else:
-            if greeted := _greeted(line, group, deadline):
+            if greeted := _greeted(connection, group, deadline):
                 return greeted
             # Closed, or not our language: the service of a run that is just ending, say.
-            line.close()
+            connection.close()
             reason = OSError("what answers there is no process of this run")
         time.sleep(0.2)
     raise reason
 
 
-def _greeted(line: Line, group: Group, deadline: float) -> Line | None:
+def _greeted(connection: Connection, group: Group, deadline: float) -> Connection | None:
     """Says who this is and waits for all to come; None if nobody answers.
 
     Raises:
         GroupError: process 0 says that it is over.
     """
-    line.send(hello=group.number, count=group.count, host=socket.gethostname())
+    connection.send(hello=group.index, count=group.count, host=socket.gethostname())
     # Process 0 counts the seconds; the slack is for its word to arrive.
-    line.set_timeout(max(deadline - time.monotonic(), 0.0) + 5)
-    for message in line:
+    connection.set_timeout(max(deadline - time.monotonic(), 0.0) + 5)
+    for message in connection:
         if "pass" in message:
-            line.set_timeout(None)
-            return line
+            connection.set_timeout(None)
+            return connection
         if "failed" in message:
-            line.close()
+            connection.close()
             raise GroupError(message["failed"])
         print(message.get("waiting", ""), file=sys.stderr, flush=True)
     return None

@@ -100,7 +100,7 @@ def _rule(name: str) -> P:
     return next(spec for pattern, spec in RULES if re.search(pattern, name))
 
 
-def left_whole(tree: Any, mesh: Mesh) -> int:
+def replicated_size(tree: Any, mesh: Mesh) -> int:
     """How many elements of a pytree every device holds because no size of their arrays divides."""
 
     def divides(spec: P) -> bool:

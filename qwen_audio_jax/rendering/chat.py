@@ -46,7 +46,7 @@ def render(
         add_generation_prompt: whether to end with the head of the assistant's next message.
 
     Raises:
-        ValueError: a message is not of the form above; the text names message and mend.
+        ValueError: a message is not of the form above; the text names message and fix.
     """
     if not messages or messages[0].get("role") != "system":
         messages = [SYSTEM, *messages]

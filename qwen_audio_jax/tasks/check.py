@@ -11,7 +11,7 @@ MAX_SECONDS = 3600
 
 
 class AnnotationError(ValueError):
-    """A record whose annotation does not fit its task. The message names field and mend."""
+    """A record whose annotation does not fit its task. The message names field and fix."""
 
 
 def check_annotation(task: str, annotation: Annotation, clips: int) -> None:

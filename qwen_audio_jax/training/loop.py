@@ -24,7 +24,7 @@ from qwen_audio_jax.monitoring import flops, report
 from qwen_audio_jax.monitoring.chips import peak_flops
 from qwen_audio_jax.monitoring.goodput import Clock
 from qwen_audio_jax.monitoring.run_log import SKIPPED_FILE, RunLog, read_metrics
-from qwen_audio_jax.parallel.distributed import Tally
+from qwen_audio_jax.parallel.distributed import AllReducedCounts
 from qwen_audio_jax.parallel.group import Group
 from qwen_audio_jax.parallel.sharding import make_mesh, place_rows, shardings
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
@@ -33,9 +33,9 @@ from qwen_audio_jax.training import agreement
 from qwen_audio_jax.training.profile_window import ProfileWindow
 from qwen_audio_jax.training.start import (
     Data,
-    find_held_out,
-    first_state,
+    find_validation_split,
     open_data,
+    restore_or_init,
     use_compilation_cache,
 )
 from qwen_audio_jax.training.step import Recipe, TrainState, make_init, make_step
@@ -59,7 +59,7 @@ class Run:
     evaluator: Evaluator | None
     checkpoints: Checkpoints
     group: Group
-    tally: Tally
+    all_reduce: AllReducedCounts
     clock: Clock
     profile: ProfileWindow
 
@@ -82,9 +82,9 @@ def run(
     """
     group, clock = group or Group(), clock or Clock()
     use_compilation_cache(config.compilation_cache, workdir, group.count)
-    run, init, layout = assemble(config, workdir, group, clock)
-    state, next_slot = first_state(config, run.checkpoints, init, layout)
-    first_step, writes = int(state.step), group.number == 0
+    run, init, layout = build_run(config, workdir, group, clock)
+    state, next_slot = restore_or_init(config, run.checkpoints, init, layout)
+    first_step, writes = int(state.step), group.index == 0
     if writes:
         describe(run, state)
     log = RunLog(workdir, first_step, config.train.steps, peak_flops(jax.devices()), write=writes)
@@ -108,7 +108,7 @@ def run(
         log.close()
 
 
-def assemble(
+def build_run(
     config: RunConfig, workdir: pathlib.Path, group: Group, clock: Clock
 ) -> tuple[Run, Callable[[], TrainState], TrainState]:
     """Opens and builds all that the run is made of; nothing long is done.
@@ -118,9 +118,9 @@ def assemble(
     """
     mesh = make_mesh(config.mesh)
     data, model = open_data(config, mesh)
-    held_out = find_held_out(config, data.corpora)
-    corpora = data.corpora | ({"held out": held_out[0]} if held_out else {})
-    group.meet("the data", agreement.of_data(config, corpora, mesh))
+    validation = find_validation_split(config, data.corpora)
+    corpora = data.corpora | ({"validation split": validation[0]} if validation else {})
+    group.barrier("the data", agreement.of_data(config, corpora, mesh))
     open_workdir(workdir, config, data, model, group)
 
     # Abstract first, so that nothing is ever laid out whole on one device.
@@ -135,14 +135,14 @@ def assemble(
         data=data,
         model=model,
         step=jax.jit(step, donate_argnums=0, out_shardings=(layout, None)),
-        evaluator=held_out and Evaluator(*held_out, data.maker, graph, mesh, config.evaluate),
+        evaluator=validation and Evaluator(*validation, data.maker, graph, mesh, config.evaluate),
         checkpoints=Checkpoints(workdir, config.checkpoint.keep),
         group=group,
-        tally=Tally(),
+        all_reduce=AllReducedCounts(),
         clock=clock,
         profile=ProfileWindow(config.profile, workdir),
     )
-    group.meet("the last checkpoint", {"the last checkpoint": str(run.checkpoints.latest)})
+    group.barrier("the last checkpoint", {"the last checkpoint": str(run.checkpoints.latest)})
     return run, init, layout
 
 
@@ -154,12 +154,12 @@ def open_workdir(
     Raises:
         ConfigError: it belongs to another configuration, or is not shared.
     """
-    if group.number == 0:
+    if group.index == 0:
         claim_workdir(workdir, config)
         data.maker.tokenizer.save(workdir / "tokenizer")
         placeholder = AUDIO_TAGS[model.family][1]
         write_parts(workdir, parts_of(model, data.maker.tokenizer.special(placeholder)))
-    group.meet("the run folder")
+    group.barrier("the run folder")
     if not (workdir / "config.json").is_file():
         raise ConfigError(
             f"{workdir.absolute()}: is not the folder that process 0 writes to; --workdir must lie "
@@ -189,24 +189,24 @@ def loop(run: Run, state: TrainState, next_slot: int, log: RunLog, stop: StopSig
     for done in range(int(state.step) + 1, config.train.steps + 1):
         with run.profile.step(done):
             with clock.spend("data_wait"):
-                batch, place = split_off_place(next(stream), data.plan.components)
-            next_slot = place["slot"] + 1
+                batch, position = split_data_position(next(stream), data.plan.components)
+            next_slot = position["slot"] + 1
             # The step is only dispatched here, and its metrics are read after the next one is: so
             # the next batch is sent to the devices while they still compute.
             with clock.dispatch(batch["tokens"].shape):
                 state, metrics = run.step(state, place_rows(batch, run.mesh))
         # So are the counts: a signal to any process ends all of them after the same, later step.
-        earlier, counts = counts, run.tally(bool(stop.requested), place.pop("left_out"))
-        metrics |= place | {"counts": counts}
+        earlier, counts = counts, run.all_reduce(bool(stop.requested), position.pop("dropped"))
+        metrics |= position | {"counts": counts}
         if pending is not None:
-            record(run, log, *pending)
+            log_step(run, log, *pending)
         pending = done, metrics
 
         stopping = earlier is not None and np.asarray(earlier)[0] > 0
         last = done == config.train.steps or stopping
         due = due or last or done % config.checkpoint.every == 0
         if due:
-            skipped = record(run, log, *pending)
+            skipped = log_step(run, log, *pending)
             pending = None
             # After a skipped step it is not yet known whether the parameters are any good.
             if last or not skipped:
@@ -223,23 +223,23 @@ def loop(run: Run, state: TrainState, next_slot: int, log: RunLog, stop: StopSig
 def save(run: Run, step: int, state: TrainState, next_slot: int) -> None:
     """Starts a checkpoint, which all processes write together."""
     with run.clock.spend("checkpoint"):
-        run.group.meet(f"checkpoint {step}")
+        run.group.barrier(f"checkpoint {step}")
         run.checkpoints.save(step, state, next_slot=next_slot, config=to_json(run.config))
     run.clock.lap(step)
 
 
-def split_off_place(
+def split_data_position(
     batch: dict[str, np.ndarray], components: Sequence[str]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Parts what the model reads from where in the data the batch stands."""
+    """Parts what the model reads from the data position."""
     batch = dict(batch)
-    place = {"slot": int(batch.pop("slot")), "left_out": int(batch.pop("left_out"))}
+    position = {"slot": int(batch.pop("slot")), "dropped": int(batch.pop("dropped"))}
     epochs = zip(components, batch.pop("epochs").tolist(), strict=True)
-    return batch, place | {f"epochs/{name}": epoch for name, epoch in epochs}
+    return batch, position | {f"epochs/{name}": epoch for name, epoch in epochs}
 
 
 def evaluate(run: Run, state: TrainState, log: RunLog) -> tuple[list[dict[str, Any]], list[Result]]:
-    """Answers and scores the held-out split; writes evaluation.json, whole or not at all."""
+    """Answers and scores the validation split; writes evaluation.json, whole or not at all."""
     with run.clock.spend("evaluation"):
         rows, results = run.evaluator(state.parameters)
     log.write_evaluation(int(state.step), rows)
@@ -262,7 +262,7 @@ def finish(run: Run, state: TrainState, log: RunLog) -> list[dict[str, Any]]:
             title=f"{run.workdir.name}: {run.model.family} after {int(state.step):,} steps",
             run_info={
                 "model": f"{run.model.family}, {config.model.preset}",
-                "parameters": f"{count(state.parameters):,}",
+                "parameters": f"{count_parameters(state.parameters):,}",
                 "data": f"{', '.join(plan.components)}: {plan.records:,} records",
                 "conditioning": config.data.conditioning,
                 "steps": f"{int(state.step):,}",
@@ -302,7 +302,7 @@ def recipe_of(config: RunConfig, model: ModelConfig) -> Recipe:
     return Recipe(model, config.optimizer, train.steps, train.seed, train.accumulate)
 
 
-def record(run: Run, log: RunLog, step: int, metrics: dict[str, Any]) -> bool:
+def log_step(run: Run, log: RunLog, step: int, metrics: dict[str, Any]) -> bool:
     """Counts a step's work and logs it if it is its turn.
 
     Returns:
@@ -313,10 +313,10 @@ def record(run: Run, log: RunLog, step: int, metrics: dict[str, Any]) -> bool:
         TrainingError: so many in a row were skipped that going on would not help.
     """
     metrics = jax.device_get(metrics)
-    _, left_out = metrics.pop("counts")
+    _, dropped = metrics.pop("counts")
     of = flops.Counts(**{name: int(n) for name, n in metrics.pop("useful").items()})
     values = {name: float(value) for name, value in metrics.items()}
-    log.count(of, flops.training_step(run.model, of, run.config.optimizer.frozen), int(left_out))
+    log.count(of, flops.training_step(run.model, of, run.config.optimizer.frozen), int(dropped))
     slot = int(values.pop("slot"))
     skipped = not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"]))
     if skipped:
@@ -349,8 +349,9 @@ def describe(run: Run, state: TrainState) -> None:
     """Prints what is about to be trained."""
     config, model, plan = run.config, run.model, run.data.plan
     axes = ", ".join(f"{axis} {size}" for axis, size in run.mesh.shape.items())
+    parameters = count_parameters(state.parameters)
     print(
-        f"{model.family}, {config.model.preset}: {count(state.parameters):,} parameters, "
+        f"{model.family}, {config.model.preset}: {parameters:,} parameters, "
         f"{model.compute.dtype}, vocabulary of {model.decoder.vocab_size:,}\n"
         f"data: {', '.join(plan.components)}, {plan.records:,} records, "
         f"conditioned by {config.data.conditioning}\n"
@@ -361,6 +362,6 @@ def describe(run: Run, state: TrainState) -> None:
     )
 
 
-def count(parameters: Any) -> int:
+def count_parameters(parameters: Any) -> int:
     """Number of parameters."""
     return sum(leaf.size for leaf in jax.tree.leaves(parameters))

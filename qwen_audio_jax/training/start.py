@@ -153,7 +153,9 @@ def use_compilation_cache(choice: str, workdir: pathlib.Path, processes: int) ->
     jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
 
 
-def find_held_out(config: RunConfig, corpora: dict[str, Corpus]) -> tuple[Corpus, str] | None:
+def find_validation_split(
+    config: RunConfig, corpora: dict[str, Corpus]
+) -> tuple[Corpus, str] | None:
     """The corpus and split to evaluate on; None, with a warning, if there is none."""
     if config.evaluate.data:
         corpus = Corpus(pathlib.Path(config.data.root) / config.evaluate.data)
@@ -168,7 +170,7 @@ def find_held_out(config: RunConfig, corpora: dict[str, Corpus]) -> tuple[Corpus
     return None
 
 
-def first_state(
+def restore_or_init(
     config: RunConfig, checkpoints: Checkpoints, init: Callable, layout: TrainState
 ) -> tuple[TrainState, int]:
     """The run's own last checkpoint, or parameters from elsewhere, or a fresh start.

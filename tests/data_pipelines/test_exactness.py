@@ -19,7 +19,7 @@ from qwen_audio_jax.text.tokenizer import load_tokenizer
 SHAPES = (RowShape(4, 64, 128), RowShape(4, 64, 32))
 MIXTURE = {"one": 1.0, "two": 2.0}
 COUNT = 36
-ALIKE = {"slot", "epochs", "left_out"}  # on every host
+ALIKE = {"slot", "epochs", "dropped"}  # on every host
 
 
 @pytest.fixture(scope="module")

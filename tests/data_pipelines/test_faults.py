@@ -30,7 +30,7 @@ def source_of(folder, max_bad_share=0.01, max_seconds=300.0):
 def first_epoch(source):
     made = list(itertools.islice(batches(source, 0), len(source._plan.window(0).batches)))
     records = sum(len(set(row) - {0}) for batch in made for row in batch["segments"])
-    return records, sum(int(batch["left_out"]) for batch in made)
+    return records, sum(int(batch["dropped"]) for batch in made)
 
 
 def write(folder, records):
@@ -60,7 +60,7 @@ def tone_of(seconds):
 def test_a_bad_record_is_named_counted_and_left_out(tmp_path, caplog):
     write(tmp_path / "bad", [not_audio(0), *tones(30)[1:]])
     assert first_epoch(source_of(tmp_path / "bad")) == (29, 1)
-    assert "record tone-0 is left out: it cannot be read as WAV" in caplog.text
+    assert "record tone-0 is dropped: it cannot be read as WAV" in caplog.text
 
 
 def test_a_record_of_another_length_than_its_index_says_is_left_out(tmp_path, caplog):
@@ -68,7 +68,7 @@ def test_a_record_of_another_length_than_its_index_says_is_left_out(tmp_path, ca
     records[4] = records[4][0], (9000,)
     write(tmp_path / "bad", records)
     assert first_epoch(source_of(tmp_path / "bad")) == (29, 1)
-    assert "record tone-4 is left out: its clips have (4640,) samples, and (9000,)" in caplog.text
+    assert "record tone-4 is dropped: its clips have (4640,) samples, and (9000,)" in caplog.text
 
 
 def test_too_many_bad_records_stop_the_run(tmp_path):
@@ -84,7 +84,7 @@ def test_too_many_bad_records_stop_the_run(tmp_path):
 def test_a_record_too_large_for_any_row_is_left_out_by_name(tmp_path, caplog):
     write(tmp_path / "long", [*tones(150), tone_of(2.0)])
     assert first_epoch(source_of(tmp_path / "long")) == (150, 1)
-    assert "record s2.0 is left out: it is larger than every row shape" in caplog.text
+    assert "record s2.0 is dropped: it is larger than every row shape" in caplog.text
     assert "config.data.shapes needs one of at least 60 tokens and 204 frames" in caplog.text
     with pytest.raises(ValueError, match="1 of the first 151 records cannot be packed"):
         source_of(tmp_path / "long", max_bad_share=0.0)
@@ -93,7 +93,7 @@ def test_a_record_too_large_for_any_row_is_left_out_by_name(tmp_path, caplog):
 def test_a_clip_over_the_limit_is_left_out_by_name(tmp_path, caplog):
     write(tmp_path / "long", [*tones(150), tone_of(1.0)])
     assert first_epoch(source_of(tmp_path / "long", max_seconds=0.9)) == (150, 1)
-    assert "s1.0 is left out: a clip of it lasts 1.0 s, and config.data.max_seconds" in caplog.text
+    assert "s1.0 is dropped: a clip of it lasts 1.0 s, and config.data.max_seconds" in caplog.text
 
 
 def test_a_corpus_of_which_nothing_fits_is_refused(tmp_path):

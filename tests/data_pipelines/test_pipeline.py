@@ -43,7 +43,7 @@ def source_of(root, mixture, first_slot=0, local=slice(0, 4), augment=AUGMENT, s
     )
 
 
-PLACE = {"slot", "epochs", "left_out"}
+PLACE = {"slot", "epochs", "dropped"}
 MIXTURE = {"one": 1.0, "two": 1.0}
 
 
@@ -131,7 +131,7 @@ def test_a_batch_says_where_it_stands(root, whole):
     plan = source_of(root, MIXTURE)._plan
     for batch, after in itertools.pairwise(whole):
         assert (after["epochs"] > batch["epochs"]).all()
-        assert batch["left_out"] == 0
+        assert batch["dropped"] == 0
     window = int(whole[-1]["slot"]) // plan.slots_per_window
     drawn = plan.size * window / 2
     assert (whole[-1]["epochs"] >= [drawn / 30, drawn / 20]).all()

@@ -13,9 +13,9 @@ from conftest import tone_record
 
 from data_pipelines import build, staging
 from data_pipelines.beam_runner import beam_runner
-from data_pipelines.making import Work, shards_of
 from data_pipelines.records import Corpus, CorpusError, RejectedRecord
 from data_pipelines.shards import ShardFiles
+from data_pipelines.workers import Work, shards_of
 
 COUNT, PER_SHARD = 25, 4
 HERE = pathlib.Path(__file__).parent
@@ -147,10 +147,10 @@ def test_a_build_that_was_broken_off_goes_on(tmp_path, whole, stop, capsys):
 @pytest.mark.parametrize(
     ("kind", "workers", "error", "said"),
     [
-        ("dies", 2, staging.BrokenOff, "a worker process died"),
+        ("dies", 2, staging.BuildInterrupted, "a worker process died"),
         ("import", 1, ImportError, "it"),
         ("import", 2, ImportError, "it"),
-        ("import", "beam", staging.BrokenOff, "--runner=direct failed: .*it"),
+        ("import", "beam", staging.BuildInterrupted, "--runner=direct failed: .*it"),
     ],
 )
 def test_what_is_no_fault_of_the_source_keeps_what_was_made(

@@ -12,7 +12,7 @@ import soundfile
 from data_pipelines.sources import synthetic
 from data_pipelines.sources.synthetic.notes import INSTRUMENTS
 from data_pipelines.sources.synthetic.speech_tasks import VOICES
-from data_pipelines.sources.synthetic.split import held_out
+from data_pipelines.sources.synthetic.split import is_validation
 from qwen_audio_jax.tasks import check_annotation
 
 pytest.importorskip("espeakng_loader")
@@ -146,7 +146,7 @@ def test_the_middle_of_every_sound_is_held_out(corpus):
 
 def test_every_class_is_on_both_sides():
     for rows, columns in ((14, len(INSTRUMENTS)), (12, 10), (10, len(VOICES)), (8, len(VOICES))):
-        table = np.array([[held_out(i, j) for j in range(columns)] for i in range(rows)])
+        table = np.array([[is_validation(i, j) for j in range(columns)] for i in range(rows)])
         for axis in (0, 1):
             assert table.any(axis).all()
             assert not table.all(axis).any()

@@ -1,4 +1,4 @@
-"""Which held-out records are answered together, and which are left out."""
+"""Which records are answered together, and which are dropped."""
 
 import dataclasses
 
@@ -40,7 +40,7 @@ def test_long_records_are_answered_a_few_at_a_time(evaluator, caplog):
     asked = [record.id for _, records, _ in groups for record in records]
     assert len(set(asked)) == 22
     assert asked[-2:] == ["long-40", "long-50"]
-    assert "record long-80 is left out: a clip of it lasts 80.0 s, and config.data" in caplog.text
+    assert "record long-80 is dropped: a clip of it lasts 80.0 s, and config.data" in caplog.text
 
 
 def test_a_limit_is_spread_over_what_can_be_asked(evaluator):

@@ -13,7 +13,7 @@ from flax import nnx
 from data_pipelines.examples import empty_batch, fill_row
 from qwen_audio_jax.inference.generate import generate
 from qwen_audio_jax.inference.sampling import GREEDY, Sampling
-from qwen_audio_jax.models.language_model import rotation
+from qwen_audio_jax.models.language_model import rope
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.models.segments import Segments
 
@@ -40,7 +40,7 @@ def without_cache(model, example):
     @jax.jit
     def logits_at(tokens, segments, at):
         x = model.embed(batch | {"tokens": tokens})
-        rotate = rotation(model.config.decoder, jnp.arange(tokens.shape[1])[None], lengths)
+        rotate = rope(model.config.decoder, jnp.arange(tokens.shape[1])[None], lengths)
         hidden = model.decoder(x, Segments.of(segments), rotate)
         return model.decoder.logits(hidden[0, at])
 

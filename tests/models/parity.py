@@ -20,7 +20,7 @@ from qwen_audio_jax.audio.lengths import packed_frames
 from qwen_audio_jax.conversion.names import Row
 from qwen_audio_jax.conversion.shapes import tensor_names
 from qwen_audio_jax.inference.generate import generate
-from qwen_audio_jax.models.language_model import rotation
+from qwen_audio_jax.models.language_model import rope
 from qwen_audio_jax.models.parts import path_name
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.models.qwen_audio import QwenAudio
@@ -115,7 +115,7 @@ def _forward(graph, parameters, batch, lengths):
     encoder, kept = model.encoder, []
     model.encoder = lambda *inputs: kept.append(encoder(*inputs)) or kept[0]
     embedded = model.embed(batch)
-    rotate = rotation(model.config.decoder, batch["positions"], lengths)
+    rotate = rope(model.config.decoder, batch["positions"], lengths)
     hidden = model.decoder(embedded, Segments.of(batch["segments"]), rotate)
     head = model.decoder.head[...]
     loss, weight = next_token_loss(hidden, head, batch["targets"], batch["loss_weights"])

@@ -18,7 +18,7 @@ from qwen_audio_jax.audio.lengths import audio_tokens
 from qwen_audio_jax.conversion import names
 from qwen_audio_jax.conversion.importing import load_original, write_checkpoint
 from qwen_audio_jax.models.audio_encoder import AudioEncoder
-from qwen_audio_jax.models.language_model import LanguageModel, rotation
+from qwen_audio_jax.models.language_model import LanguageModel, rope
 from qwen_audio_jax.models.parts import path_name, write_parts
 from qwen_audio_jax.models.presets import Compute
 from qwen_audio_jax.models.segments import Segments
@@ -278,7 +278,7 @@ def text_loss(graph, state, tokens):
     """(mean loss, logits) of whole rows of text."""
     model = nnx.merge(graph, state)
     rows = jnp.ones_like(tokens)
-    rotate = rotation(model.config, jnp.cumsum(rows, axis=1) - 1)
+    rotate = rope(model.config, jnp.cumsum(rows, axis=1) - 1)
     hidden = model(model.embed(tokens), Segments.of(rows), rotate)
     weights = rows.at[:, -1].set(0).astype(jnp.float32)
     targets = jnp.roll(tokens, -1, axis=1)

@@ -197,7 +197,7 @@ spec.loader.exec_module(pretrain)
 values = pretrain.get_config().to_dict()
 values["data"] |= {"root": sys.argv[1], "mixture": {"tones": 1.0}, "shapes": ((4, 64, 128),)}
 config = run_config.from_mapping(values)
-group = distributed.join(config.wait)
+group = distributed.initialize(config.wait)
 data, _ = open_data(config, make_mesh(config.mesh))
 read, record = [], Corpus.record
 def counted(corpus, split, number):
@@ -206,7 +206,7 @@ def counted(corpus, split, number):
 Corpus.record = counted
 batch = PackedBatches(data.corpora, data.maker, data.plan, data.my_rows)[0]
 print(json.dumps({"read": read, "all": batch_ids(data, 0), "rows": len(batch["tokens"])}))
-distributed.leave(group)
+distributed.shutdown(group)
 """
 
 

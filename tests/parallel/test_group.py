@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from qwen_audio_jax.parallel.distributed import Place, place_of
+from qwen_audio_jax.parallel.distributed import ProcessInfo, process_info
 from qwen_audio_jax.parallel.group import Group, GroupError
 
 HOST = socket.gethostname()
@@ -21,10 +21,10 @@ PRELUDE = """
 import os, signal, sys, threading, time
 from qwen_audio_jax.parallel.group import Group, GroupError
 address, number, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-def enter(**waits):
+def connect(**waits):
     waits = {"start_timeout": 20, "timeout": 20} | waits
     try:
-        return Group.enter(address, number, count, **waits)
+        return Group.connect(address, number, count, **waits)
     except GroupError as error:
         sys.exit(f"error: {error}")
 """
@@ -61,11 +61,11 @@ def together(body, numbers=(0, 1), count=2, said=None):
 def test_all_wait_for_the_last_and_are_told_for_whom():
     done = together(
         """
-        group = enter()
+        group = connect()
         time.sleep(6 * (number == 2))
-        group.meet("checkpoint 350", {"config.train.steps": "12"})
+        group.barrier("checkpoint 350", {"config.train.steps": "12"})
         print("together")
-        group.leave()
+        group.close()
         """,
         numbers=(0, 1, 2),
         count=3,
@@ -78,17 +78,17 @@ def test_all_wait_for_the_last_and_are_told_for_whom():
     ("body", "sentence"),
     [
         (
-            "group = enter()\ntime.sleep(9 * (number == 1))\n"
-            "group.meet('checkpoint 350', timeout=1)",
+            "group = connect()\ntime.sleep(9 * (number == 1))\n"
+            "group.barrier('checkpoint 350', timeout=1)",
             f"waited 1 s at 'checkpoint 350' for process 1 ({HOST}) of 3",
         ),
         (
-            "enter().meet('the data', {'corpus': 'AB'[number == 1], 'other': 'same'})",
+            "connect().barrier('the data', {'corpus': 'AB'[number == 1], 'other': 'same'})",
             f"process 1 ({HOST}) of 3 differs from process 0 ({HOST}): corpus is B there and A on "
             "process 0; start all processes with the same command, code and data",
         ),
         (
-            "enter().meet('the data', {'corpus': 'A'} if number != 1 else {})",
+            "connect().barrier('the data', {'corpus': 'A'} if number != 1 else {})",
             f"process 1 ({HOST}) of 3 differs from process 0 ({HOST}): corpus is missing there and "
             "A on process 0",
         ),
@@ -105,7 +105,7 @@ def test_who_is_late_or_differs_is_named_on_every_process(body, sentence):
 def test_a_failure_is_told_to_the_others(number):
     done = together(
         f"""
-        group = enter()
+        group = connect()
         if number == {number}:
             group.fail("data/x: no corpus there")
         time.sleep(30)  # stands for an exchange that never ends
@@ -119,7 +119,7 @@ def test_a_failure_is_told_to_the_others(number):
 
 
 def test_what_all_find_wrong_is_said_once_by_each():
-    body = "group = enter()\ntime.sleep(0.2 * number)\ngroup.fail('config.mesh: no')"
+    body = "group = connect()\ntime.sleep(0.2 * number)\ngroup.fail('config.mesh: no')"
     for status, text in together(body, numbers=(0, 1, 2), count=3):
         assert status == 1
         assert text.startswith("error: ")
@@ -131,11 +131,11 @@ def test_what_all_find_wrong_is_said_once_by_each():
 def test_a_death_is_told_to_the_others(number):
     done = together(
         f"""
-        group = enter()
+        group = connect()
         time.sleep(1)
         if number == {number}:
             os.kill(os.getpid(), signal.SIGKILL)
-        group.meet("checkpoint 350")
+        group.barrier("checkpoint 350")
         """,
         numbers=(0, 1, 2),
         count=3,
@@ -150,20 +150,20 @@ def test_a_death_is_told_to_the_others(number):
 
 
 def test_who_does_not_come_is_named():
-    for status, text in together("enter(start_timeout=2)", numbers=(0, 1), count=3):
+    for status, text in together("connect(start_timeout=2)", numbers=(0, 1), count=3):
         assert status == 1
         assert "waited 2 s at 'the start' for process 2 of 3; see its log" in text
-    ((status, text),) = together("enter(start_timeout=2)", numbers=(1,))
+    ((status, text),) = together("connect(start_timeout=2)", numbers=(1,))
     assert status == 1
     assert "process 1 of 2 waited 2 s for process 0 at localhost:" in text
     assert "(Connection refused); see whether it runs and can be reached from here" in text
 
 
 def test_processes_that_are_counted_differently_or_twice_are_named():
-    for status, text in together("enter()", said={1: 3}):
+    for status, text in together("connect()", said={1: 3}):
         assert status == 1
         assert f"process 1 ({HOST}) is one of 3 processes and process 0 one of 2" in text
-    for status, text in together("enter()", numbers=(0, 1, 1), count=3):
+    for status, text in together("connect()", numbers=(0, 1, 1), count=3):
         assert status == 1
         assert f"there are two processes 1 of 3, on {HOST} and {HOST}; JAX_PROCESS_ID" in text
 
@@ -177,8 +177,8 @@ def test_a_stranger_at_the_port_does_no_harm():
             host, port = address.split(":")
             stranger = socket.create_connection((host, int(port)))
             stranger.sendall(b"GET / HTTP/1.1\\r\\n\\r\\n")
-        group = enter()
-        group.leave()
+        group = connect()
+        group.close()
         """
     )
     assert done == [(0, ""), (0, "")]
@@ -188,23 +188,23 @@ def test_a_port_that_is_taken_is_named():
     with socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True) as server:
         port = server.getsockname()[1]
         with pytest.raises(GroupError, match=rf"wait for the others at port {port} \(Address alre"):
-            Group.enter(f"localhost:{port}", 0, 2, start_timeout=1, timeout=1)
+            Group.connect(f"localhost:{port}", 0, 2, start_timeout=1, timeout=1)
         # One who calls there finds something else.
         with pytest.raises(GroupError, match=r"waited 1 s for process 0"):
-            Group.enter(f"localhost:{port}", 1, 2, start_timeout=1, timeout=1)
+            Group.connect(f"localhost:{port}", 1, 2, start_timeout=1, timeout=1)
 
 
 def test_the_port_is_free_for_jax_afterwards():
     done = together(
         """
         import socket
-        group = enter()
+        group = connect()
         if not number:
             server = socket.socket()
             server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             server.bind(("", int(address.split(":")[1])))
             server.listen()
-        group.leave()
+        group.close()
         """
     )
     assert done == [(0, ""), (0, "")]
@@ -213,8 +213,8 @@ def test_the_port_is_free_for_jax_afterwards():
 def test_alone_nothing_waits(capsys):
     group = Group()
     started = time.monotonic()
-    group.meet("checkpoint 350", {"a": "b"})
-    group.leave()
+    group.barrier("checkpoint 350", {"a": "b"})
+    group.close()
     assert time.monotonic() - started < 1
     with pytest.raises(SystemExit, match="1"):
         group.fail("no")
@@ -225,10 +225,12 @@ THREE = {"JAX_COORDINATOR_ADDRESS": "a:12", "JAX_NUM_PROCESSES": "2", "JAX_PROCE
 
 
 def test_the_environment_says_which_process_this_is():
-    assert place_of(THREE, 1) == Place("a:12", 2, 1)
-    assert place_of(THREE | {"JAX_LOCAL_DEVICE_IDS": "2,3"}, 1) == Place("a:12", 2, 1, [2, 3])
-    assert place_of(THREE | {"JAX_NUM_PROCESSES": "1", "JAX_PROCESS_ID": "0"}, 1) is None
-    assert place_of({}, 1) is None
+    assert process_info(THREE, 1) == ProcessInfo("a:12", 2, 1)
+    assert process_info(THREE | {"JAX_LOCAL_DEVICE_IDS": "2,3"}, 1) == ProcessInfo(
+        "a:12", 2, 1, [2, 3]
+    )
+    assert process_info(THREE | {"JAX_NUM_PROCESSES": "1", "JAX_PROCESS_ID": "0"}, 1) is None
+    assert process_info({}, 1) is None
 
 
 def test_slurm_says_it_too(monkeypatch):
@@ -240,9 +242,9 @@ def test_slurm_says_it_too(monkeypatch):
         "SLURM_LOCALID": "0",
     }.items():
         monkeypatch.setenv(key, value)
-    assert place_of(os.environ, 1) == Place(f"node3:{65535 - 2**12 + 1 + 7}", 2, 1, [0])
+    assert process_info(os.environ, 1) == ProcessInfo(f"node3:{65535 - 2**12 + 1 + 7}", 2, 1, [0])
     monkeypatch.setenv("SLURM_NTASKS", "1")
-    assert place_of(os.environ, 1) is None
+    assert process_info(os.environ, 1) is None
 
 
 @pytest.mark.parametrize(
@@ -263,5 +265,5 @@ def test_slurm_says_it_too(monkeypatch):
 )
 def test_a_mistaken_environment_is_one_sentence(changes, sentence):
     with pytest.raises(GroupError) as error:
-        place_of(THREE | changes, 1)
+        process_info(THREE | changes, 1)
     assert sentence in str(error.value)

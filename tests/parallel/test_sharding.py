@@ -8,7 +8,7 @@ from jax.sharding import AbstractMesh, AxisType
 from qwen_audio_jax.models.parts import path_name
 from qwen_audio_jax.models.presets import FAMILIES, model_config, preset_parts
 from qwen_audio_jax.models.qwen_audio import QwenAudio
-from qwen_audio_jax.parallel.sharding import AXES, left_whole, local_rows, make_mesh, shardings
+from qwen_audio_jax.parallel.sharding import AXES, local_rows, make_mesh, replicated_size, shardings
 from qwen_audio_jax.run_config import OptimizerConfig
 from qwen_audio_jax.training.optimizer import make_optimizer, split
 
@@ -59,9 +59,9 @@ def test_moments_lie_as_their_parameters_do():
 def test_an_axis_that_does_not_divide_is_left_whole():
     odd = {"decoder": {"head": jax.ShapeDtypeStruct((64, 33), "float32")}}
     assert shardings(odd, MESH)["decoder"]["head"].spec == jax.P("fsdp", None)
-    assert left_whole(odd, MESH) == 0
+    assert replicated_size(odd, MESH) == 0
     assert (
-        left_whole({"decoder": {"head": jax.ShapeDtypeStruct((63, 33), "float32")}}, MESH)
+        replicated_size({"decoder": {"head": jax.ShapeDtypeStruct((63, 33), "float32")}}, MESH)
         == 63 * 33
     )
 
@@ -71,7 +71,7 @@ def test_the_encoder_is_divided_up_to_256_ways():
 
     def whole(fsdp):
         mesh = AbstractMesh((1, fsdp, 1), AXES, axis_types=(AxisType.Auto,) * 3)
-        return left_whole(parameters, mesh)
+        return replicated_size(parameters, mesh)
 
     layer = 4 * 1280 * 1280 + 2 * 1280 * 5120
     convolutions = 3 * 128 * 1280 + 3 * 1280 * 1280

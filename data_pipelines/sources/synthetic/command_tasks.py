@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from data_pipelines.sources.synthetic.speech_tasks import Made, recorded, say, speaker
-from data_pipelines.sources.synthetic.split import held_out_set
+from data_pipelines.sources.synthetic.split import is_validation_set
 
 VALUES = {
     "time": ("one", "two", "three", "four", "six", "seven", "nine", "ten"),
@@ -52,7 +52,7 @@ def _spoken(
         first, *others = chosen
         # One alone is no pair: it counts as one with the length of the sentence.
         pair = (first, 10 + (others[0] if others else len(template)))
-        if held_out_set(pair) == validation:
+        if is_validation_set(pair) == validation:
             break
     values = {kind: VALUES[kind][i] for kind, i in zip(types, chosen, strict=True)}
     text, by = template.format(**values), speaker(rng)

@@ -6,7 +6,7 @@ import numpy as np
 
 from data_pipelines.sources.synthetic.clips import flac, silence
 from data_pipelines.sources.synthetic.notes import INSTRUMENTS, PITCHES, VELOCITIES, note
-from data_pipelines.sources.synthetic.split import choose, held_out, held_out_set
+from data_pipelines.sources.synthetic.split import choose, is_validation, is_validation_set
 
 Made = tuple[tuple[bytes, ...], dict[str, Any]]
 
@@ -20,7 +20,7 @@ def _clip(wave: np.ndarray, rng: np.random.Generator) -> bytes:
 def note_analysed(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:
     """note_analysis: validation has pitches that the instrument never played in training."""
     row = ordinal % len(PITCHES)
-    able = [i for i in range(len(INSTRUMENTS)) if held_out(row, i) == validation]
+    able = [i for i in range(len(INSTRUMENTS)) if is_validation(row, i) == validation]
     instrument = INSTRUMENTS[choose(able, rng)]
     velocity = VELOCITIES[ordinal // len(PITCHES) % len(VELOCITIES)]
     wave = note(instrument, PITCHES[row], velocity, rng.uniform(0.5, 0.8), rng)
@@ -35,7 +35,7 @@ def note_analysed(validation: bool, ordinal: int, rng: np.random.Generator) -> M
 def instrument_named(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:
     """instrument_classification: the same rule as for note_analysis."""
     column = ordinal % len(INSTRUMENTS)
-    able = [p for i, p in enumerate(PITCHES) if held_out(i, column) == validation]
+    able = [p for i, p in enumerate(PITCHES) if is_validation(i, column) == validation]
     pitch, velocity = choose(able, rng), choose(VELOCITIES, rng)
     wave = note(INSTRUMENTS[column], pitch, velocity, rng.uniform(0.5, 0.9), rng)
     wave = np.concatenate((silence(rng.uniform(0, 0.1)), wave))
@@ -52,7 +52,7 @@ def higher_note(validation: bool, ordinal: int, rng: np.random.Generator) -> Mad
         (low, high)
         for low in range(len(PITCHES))
         for high in range(low + 3, len(PITCHES))
-        if held_out_set((low, high)) == validation
+        if is_validation_set((low, high)) == validation
     ]
     low, high = choose(options, rng)
     answer = ("first", "second")[ordinal % 2]

@@ -114,19 +114,19 @@ SCENES: dict[str, tuple[Callable, tuple[str, str, str]]] = {
 
 
 def scene(
-    name: str, left_out: int, u: float, seconds: float, rng: Draw
+    name: str, missing: int, u: float, seconds: float, rng: Draw
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """A clip of the scene, [S], and the names of the two foreground sounds in it.
 
     Args:
         name: a key of SCENES.
-        left_out: which of the three foreground sounds is not there, 0..2.
+        missing: which of the three foreground sounds is not there, 0..2.
         u: leading parameter of the background, 0..1.
         seconds: length.
         rng: draws everything else.
     """
     background, sounds = SCENES[name]
-    chosen = tuple(s for i, s in enumerate(sounds) if i != left_out)
+    chosen = tuple(s for i, s in enumerate(sounds) if i != missing)
     line = background(u, seconds, rng)
     line = line / np.sqrt(np.mean(line**2))
     for half, sound in enumerate(chosen):

@@ -7,7 +7,7 @@ import numpy as np
 from data_pipelines.sources.synthetic.clips import clip, silence
 from data_pipelines.sources.synthetic.notes import INSTRUMENTS, frequency, note
 from data_pipelines.sources.synthetic.sounds import SAMPLE_RATE, clock, noise, place, sweep
-from data_pipelines.sources.synthetic.split import choose, held_out
+from data_pipelines.sources.synthetic.split import choose, is_validation
 from data_pipelines.sources.synthetic.vocal_sounds import voiced
 
 Made = tuple[tuple[bytes, ...], dict[str, Any]]
@@ -112,7 +112,7 @@ def _clip(wave: np.ndarray, rng: np.random.Generator) -> bytes:
 
 def _pair(validation: bool, row: int, columns: int, rng: np.random.Generator) -> int:
     """A column that goes with the row in this split alone."""
-    return choose([i for i in range(columns) if held_out(row, i) == validation], rng)
+    return choose([i for i in range(columns) if is_validation(row, i) == validation], rng)
 
 
 def tune_recognised(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:

@@ -17,7 +17,7 @@ from data_pipelines.sources.synthetic.sounds import (
     place,
     struck,
 )
-from data_pipelines.sources.synthetic.split import choose, held_out_set, size
+from data_pipelines.sources.synthetic.split import choose, is_validation_set, size
 
 Made = tuple[tuple[bytes, ...], dict[str, Any]]
 Timed = list[tuple[str, float, np.ndarray]]
@@ -59,7 +59,7 @@ def _mixture(
         others
         for others in itertools.combinations(NAMES, members - 1)
         if first not in others
-        and held_out_set(NAMES.index(n) for n in (first, *others)) == validation
+        and is_validation_set(NAMES.index(n) for n in (first, *others)) == validation
     ]
     return [first, *rng.permutation(choose(options, rng)).tolist()]
 
@@ -147,8 +147,8 @@ def scene_named(validation: bool, ordinal: int, rng: np.random.Generator) -> Mad
     row = ordinal % len(SCENES)
     name = tuple(SCENES)[row]
     unheard = row % 3
-    left_out = unheard if validation else choose([i for i in range(3) if i != unheard], rng)
-    wave, sounds = scene(name, left_out, size(validation, rng), rng.uniform(1.4, 2.0), rng)
+    missing = unheard if validation else choose([i for i in range(3) if i != unheard], rng)
+    wave, sounds = scene(name, missing, size(validation, rng), rng.uniform(1.4, 2.0), rng)
     return (clip(wave, rng),), {"text": name, "sounds": list(sounds)}
 
 

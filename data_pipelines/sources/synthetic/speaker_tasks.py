@@ -22,7 +22,7 @@ from data_pipelines.sources.synthetic.speech_tasks import (
     speaker,
     unheard_voices,
 )
-from data_pipelines.sources.synthetic.split import choose, held_out_set
+from data_pipelines.sources.synthetic.split import choose, is_validation_set
 
 # eSpeak NG's New York City is missing: it says every fifth sentence as its American does.
 DIALECTS = {
@@ -120,7 +120,7 @@ def _voices(validation: bool, number: int) -> list[tuple[str, ...]]:
 
     def fits(one: str, other: str) -> bool:
         pair = VOICES.index(one), VOICES.index(other)
-        return (one in FEMALE) != (other in FEMALE) and held_out_set(pair) == validation
+        return (one in FEMALE) != (other in FEMALE) and is_validation_set(pair) == validation
 
     return [
         voices

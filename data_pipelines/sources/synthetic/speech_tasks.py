@@ -9,7 +9,7 @@ from data_pipelines.sources.synthetic.clips import clip, silence
 from data_pipelines.sources.synthetic.phrases import ADJECTIVES as _ADJECTIVES
 from data_pipelines.sources.synthetic.phrases import KEYWORDS, LANGUAGES, NOUNS, spoken, written
 from data_pipelines.sources.synthetic.speech import SAMPLE_RATE, Utterance, speak
-from data_pipelines.sources.synthetic.split import choose, held_out, held_out_set, pairs
+from data_pipelines.sources.synthetic.split import choose, is_validation, is_validation_set, pairs
 
 Made = tuple[tuple[bytes, ...], dict[str, Any]]
 
@@ -96,7 +96,7 @@ def timed(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:
 
 def unheard_voices(validation: bool, row: int, voices: tuple[str, ...]) -> tuple[str, ...]:
     """The voices that this split has for the row: a language or a keyword."""
-    return tuple(v for v in voices if held_out(row, VOICES.index(v)) == validation)
+    return tuple(v for v in voices if is_validation(row, VOICES.index(v)) == validation)
 
 
 def language_named(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:
@@ -151,7 +151,7 @@ def verified(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:
         others = tuple(
             voice
             for i, voice in enumerate(VOICES)
-            if i != mine and held_out_set((mine, i)) == validation
+            if i != mine and is_validation_set((mine, i)) == validation
         )
         two = speaker(rng, others)
     clips = tuple(

@@ -13,12 +13,12 @@ SPLITS = ("train", "validation")
 _PART = 5  # one combination in five is held out
 
 
-def held_out(first: int, second: int) -> bool:
+def is_validation(first: int, second: int) -> bool:
     """Whether the pair (index into one list, index into another) belongs to validation."""
     return (first + 2 * second) % _PART == 0
 
 
-def held_out_set(members: Iterable[int]) -> bool:
+def is_validation_set(members: Iterable[int]) -> bool:
     """Whether the set of indices into one list belongs to validation; one alone never does."""
     members = set(members)
     return len(members) > 1 and sum(members) % _PART == 0
@@ -26,7 +26,9 @@ def held_out_set(members: Iterable[int]) -> bool:
 
 def pairs(validation: bool, first: int, second: int) -> list[tuple[int, int]]:
     """The pairs of one side of the border, of `first` by `second` things."""
-    return [(i, j) for i in range(first) for j in range(second) if held_out(i, j) == validation]
+    return [
+        (i, j) for i in range(first) for j in range(second) if is_validation(i, j) == validation
+    ]
 
 
 def size(validation: bool, rng: np.random.Generator) -> float:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from data_pipelines.examples import ExampleMaker, RecordLengths
 from data_pipelines.packing import PackPlan, RowShape
 from data_pipelines.records import IndexRow, Record
-from data_pipelines.speeds import annotation_at, rate_for, samples_at
+from data_pipelines.speed_perturbation import annotation_at, rate_for, samples_at
 from qwen_audio_jax.audio.decode import resample
 from qwen_audio_jax.audio.wave_augment import WaveAugment
 from qwen_audio_jax.text.tokenizer import train_sentencepiece

@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def ahead(items: Iterable[T]) -> Iterator[T]:
+def prefetch(items: Iterable[T]) -> Iterator[T]:
     """The items, of which none is None; each is made in a thread while its predecessor is used.
 
     So two of them are in memory at a time. What making one raises is raised here.

@@ -1,4 +1,4 @@
-"""Process 0's side of the lines between the processes of a run; see group.py."""
+"""The coordinator, in process 0: barriers and failures of the processes of a run; see group.py."""
 
 import contextlib
 import dataclasses
@@ -13,7 +13,7 @@ START = "the start"
 _FIRST_REPORT, _NEXT_REPORT = 5.0, 30.0
 
 
-class Line:
+class Connection:
     """Messages over a connection, each a line of JSON."""
 
     def __init__(self, connection: socket.socket):
@@ -24,13 +24,13 @@ class Line:
         for option, value in (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 6)):
             if hasattr(socket, option) and connection.family != socket.AF_UNIX:
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-        self._connection = connection
+        self._socket = connection
         self._file = connection.makefile("rb")
 
     def send(self, **message: Any) -> None:
         """Sends a message. That the other end is gone shows where messages are read."""
         with contextlib.suppress(OSError):
-            self._connection.sendall(json.dumps(message).encode() + b"\n")
+            self._socket.sendall(json.dumps(message).encode() + b"\n")
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Messages until the other end is gone, or speaks another language."""
@@ -43,18 +43,18 @@ class Line:
 
     def set_timeout(self, seconds: float | None) -> None:
         """How long reading may wait for a message."""
-        self._connection.settimeout(seconds)
+        self._socket.settimeout(seconds)
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
-            self._connection.shutdown(socket.SHUT_RDWR)
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._file.close()
-        self._connection.close()
+        self._socket.close()
 
 
 @dataclasses.dataclass
-class Meeting:
-    """Those who have arrived, with the facts that each brought."""
+class Barrier:
+    """The processes that have arrived, with the facts that each brought."""
 
     timeout: float
     since: float = dataclasses.field(default_factory=time.monotonic)
@@ -62,11 +62,11 @@ class Meeting:
     facts: dict[int, dict[str, str]] = dataclasses.field(default_factory=dict)
 
 
-class Hub:
+class Coordinator:
     """Hears all processes, its own included, and answers them. It lives in threads.
 
     Attributes:
-        line: its own process's end of the line to it.
+        connection: its own process's end of the connection to it.
     """
 
     def __init__(self, port: int, count: int, start_timeout: float):
@@ -76,9 +76,9 @@ class Hub:
         start_timeout: seconds to wait for them.
         """
         self._count = count
-        self._lines: dict[int, Line] = {}
+        self._connections: dict[int, Connection] = {}
         self._hosts: dict[int, str] = {}
-        self._meetings = {START: Meeting(start_timeout)}
+        self._barriers = {START: Barrier(start_timeout)}
         self._changed = threading.Condition()
         self._ending = False
         self._verdict = "the run is over"
@@ -90,94 +90,98 @@ class Hub:
             backlog=count,
         )
         mine, other = socket.socketpair()
-        self.line = Line(other)
-        for work, arguments in ((self._hear, (Line(mine),)), (self._accept, ()), (self._watch, ())):
+        self.connection = Connection(other)
+        for work, arguments in (
+            (self._hear, (Connection(mine),)),
+            (self._accept, ()),
+            (self._watch, ()),
+        ):
             threading.Thread(target=work, args=arguments, daemon=True).start()
 
     def wait_until_alone(self, timeout: float) -> None:
         """Waits until the other processes are gone, who have been told to go."""
         with self._changed:
             self._ending = True
-            self._changed.wait_for(lambda: not set(self._lines) - {0}, timeout)
+            self._changed.wait_for(lambda: not set(self._connections) - {0}, timeout)
 
     def _accept(self) -> None:
         with self._server:
             self._server.settimeout(0.1)
-            while START in self._meetings and len(self._lines) < self._count:
+            while START in self._barriers and len(self._connections) < self._count:
                 with contextlib.suppress(TimeoutError):
-                    line = Line(self._server.accept()[0])
-                    threading.Thread(target=self._hear, args=(line,), daemon=True).start()
+                    connection = Connection(self._server.accept()[0])
+                    threading.Thread(target=self._hear, args=(connection,), daemon=True).start()
         # Only now is the port free for JAX's own service.
         with self._changed:
-            if self._meetings.pop(START, None):
-                self._tell(self._lines, **{"pass": START})
+            if self._barriers.pop(START, None):
+                self._tell(self._connections, **{"pass": START})
 
-    def _hear(self, line: Line) -> None:
-        number = None
-        for message in line:
+    def _hear(self, connection: Connection) -> None:
+        index = None
+        for message in connection:
             with self._changed:
-                if number is None:
-                    if not (problem := self._greet(line, message)):
-                        number = message["hello"]
+                if index is None:
+                    if not (problem := self._greet(connection, message)):
+                        index = message["hello"]
                     elif "hello" in message:
-                        line.send(failed=problem)
+                        connection.send(failed=problem)
                         self._fail(problem)
                     else:
                         break
                 elif "at" in message:
-                    self._arrive(number, message)
+                    self._arrive(index, message)
                 elif "failed" in message:
-                    self._fail(f"{self._name([number])}: {message['failed']}", number)
+                    self._fail(f"{self._name([index])}: {message['failed']}", index)
                 elif "bye" in message:
-                    self._drop(number)
+                    self._drop(index)
         with self._changed:
-            if number in self._lines:
-                self._drop(number)
+            if index in self._connections:
+                self._drop(index)
                 self._fail(
-                    f"{self._name([number])} has ended without a word; its own log says why. The "
+                    f"{self._name([index])} has ended without a word; its own log says why. The "
                     "same command goes on from the last checkpoint"
                 )
-        line.close()
+        connection.close()
 
-    def _greet(self, line: Line, message: dict[str, Any]) -> str:
+    def _greet(self, connection: Connection, message: dict[str, Any]) -> str:
         """Takes a process in. Returns what is wrong with it, if anything."""
         if self._ending:
             return self._verdict
-        number, count = message.get("hello"), message.get("count")
+        index, count = message.get("hello"), message.get("count")
         host = message.get("host", "")
         if count != self._count:
             return (
-                f"process {number} ({host}) is one of {count} processes and process 0 one of "
+                f"process {index} ({host}) is one of {count} processes and process 0 one of "
                 f"{self._count}; JAX_NUM_PROCESSES must be the same everywhere"
             )
-        if number in self._lines:
+        if index in self._connections:
             return (
-                f"there are two processes {number} of {count}, on {self._hosts[number]} and "
+                f"there are two processes {index} of {count}, on {self._hosts[index]} and "
                 f"{host}; JAX_PROCESS_ID must be another for each"
             )
-        self._lines[number], self._hosts[number] = line, host
-        if START in self._meetings:
-            self._meetings[START].facts[number] = {}
+        self._connections[index], self._hosts[index] = connection, host
+        if START in self._barriers:
+            self._barriers[START].facts[index] = {}
         return ""
 
-    def _arrive(self, number: int, message: dict[str, Any]) -> None:
+    def _arrive(self, index: int, message: dict[str, Any]) -> None:
         name = message["at"]
-        meeting = self._meetings.setdefault(name, Meeting(message["timeout"]))
-        meeting.facts[number] = message["facts"]
-        if len(meeting.facts) == self._count:
-            del self._meetings[name]
-            if problem := self._difference(meeting.facts):
+        barrier = self._barriers.setdefault(name, Barrier(message["timeout"]))
+        barrier.facts[index] = message["facts"]
+        if len(barrier.facts) == self._count:
+            del self._barriers[name]
+            if problem := self._difference(barrier.facts):
                 self._fail(problem)
             else:
-                self._tell(self._lines, **{"pass": name})
+                self._tell(self._connections, **{"pass": name})
 
     def _difference(self, facts: dict[int, dict[str, str]]) -> str:
-        for number in sorted(facts):
-            for key in facts[0] | facts[number]:
-                here, there = facts[0].get(key, "missing"), facts[number].get(key, "missing")
+        for index in sorted(facts):
+            for key in facts[0] | facts[index]:
+                here, there = facts[0].get(key, "missing"), facts[index].get(key, "missing")
                 if here != there:
                     return (
-                        f"{self._name([number])} differs from process 0 ({self._hosts[0]}): {key} "
+                        f"{self._name([index])} differs from process 0 ({self._hosts[0]}): {key} "
                         f"is {there} there and {here} on process 0; start all processes with the "
                         "same command, code and data"
                     )
@@ -188,41 +192,41 @@ class Hub:
         while True:
             time.sleep(0.1)
             with self._changed:
-                for name, meeting in list(self._meetings.items()):
-                    waited = time.monotonic() - meeting.since
-                    missing = sorted(set(range(self._count)) - set(meeting.facts))
-                    if waited >= meeting.timeout:
-                        self._meetings.pop(name, None)
+                for name, barrier in list(self._barriers.items()):
+                    waited = time.monotonic() - barrier.since
+                    missing = sorted(set(range(self._count)) - set(barrier.facts))
+                    if waited >= barrier.timeout:
+                        self._barriers.pop(name, None)
                         self._fail(
-                            f"waited {meeting.timeout:g} s at '{name}' for {self._name(missing)}; "
+                            f"waited {barrier.timeout:g} s at '{name}' for {self._name(missing)}; "
                             "see its log, and whether it runs at all"
                         )
-                    elif waited >= meeting.next_report:
-                        meeting.next_report += _NEXT_REPORT
+                    elif waited >= barrier.next_report:
+                        barrier.next_report += _NEXT_REPORT
                         sentence = f"waiting at '{name}' for {self._name(missing)}"
-                        self._tell(meeting.facts, waiting=sentence)
+                        self._tell(barrier.facts, waiting=sentence)
 
     def _fail(self, sentence: str, by: int | None = None) -> None:
         """Tells all that it is over, once."""
         if not self._ending:
             self._ending, self._verdict = True, sentence
-            self._meetings.clear()
-            self._tell(self._lines, failed=sentence, by=by)
+            self._barriers.clear()
+            self._tell(self._connections, failed=sentence, by=by)
 
-    def _tell(self, numbers: Collection[int], **message: Any) -> None:
-        for number in list(numbers):
-            if number in self._lines:
-                self._lines[number].send(**message)
+    def _tell(self, indices: Collection[int], **message: Any) -> None:
+        for index in list(indices):
+            if index in self._connections:
+                self._connections[index].send(**message)
 
-    def _drop(self, number: int) -> None:
-        self._lines.pop(number, None)
+    def _drop(self, index: int) -> None:
+        self._connections.pop(index, None)
         self._changed.notify_all()
 
-    def _name(self, numbers: list[int]) -> str:
+    def _name(self, indices: list[int]) -> str:
         names = [
-            f"{number} ({self._hosts[number]})" if number in self._hosts else str(number)
-            for number in numbers[:8]
+            f"{index} ({self._hosts[index]})" if index in self._hosts else str(index)
+            for index in indices[:8]
         ]
-        more = f" and {len(numbers) - 8} more" if len(numbers) > 8 else ""
-        word = "process" if len(numbers) == 1 else "processes"
+        more = f" and {len(indices) - 8} more" if len(indices) > 8 else ""
+        word = "process" if len(indices) == 1 else "processes"
         return f"{word} {', '.join(names)}{more} of {self._count}"

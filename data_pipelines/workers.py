@@ -1,4 +1,4 @@
-"""Making the records of a shard: jobs to records, each checked, in this process or in several."""
+"""Workers that make the records of a shard: each checked, in this process or in several."""
 
 import concurrent.futures
 import concurrent.futures.process
@@ -14,7 +14,7 @@ from typing import Any
 
 from data_pipelines.records import Record, RejectedRecord
 from data_pipelines.shards import Rejection, ShardFiles, ShardWriter
-from data_pipelines.staging import BrokenOff
+from data_pipelines.staging import BuildInterrupted
 from qwen_audio_jax.audio.decode import AudioError, decode
 from qwen_audio_jax.rendering import texts_of
 from qwen_audio_jax.tasks import AnnotationError, check_annotation
@@ -140,7 +140,7 @@ class Workers:
         """Of each job of a shard, in order.
 
         Raises:
-            BrokenOff: a process died.
+            BuildInterrupted: a process died.
         """
         one = functools.partial(attempt, shard.work.make, shard.work.row_of)
         jobs = shard.jobs
@@ -159,7 +159,7 @@ def _death_told() -> Iterator[None]:
     try:
         yield
     except concurrent.futures.process.BrokenProcessPool as error:
-        raise BrokenOff(
+        raise BuildInterrupted(
             "a worker process died, perhaps for lack of memory; try fewer --workers"
         ) from error
 
