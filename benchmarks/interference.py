@@ -22,8 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from qwen_audio_jax.metrics.table import gain
-from qwen_audio_jax.rendering import CONDITIONINGS
-from qwen_audio_jax.tasks import TASKS
+from qwen_audio_jax.tasks import CONDITIONINGS, TASKS
 
 ROOT = pathlib.Path(__file__).parents[1]
 FAMILIES = ("speech", "sound", "music")

@@ -8,9 +8,10 @@ import numpy as np
 
 from data_pipelines.records import IndexRow, Record
 from data_pipelines.speed_perturbation import annotation_at, rate_for, samples_at
-from qwen_audio_jax.audio.decode import SAMPLE_RATE, AudioError, decode, resample
+from qwen_audio_jax.audio.decode import AudioError, decode, resample
 from qwen_audio_jax.audio.lengths import (
     FRAMES_PER_TOKEN,
+    SAMPLE_RATE,
     WINDOW_SAMPLES,
     audio_tokens,
     mel_frames,

@@ -41,8 +41,9 @@ from qwen_audio_jax.monitoring.html_page import (
     with_tags,
     write_page,
 )
-from qwen_audio_jax.rendering import CONDITIONINGS, render, wording_of
+from qwen_audio_jax.rendering import render, wording_of
 from qwen_audio_jax.rendering.spans import Span
+from qwen_audio_jax.tasks import CONDITIONINGS
 from qwen_audio_jax.text.tokenizer import load_tokenizer
 
 _MOST_ROWS = 40  # of a table of the page: all tasks, and as many languages or sources

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from qwen_audio_jax.audio.decode import SAMPLE_RATE
-from qwen_audio_jax.audio.lengths import MIN_SAMPLES
+from qwen_audio_jax.audio.lengths import MIN_SAMPLES, SAMPLE_RATE
 from qwen_audio_jax.tasks import KINDS
 
 _TIMED = ("words", "events", "turns", "segments")

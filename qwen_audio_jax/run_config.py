@@ -16,7 +16,7 @@ from qwen_audio_jax.audio.wave_augment import WaveAugment
 from qwen_audio_jax.models.attention import BACKENDS
 from qwen_audio_jax.models.layers import REMAT
 from qwen_audio_jax.models.presets import FAMILIES, PRESETS
-from qwen_audio_jax.rendering import CONDITIONINGS
+from qwen_audio_jax.tasks import CONDITIONINGS
 
 
 class ConfigError(ValueError):

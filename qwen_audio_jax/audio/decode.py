@@ -8,9 +8,8 @@ import numpy as np
 import soundfile
 import soxr
 
-from qwen_audio_jax.audio.lengths import MIN_SAMPLES
+from qwen_audio_jax.audio.lengths import MIN_SAMPLES, SAMPLE_RATE
 
-SAMPLE_RATE = 16000
 MAX_SECONDS = 3600.0
 """Longer files are taken for a mistake; what training takes, `config.data.max_seconds` says."""
 

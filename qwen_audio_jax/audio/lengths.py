@@ -6,8 +6,11 @@ two families differ in one place: Qwen-Audio rounds the last partial hop down, Q
 
 from typing import Literal
 
+SAMPLE_RATE = 16_000
+"""Hz, of every waveform from decoding on."""
+
 HOP = 160
-"""Samples at 16 kHz between two frames: 10 ms."""
+"""Samples between two frames: 10 ms."""
 
 MARGIN_FRAMES = 2
 """Frames past a clip's end that the two convolutions look at."""

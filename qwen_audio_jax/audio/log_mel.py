@@ -6,8 +6,7 @@ import librosa
 import numpy as np
 import scipy.fft
 
-from qwen_audio_jax.audio.decode import SAMPLE_RATE
-from qwen_audio_jax.audio.lengths import HOP
+from qwen_audio_jax.audio.lengths import HOP, SAMPLE_RATE
 
 N_FFT = 400
 WINDOW_FRAMES = 3000

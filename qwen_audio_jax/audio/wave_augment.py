@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from qwen_audio_jax.audio.decode import SAMPLE_RATE
+from qwen_audio_jax.audio.lengths import SAMPLE_RATE
 
 CHANGES = ("speed", "noise", "gain")
 """Kinds of change; which of them a task's label survives, its row in the task table says."""

@@ -13,8 +13,6 @@ from qwen_audio_jax.rendering.spans import AUDIO_TAGS, Span
 from qwen_audio_jax.tasks import KINDS
 from qwen_audio_jax.text.tokenizer import Tokenizer
 
-CONDITIONINGS = ("tags", "prompts", "none")
-
 
 @dataclasses.dataclass(frozen=True)
 class Tokens:

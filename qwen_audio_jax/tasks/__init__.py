@@ -7,6 +7,14 @@ timestamps, sub-task -- and are this project's own. docs/tasks.md shows an examp
 
 from qwen_audio_jax.tasks.check import AnnotationError, check_annotation
 from qwen_audio_jax.tasks.table import KINDS, TASKS
-from qwen_audio_jax.tasks.task import Annotation, Task
+from qwen_audio_jax.tasks.task import CONDITIONINGS, Annotation, Task
 
-__all__ = ["KINDS", "TASKS", "Annotation", "AnnotationError", "Task", "check_annotation"]
+__all__ = [
+    "CONDITIONINGS",
+    "KINDS",
+    "TASKS",
+    "Annotation",
+    "AnnotationError",
+    "Task",
+    "check_annotation",
+]

@@ -6,6 +6,9 @@ from typing import Any
 
 Annotation = dict[str, Any]
 
+CONDITIONINGS = ("tags", "prompts", "none")
+"""How a record can be put to the model; "none" tells it nothing of the task."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Task:

@@ -42,7 +42,11 @@ def test_it_imports_nothing_else():
                 names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
             for name in names:
                 assert name.partition(".")[0] in ALLOWED | sys.stdlib_module_names, path
-                file = ROOT.joinpath(*name.split(".")).with_suffix(".py")
-                if file.is_file() and file not in seen:
-                    open_files.append(file)
+                # A module's packages are imported with it.
+                parts = name.split(".")
+                files = [ROOT.joinpath(*parts).with_suffix(".py")]
+                files += [
+                    ROOT.joinpath(*parts[:n], "__init__.py") for n in range(1, len(parts) + 1)
+                ]
+                open_files += [file for file in files if file.is_file() and file not in seen]
     assert ROOT / "qwen_audio_jax" / "models" / "attention.py" in seen

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from qwen_audio_jax.rendering import CONDITIONINGS, render, texts_of, tokenize, wording_of
+from qwen_audio_jax.rendering import render, texts_of, tokenize, wording_of
 from qwen_audio_jax.rendering.spans import Span
-from qwen_audio_jax.tasks import KINDS, TASKS, AnnotationError, check_annotation
+from qwen_audio_jax.tasks import CONDITIONINGS, KINDS, TASKS, AnnotationError, check_annotation
 from qwen_audio_jax.text.tokenizer import train_sentencepiece
 
 ANNOTATION = {

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qwen_audio_jax.rendering import CONDITIONINGS, render
+from qwen_audio_jax.rendering import render
 from qwen_audio_jax.rendering.page import page
-from qwen_audio_jax.tasks import KINDS, TASKS, check_annotation
+from qwen_audio_jax.tasks import CONDITIONINGS, KINDS, TASKS, check_annotation
 
 # The names that others rely on.
 NAMES = {
