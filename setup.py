@@ -29,6 +29,10 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["qwen_audio_jax*", "data_pipelines*"]),
+    package_data={
+        "qwen_audio_jax.monitoring": ["templates/*"],
+        "data_pipelines": ["templates/*"],
+    },
     install_requires=[
         "absl-py>=2.1,<3",
         "array_record>=0.8,<1",
@@ -39,6 +43,7 @@ setup(
         "jinja2>=3.1,<4",
         "jiwer>=4,<5",
         "librosa>=0.11,<2",
+        "markupsafe>=3,<4",
         "matplotlib>=3.9,<4",
         "miniaudio>=1.61,<2",
         "ml_collections>=1.1,<2",

@@ -13,12 +13,12 @@ row, long rows cost more of it, and more memory: then take the shortest that is 
 """
 
 import argparse
-import html
 import pathlib
 import random
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -32,25 +32,14 @@ from data_pipelines.records import SPLITS, Corpus, CorpusError, Record
 from data_pipelines.row_shapes import Usage, candidates, recommend, usage
 from data_pipelines.survey import COUNTED, survey
 from qwen_audio_jax.models.presets import FAMILIES, FAMILY_FIELDS, MEL_BINS
-from qwen_audio_jax.monitoring.html_page import (
-    SMOOTH,
-    chart,
-    clip_figure,
-    facts,
-    section,
-    with_tags,
-    write_page,
-)
+from qwen_audio_jax.monitoring.html_page import SMOOTH, Chart, chart, clip_of, write_page
 from qwen_audio_jax.rendering import render, wording_of
 from qwen_audio_jax.rendering.spans import Span
 from qwen_audio_jax.tasks import CONDITIONINGS
 from qwen_audio_jax.text.tokenizer import load_tokenizer
 
 _MOST_ROWS = 40  # of a table of the page: all tasks, and as many languages or sources
-_LEGEND = (
-    "<p class=dim>As tags and as a prompt (one of several wordings, chosen by the record's id). "
-    "♪ stands for a clip; <mark>what is highlighted</mark> bears the loss.</p>"
-)
+_END = Span(tag="<|endoftext|>", loss=True)  # what follows every answer
 
 
 def write_inspection(
@@ -81,21 +70,23 @@ def write_inspection(
         "clip + text, mean": f"{seconds.mean():.1f} s, {lengths[:, 0].mean():.0f} tokens",
         "padding if each record were a row": _alone(lengths),
     }
-    cards = (
-        _card(corpus.record(split, number), maker.lengths([index[number]])[0])
-        for number in tqdm(shown, desc="examples", unit="record", disable=None, leave=False)
-    )
-    sections = (
-        facts(known),
-        *(
-            section(f"By {what}", _counts(what, counted.records[what], counted.hours[what]))
-            for what in COUNTED
+    write_page(
+        path,
+        "data_pipelines",
+        "inspect.html",
+        title=f"{corpus.path.name}, {split}",
+        known=known,
+        counted=[_counts(what, counted.records[what], counted.hours[what]) for what in COUNTED],
+        charts=[
+            _histogram(seconds, "seconds a record", "s"),
+            _histogram(lengths[:, 0], "tokens a record", "tokens"),
+        ],
+        # Made one by one as the page is written: the clips of all of them may be many.
+        records=(
+            _shown(corpus.record(split, number), maker.lengths([index[number]])[0])
+            for number in tqdm(shown, desc="examples", unit="record", disable=None, leave=False)
         ),
-        section("Lengths", f"<div class=curves>{_histograms(seconds, lengths)}</div>"),
-        section("Examples", _LEGEND),
-        f"<div class=cards>{''.join(cards)}</div>",
     )
-    write_page(path, f"{corpus.path.name}, {split}", sections)
 
 
 def _alone(lengths: np.ndarray) -> str:
@@ -104,21 +95,18 @@ def _alone(lengths: np.ndarray) -> str:
     return f"{tokens:.0%} of tokens, {frames:.0%} of frames"
 
 
-def _counts(what: str, records: Counter[str], hours: Counter[str]) -> str:
-    common = records.most_common(_MOST_ROWS)
-    body = "".join(
-        f"<tr><th scope=row>{html.escape(name.replace('_', ' '))}</th><td class=num>{n:,}</td>"
-        f"<td class=num>{_hours(hours[name])}</td>"
-        f"<td class='num dim'>{n / records.total():.1%}</td></tr>"
-        for name, n in common
-    )
-    rest = len(records) - len(common)
-    note = f"<p class=dim>… and {rest:,} more.</p>" if rest else ""
-    return (
-        f"<div class=scroll tabindex=0><table><thead><tr><th scope=col>{what}</th>"
-        "<th scope=col class=num>records</th><th scope=col class=num>hours</th>"
-        f"<th scope=col class=num>share</th></tr></thead><tbody>{body}</tbody></table></div>{note}"
-    )
+def _counts(what: str, records: Counter[str], hours: Counter[str]) -> dict[str, Any]:
+    """A table: a row for each of the commonest values, and how many values are left out."""
+    rows = [
+        {
+            "name": name,
+            "records": number,
+            "hours": _hours(hours[name]),
+            "share": f"{number / records.total():.1%}",
+        }
+        for name, number in records.most_common(_MOST_ROWS)
+    ]
+    return {"what": what, "rows": rows, "rest": len(records) - len(rows)}
 
 
 def _hours(hours: float) -> str:
@@ -126,17 +114,7 @@ def _hours(hours: float) -> str:
     return f"{hours:,.2f}" if hours >= 1 else f"{hours:.2g}"
 
 
-def _histograms(seconds: np.ndarray, lengths: np.ndarray) -> str:
-    return "".join(
-        _histogram(values, label, unit)
-        for values, label, unit in (
-            (seconds, "seconds a record", "s"),
-            (lengths[:, 0], "tokens a record", "tokens"),
-        )
-    )
-
-
-def _histogram(values: np.ndarray, label: str, unit: str) -> str:
+def _histogram(values: np.ndarray, label: str, unit: str) -> Chart:
     def draw(axes: Axes) -> None:
         axes.hist(values, bins=40, color=SMOOTH)
         axes.set_xlabel(unit)
@@ -148,37 +126,23 @@ def _histogram(values: np.ndarray, label: str, unit: str) -> str:
     return chart(draw, label, said, wide=True)
 
 
-def _card(record: Record, length: np.ndarray) -> str:
-    name = html.escape(record.task.replace("_", " "))
-    clips = "".join(
-        clip_figure(clip, f"{record.task} {record.id}, clip {i}")
-        for i, clip in enumerate(record.audio, start=1)
-    )
-    wording = wording_of(record.id)
-    texts = "".join(
-        f"<dt>{conditioning}</dt><dd dir=auto>"
-        f"{_text(*render(record.task, record.annotation, conditioning, wording=wording))}</dd>"
-        for conditioning in ("tags", "prompts")
-    )
-    return (
-        f"<article><header><h3>{name}</h3><span class=dim>{length[0]:,} tokens</span>"
-        f"<span class=id>{html.escape(record.id)}</span></header>"
-        f"{clips}<dl class='texts rendered'>{texts}</dl></article>"
-    )
-
-
-def _text(prompt: Iterable[Span], label: Iterable[Span]) -> str:
-    """What the model reads, and marked what it learns to write."""
-    return "".join(_span(span) for span in prompt) + (
-        "".join(_span(span) for span in label) + "<mark>" + with_tags("<|endoftext|>") + "</mark>"
-    )
-
-
-def _span(span: Span) -> str:
-    if span.clip >= 0:
-        return f"<span class=tag>♪ {span.clip + 1}</span>"
-    written = with_tags(span.tag) if span.tag else html.escape(span.text)
-    return f"<mark>{written}</mark>" if span.loss else written
+def _shown(record: Record, length: np.ndarray) -> dict[str, Any]:
+    """What a card shows; its texts are spans, what the model reads and then what it writes."""
+    texts = {}
+    for conditioning in ("tags", "prompts"):
+        wording = wording_of(record.id)
+        prompt, label = render(record.task, record.annotation, conditioning, wording=wording)
+        texts[conditioning] = [*prompt, *label, _END]
+    return {
+        "task": record.task,
+        "id": record.id,
+        "tokens": int(length[0]),
+        "clips": [
+            clip_of(clip, f"{record.task} {record.id}, clip {number}")
+            for number, clip in enumerate(record.audio, start=1)
+        ],
+        "texts": texts,
+    }
 
 
 def plan(lengths: np.ndarray, batch_tokens: int) -> tuple[list[Usage], Usage]:

@@ -77,6 +77,28 @@ def test_files_and_functions_stay_short():
                     assert node.end_lineno - node.lineno < 70, f"{path}: {node.name}"
 
 
+def test_what_is_not_python_is_in_wheels_too():
+    setup = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
+    (globs,) = (
+        ast.literal_eval(node.value)
+        for node in ast.walk(setup)
+        if isinstance(node, ast.keyword) and node.arg == "package_data"
+    )
+    packed = {
+        path
+        for package, patterns in globs.items()
+        for pattern in patterns
+        for path in ROOT.joinpath(*package.split(".")).glob(pattern)
+    }
+    lying = {
+        path
+        for folder in ("qwen_audio_jax", "data_pipelines")
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+    assert packed == lying
+
+
 def test_every_room_has_its_floor():
     """A room that no contract names would be free to import whatever it likes."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]

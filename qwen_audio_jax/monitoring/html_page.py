@@ -1,30 +1,34 @@
 """What the HTML pages share: one self-contained file with facts, charts, pictures and players.
 
-A page needs nothing else: pictures and audio are inside it, it loads nothing and runs no script.
+Python says what a page shows, as plain data; how it is written is in `templates/`. A page needs
+nothing else: pictures and audio are inside it, it loads nothing and runs no script.
 """
 
 import base64
-import html
+import dataclasses
 import io
 import os
 import pathlib
 import re
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
+from xml.etree import ElementTree
 
+import jinja2
 import librosa
 import matplotlib
 import matplotlib.image
 import matplotlib.ticker
 import numpy as np
 import soundfile
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from qwen_audio_jax.monitoring.html_style import STYLE
+from qwen_audio_jax.audio.lengths import SAMPLE_RATE
 
-SAMPLE_RATE = 16_000  # Hz, what the encoders hear
+_SHARED = "qwen_audio_jax.monitoring"  # whose templates all pages share
 _MEL_BINS = 80
 _WINDOW, _HOP = 400, 160  # samples; 25 and 10 ms
 _WIDEST = 1000  # columns of a picture; more would not show
@@ -35,25 +39,46 @@ INK, RAW, SMOOTH = "#010203", "#010204", "#010205"
 _SCHEME = {INK: "currentColor", RAW: "var(--raw)", SMOOTH: "var(--accent)"}
 
 
-def write_page(path: str | os.PathLike[str], title: str, sections: Iterable[str]) -> None:
+def environment(package: str) -> jinja2.Environment:
+    """Where templates come from: a package's `templates/`, then those that all pages share.
+
+    Whatever a page shows is escaped, and what it lacks is an error.
+
+    Args:
+        package: name of the package, e.g. "data_pipelines".
+    """
+    loaders = [jinja2.PackageLoader(name) for name in (package, _SHARED)]
+    made = jinja2.Environment(
+        loader=jinja2.ChoiceLoader(loaders),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"plain": plain, "tags_apart": tags_apart}
+    return made
+
+
+def write_page(path: str | os.PathLike[str], package: str, template: str, **content: Any) -> None:
     """Writes a page; a reader sees either the old file or the new one, never half of one.
 
     Args:
         path: of the HTML file; its folder must exist.
-        title: heading of the page, as text.
-        sections: HTML, from `section` and `facts`.
+        package: name of the package whose `templates/` holds the template.
+        template: file name of a template that extends `page.html`.
+        content: what it shows by name, `title` among it, as plain data. An iterator is gone
+            through once, while the page is written.
+
+    Raises:
+        OSError: the file cannot be written.
+        jinja2.TemplateError: the template asks for what `content` lacks.
     """
-    page = (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>"
-        f"<body><main><h1>{html.escape(title)}</h1>{''.join(sections)}</main></body></html>\n"
-    )
+    page = environment(package).get_template(template)
     path = pathlib.Path(path)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(page.encode("utf-8", errors="replace"))
+            page.stream(**content).dump(file, "utf-8", errors="replace")
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(name, 0o666 & ~umask)  # mkstemp's 0600 would hide the report from colleagues
@@ -63,22 +88,8 @@ def write_page(path: str | os.PathLike[str], title: str, sections: Iterable[str]
         raise
 
 
-def section(title: str, body: str, css_class: str = "") -> str:
-    """HTML of a part of the page; body is HTML too."""
-    body = body or "<p class=none>Nothing to show.</p>"
-    return f"<section><h2>{title}</h2><div class='{css_class}'>{body}</div></section>"
-
-
-def facts(known: dict[str, Any]) -> str:
-    """HTML of named values, as people read them."""
-    rows = "".join(
-        f"<div><dt>{html.escape(str(name))}</dt><dd>{html.escape(_plain(value))}</dd></div>"
-        for name, value in known.items()
-    )
-    return f"<dl class=facts>{rows}</dl>"
-
-
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
+    """A value as people read it: 1234567 is 1,234,567, True is yes, None is a dash."""
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "-"}[value]
     if isinstance(value, int):
@@ -86,14 +97,37 @@ def _plain(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.4g}"
     if isinstance(value, dict):
-        return ", ".join(f"{key}: {_plain(item)}" for key, item in value.items())
+        return ", ".join(f"{key}: {plain(item)}" for key, item in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(_plain(item) for item in value)
+        return ", ".join(plain(item) for item in value)
     return str(value)
 
 
-def chart(draw: Callable[[Axes], None], label: str, said: str, *, wide: bool) -> str:
-    """HTML of a chart.
+def tags_apart(text: str) -> list[tuple[bool, str]]:
+    """Splits a text at its control tokens; returns (whether it is one, the text) of each part."""
+    parts = re.split(r"(<\|.*?\|>)", text)
+    return [(number % 2 == 1, part) for number, part in enumerate(parts) if part]
+
+
+@dataclasses.dataclass(frozen=True)
+class Chart:
+    """A chart to look at.
+
+    Attributes:
+        said: what it shows, in a sentence.
+        wide: whether it is a main chart, or one beside it.
+        view_box: of the SVG, its attribute `viewBox`.
+        drawn: what lies inside the SVG element, as markup.
+    """
+
+    said: str
+    wide: bool
+    view_box: str
+    drawn: Markup
+
+
+def chart(draw: Callable[[Axes], None], label: str, said: str, *, wide: bool) -> Chart:
+    """Draws a chart.
 
     Args:
         draw: puts the data, in the colours RAW and SMOOTH, onto the axes.
@@ -116,46 +150,72 @@ def chart(draw: Callable[[Axes], None], label: str, said: str, *, wide: bool) ->
             spine.set_edgecolor(INK)
         out = io.StringIO()
         figure.savefig(out, format="svg", transparent=True)
-    svg = _inline_svg(out.getvalue(), said)
-    note = f"<figcaption>{html.escape(said)}</figcaption>"
-    return f"<figure class='{'wide' if wide else 'side'}'>{svg}{note}</figure>"
+    return Chart(said, wide, *_inline_svg(out.getvalue()))
 
 
-def _inline_svg(svg: str, alt: str) -> str:
-    """Strips what only a stand-alone SVG file needs, and takes the colours from the page."""
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    start, rest = svg[svg.index("<svg") :].split(">", 1)
-    view_box = re.search(r'viewBox="[^"]*"', start).group()
-    svg = f'<svg role="img" aria-label="{html.escape(alt)}" {view_box}>{rest}'
-    for colour, variable in _SCHEME.items():
-        svg = svg.replace(colour, variable)
-    return svg
+def _inline_svg(svg: str) -> tuple[str, Markup]:
+    """Takes a stand-alone SVG file apart; returns (its view box, what lies in it, as markup).
 
-
-def with_tags(text: str) -> str:
-    """HTML of a text whose control tokens stand out."""
-    if not text.strip():
-        return "<span class=none>(empty)</span>"
-    # A line may end at a tag's edge; else a word that is glued to one would be broken in two.
-    tag = r"<wbr><span class=tag>\g<0></span><wbr>"
-    return re.sub(r"&lt;\|.*?\|&gt;", tag, html.escape(text))
-
-
-def clip_figure(clip: bytes, name: str) -> str:
-    """HTML of one encoded clip: its log-mel spectrogram over a time axis, and a player.
-
-    A clip that cannot be decoded gets a sentence that says so in place of the picture.
+    What only a file needs is left out, and the colours are the page's.
     """
+    root = ElementTree.fromstring(svg)
+    for element in root.iter():
+        # HTML knows SVG's elements without their namespace, and xlink by its prefix alone.
+        element.tag = _local(element.tag)
+        for name in [name for name in element.attrib if name.startswith("{")]:
+            element.set(f"xlink:{_local(name)}", element.attrib.pop(name))
+    drawn = "".join(
+        ElementTree.tostring(child, encoding="unicode") for child in root if child.tag != "metadata"
+    )
+    for colour, variable in _SCHEME.items():
+        drawn = drawn.replace(colour, variable)
+    return root.get("viewBox"), Markup(drawn)
+
+
+def _local(name: str) -> str:
+    return name.rpartition("}")[2]
+
+
+@dataclasses.dataclass(frozen=True)
+class Spectrogram:
+    """A picture of a clip.
+
+    Attributes:
+        picture: a PNG as a data URI: log-mel energies, time from left to right.
+        seconds: how long the clip is.
+        ticks: marks at round times: (time in seconds, where it lies in percent of the width).
+    """
+
+    picture: str
+    seconds: float
+    ticks: list[tuple[float, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """A clip to look at and listen to.
+
+    Attributes:
+        name: what it is called in the page.
+        audio: the encoded clip as a data URI.
+        spectrogram: its picture; None if it cannot be decoded.
+        problem: then why not, else "".
+    """
+
+    name: str
+    audio: str
+    spectrogram: Spectrogram | None
+    problem: str = ""
+
+
+def clip_of(encoded: bytes, name: str) -> Clip:
+    """An encoded clip (FLAC, Ogg, WAV, MP3) for the page; one that is broken says so there."""
+    audio = _data_uri(encoded, audio_type(encoded))
     try:
-        picture = _spectrogram(clip, name)
+        return Clip(name, audio, _spectrogram(encoded))
     except (soundfile.SoundFileError, ValueError) as error:
         # libsndfile's sentence alone: the whole message names a memory address instead of a file.
-        reason = html.escape(str(getattr(error, "error_string", error)))
-        picture = f"<p class=wrong>This clip could not be decoded: {reason}</p>"
-    source = _data_uri(clip, audio_type(clip))
-    label = html.escape(f"Audio of {name}")
-    player = f'<audio controls preload="metadata" aria-label="{label}" src="{source}"></audio>'
-    return f"<figure class=clip>{picture}{player}</figure>"
+        return Clip(name, audio, None, str(getattr(error, "error_string", error)))
 
 
 def audio_type(clip: bytes) -> str:
@@ -176,7 +236,7 @@ def _data_uri(content: bytes, mime: str) -> str:
     return f"data:{mime};base64,{base64.b64encode(content).decode()}"
 
 
-def _spectrogram(clip: bytes, name: str) -> str:
+def _spectrogram(clip: bytes) -> Spectrogram:
     samples, rate = soundfile.read(io.BytesIO(clip), dtype="float32", always_2d=True)
     if not len(samples):
         raise ValueError("it holds no samples")
@@ -197,16 +257,10 @@ def _spectrogram(clip: bytes, name: str) -> str:
     matplotlib.image.imsave(
         png, decibels, format="png", cmap="magma", origin="lower", vmin=-80, vmax=0
     )
-    alt = html.escape(f"Log-mel spectrogram of {name}: {seconds:.2f} s, 0 to 8 kHz")
-    picture = f'<img alt="{alt}" title="{alt}" src="{_data_uri(png.getvalue(), "image/png")}">'
-    return f"{picture}<div class=axis aria-hidden=true>{''.join(_ticks(seconds))}</div>"
+    return Spectrogram(_data_uri(png.getvalue(), "image/png"), seconds, _ticks(seconds))
 
 
-def _ticks(seconds: float) -> Iterable[str]:
+def _ticks(seconds: float) -> list[tuple[float, float]]:
     """Marks at round times, so that a time in an answer can be found in the picture."""
     step = next((s for s in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 60) if seconds / s <= 6), seconds)
-    for time in np.arange(0, seconds * (1 + 1e-6), step):
-        at = 100 * time / seconds
-        # The last label would stick out on the right.
-        side = " class=end" if at > 92 else ""
-        yield f"<span{side} style='left:{at:.2f}%'>{time:g}{' s' if time == 0 else ''}</span>"
+    return [(time, 100 * time / seconds) for time in np.arange(0, seconds * (1 + 1e-6), step)]

@@ -1,7 +1,6 @@
 """`report.html`: a run's facts, curves, scores and held-out answers in one file to look at."""
 
 import dataclasses
-import html
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -11,16 +10,7 @@ from matplotlib.axes import Axes
 
 from qwen_audio_jax.metrics.classification import is_correct
 from qwen_audio_jax.metrics.table import gain, scale_of, verdict
-from qwen_audio_jax.monitoring.html_page import (
-    RAW,
-    SMOOTH,
-    chart,
-    clip_figure,
-    facts,
-    section,
-    with_tags,
-    write_page,
-)
+from qwen_audio_jax.monitoring.html_page import RAW, SMOOTH, Chart, chart, clip_of, write_page
 from qwen_audio_jax.tasks import TASKS
 
 
@@ -64,22 +54,25 @@ def write_report(
         evaluation: the rows of `evaluation.json`.
         examples: held-out examples, in the order to show.
     """
-    sections = (
-        facts(run_info),
-        section("Training", _curves(metrics)),
-        section("Evaluation", _evaluation(evaluation)),
-        section("Held-out examples", "".join(_card(e) for e in examples), "cards"),
+    write_page(
+        path,
+        "qwen_audio_jax.monitoring",
+        "report.html",
+        title=title,
+        run_info=run_info,
+        charts=_charts(metrics),
+        scores=[_score(row) for row in evaluation],
+        examples=[_shown(example) for example in examples],
     )
-    write_page(path, title, sections)
 
 
 # Curves -------------------------------------------------------------------------------------------
 
 
-def _curves(metrics: list[dict[str, Any]]) -> str:
+def _charts(metrics: list[dict[str, Any]]) -> list[Chart]:
     # A resumed run logs some steps twice; the later line is the run that went on.
     rows = {row["step"]: row for row in metrics if "step" in row}
-    panels = []
+    charts = []
     for field, label, wide in (
         ("loss", "training loss", True),
         ("tokens_per_second", "tokens per second", False),
@@ -91,8 +84,8 @@ def _curves(metrics: list[dict[str, Any]]) -> str:
         ]
         if points:
             steps, values = np.array(points).T
-            panels.append(_curve(steps, values, label, wide))
-    return f"<div class=curves>{''.join(panels)}</div>" if panels else ""
+            charts.append(_curve(steps, values, label, wide))
+    return charts
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
@@ -105,7 +98,7 @@ def _smoothed(values: np.ndarray) -> np.ndarray:
     return np.convolve(values, window, mode="same") / weights
 
 
-def _curve(steps: np.ndarray, values: np.ndarray, label: str, wide: bool) -> str:
+def _curve(steps: np.ndarray, values: np.ndarray, label: str, wide: bool) -> Chart:
     smooth = _smoothed(values)
 
     def draw(axes: Axes) -> None:
@@ -126,70 +119,43 @@ def _curve(steps: np.ndarray, values: np.ndarray, label: str, wide: bool) -> str
 # Evaluation ---------------------------------------------------------------------------------------
 
 
-def _evaluation(rows: list[dict[str, Any]]) -> str:
-    if not rows:
-        return ""
-    body, task = [], None
-    for row in rows:
-        scale, judged = scale_of(row["metric"]), verdict(row)
-        arrow = "lower is better" if scale.lower_is_better else "higher is better"
-        name = "" if row["task"] == task else html.escape(row["task"].replace("_", " "))
-        task = row["task"]
-        body.append(
-            f"<tr><th scope=row>{name}</th>"
-            f"<td>{html.escape(scale.name)} <span class=dim title='{arrow}' aria-label='{arrow}'>"
-            f"{'↓' if scale.lower_is_better else '↑'}</span></td>"
-            f"<td class='num value {judged}'>{html.escape(scale.text(row['value']))}</td>"
-            f"<td class='num dim'>{html.escape(scale.text(row['baseline']))}</td>"
-            f"<td>{_bar(row)}</td><td class='num dim'>{row['n']:,}</td></tr>"
-        )
-    return (
-        "<div class=scroll tabindex=0><table><thead><tr>"
-        "<th scope=col>Task</th><th scope=col>Metric</th>"
-        "<th scope=col class=num>Value</th><th scope=col class=num>Baseline</th>"
-        "<th scope=col>Against baseline</th><th scope=col class=num>n</th></tr></thead>"
-        f"<tbody>{''.join(body)}</tbody></table></div>"
-        "<p class=dim>The baseline is what one gets without listening: the commonest answer, an "
-        "empty one, or evenly spread times. The bar is the share of the way from there to a "
-        "perfect score; to the left, it is worse than not listening.</p>"
-    )
-
-
-def _bar(row: dict[str, Any]) -> str:
-    share, judged = gain(row), verdict(row)
-    if share is None:
-        return f"<span class='{judged}'>{judged or '-'}</span>"
-    length = 50 * min(1.0, abs(share))
-    left = 50 if share >= 0 else 50 - length
-    return (
-        f"<span class=bar role=img aria-label='{judged}, {share:+.0%}'>"
-        f"<span class='fill {judged}' style='left:{left:.1f}%;width:{length:.1f}%'></span></span>"
-        f"<span class='share {judged}'>{share:+.0%}</span>"
-    )
+def _score(row: dict[str, Any]) -> dict[str, Any]:
+    """A line of the table; `left` and `width` are those of its bar, in percent of the track."""
+    scale, share = scale_of(row["metric"]), gain(row)
+    width = 50 * min(1.0, abs(share or 0.0))
+    return {
+        "task": row["task"],
+        "metric": scale.name,
+        "lower_is_better": scale.lower_is_better,
+        "value": scale.text(row["value"]),
+        "baseline": scale.text(row["baseline"]),
+        "verdict": verdict(row),
+        "gain": "" if share is None else f"{share:+.0%}",
+        "left": 50 - width if share is not None and share < 0 else 50,
+        "width": width,
+        "n": row["n"],
+    }
 
 
 # Examples -----------------------------------------------------------------------------------------
 
 
-def _card(example: Example) -> str:
-    mark = ""
+def _shown(example: Example) -> dict[str, Any]:
+    """What a card shows; `right` is None where answers are not simply right or wrong."""
+    right = None
     if example.task in TASKS and TASKS[example.task].metric == "accuracy":
         right = is_correct(example.reference, example.hypothesis)
-        mark = "<span class=right>✓ right</span>" if right else "<span class=wrong>✗ wrong</span>"
-    texts = "".join(
-        f"<dt>{name}</dt><dd dir=auto>{with_tags(text)}</dd>"
-        for name, text in (
-            ("Prompt", example.prompt),
-            ("Reference", example.reference),
-            ("Answer", example.hypothesis),
-        )
-    )
-    clips = "".join(
-        clip_figure(clip, f"{example.task} {example.id}, clip {i}")
-        for i, clip in enumerate(example.clips, start=1)
-    )
-    return (
-        f"<article><header><h3>{html.escape(example.task.replace('_', ' '))}</h3>{mark}"
-        f"<span class=id>{html.escape(example.id)}</span></header>"
-        f"{clips}<dl class=texts>{texts}</dl></article>"
-    )
+    return {
+        "task": example.task,
+        "id": example.id,
+        "right": right,
+        "clips": [
+            clip_of(clip, f"{example.task} {example.id}, clip {number}")
+            for number, clip in enumerate(example.clips, start=1)
+        ],
+        "texts": {
+            "Prompt": example.prompt,
+            "Reference": example.reference,
+            "Answer": example.hypothesis,
+        },
+    }

@@ -12,7 +12,10 @@ import soundfile
 from qwen_audio_jax.monitoring.html_page import audio_type
 from qwen_audio_jax.monitoring.report import Example, write_report
 
-HOSTILE = "<|en|></dd><script>alert('x')</script><img src=http://x.invalid onerror=\"a\">&amp;"
+HOSTILE = (
+    "<|en|></dd></style></title><script>alert('x')</script>"
+    "<img src=http://x.invalid onerror=\"a\">' onfocus='b' &amp;{{ 7*7 }}{% raw %}{# gone #}"
+)
 METRICS = [{"step": s, "loss": 5 / (1 + s), "tokens_per_second": 900.0} for s in range(1, 40)]
 EVALUATION = [
     {"task": "asr", "metric": "wer", "value": 0.25, "baseline": 1.0, "n": 1200},
@@ -88,6 +91,29 @@ def test_report_is_self_contained_and_harmless(tmp_path, examples):
     assert not re.search(r"@import|url\((?!#)", source)
 
 
+def test_text_stays_text_wherever_it_stands(tmp_path):
+    def page_of(text):
+        return Page(
+            report(
+                tmp_path / "report.html",
+                title=text,
+                run_info={text: text, "nested": {text: [text]}},
+                evaluation=[{"task": text, "metric": text, "value": 1.0, "baseline": 2.0, "n": 1}],
+                examples=[Example(text, text, text, [encoded("FLAC"), b"broken"], text, text)],
+            )
+        )
+
+    page, harmless = page_of(HOSTILE), page_of("<|en|>harmless")
+    assert [(tag, list(attributes)) for tag, attributes in page.tags] == [
+        (tag, list(attributes)) for tag, attributes in harmless.tags
+    ]
+    # Twice the title, four facts, two cells, and task, id and three texts of the example.
+    assert page.text.count(HOSTILE) == 2 + 4 + 2 + 5
+    values = [value for _, attributes in page.tags for value in attributes.values()]
+    # The picture's alt and title, the labels of two players.
+    assert sum(HOSTILE in value for value in values if value) == 2 + 2
+
+
 def test_all_examples_are_present_and_texts_survive(tmp_path, examples):
     page = Page(report(tmp_path / "report.html", examples=examples))
     assert page.attributes("article", "class") == [None] * len(examples)
@@ -121,8 +147,8 @@ def test_table_shows_people_units_and_the_right_direction(tmp_path):
     text = Page(source).text
     for shown in ("25.0 %", "100.0 %", "40.0 %", "1,200", "1,234,567"):
         assert shown in text
-    assert "value better'>25.0 %" in source  # a lower WER
-    assert "value worse'>40.0 %" in source
+    assert 'value better">25.0 %' in source  # a lower WER
+    assert 'value worse">40.0 %' in source
 
 
 @pytest.mark.parametrize(
