@@ -223,7 +223,7 @@ class Step:
         )
 
     def run(self, steps: int, profile: str | None) -> tuple[float, float]:
-        """(seconds a step, last loss)."""
+        """(seconds per step, last loss)."""
         state, batch, seconds = self.init(), jax.device_put(self.batch), []
         for number in range(WARM_UP + steps):
             if profile and number == WARM_UP:

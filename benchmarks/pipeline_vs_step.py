@@ -2,7 +2,7 @@
 
     python benchmarks/pipeline_vs_step.py --corpus=data/synthetic
 
-Prints one table: audio-seconds a second of the data pipeline alone, of the training step alone on
+Prints one table: audio-seconds per second of the data pipeline alone, of the training step alone on
 the same machine, one after the other, and their ratio. The pipeline has to outrun the step by 3 at
 least, so that it takes little from the step when both share the cores. Also what is useful in a
 batch.
@@ -18,7 +18,7 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from data_pipelines.examples import ExampleMaker
+from data_pipelines.examples import Preprocessor
 from data_pipelines.pipeline import PackedBatches, batches, make_plan, open_mixture
 from qwen_audio_jax import run_config
 from qwen_audio_jax.models.parts import Parts
@@ -50,7 +50,7 @@ def main() -> None:
     corpora = open_mixture(config.data.root, config.data.mixture)
     tokenizer = load_tokenizer(arguments.corpus / "tokenizer")
     model = choose_model(config, tokenizer, Parts())
-    maker = ExampleMaker(
+    preprocessor = Preprocessor(
         tokenizer,
         model.family,
         config.data.conditioning,
@@ -58,9 +58,9 @@ def main() -> None:
         model.frame_rounding,
     )
     shapes = config.data.row_shapes
-    plan = make_plan(corpora, config.data.mixture, maker, shapes, config.data.seed)
+    plan = make_plan(corpora, config.data.mixture, preprocessor, shapes, config.data.seed)
     rows = {shape: local_rows(shape.rows, mesh) for shape in shapes}
-    source = PackedBatches(corpora, maker, plan, rows)
+    source = PackedBatches(corpora, preprocessor, plan, rows)
 
     stream = batches(source, config.data.workers)
     warm = [next(stream) for _ in range(10)]  # more than are prefetched

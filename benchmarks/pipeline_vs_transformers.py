@@ -34,7 +34,7 @@ from transformers import (
 )
 
 from data_pipelines import build
-from data_pipelines.examples import ExampleMaker
+from data_pipelines.examples import Preprocessor
 from data_pipelines.packing import RowShape
 from data_pipelines.pipeline import PackedBatches, make_plan, open_mixture
 from data_pipelines.sources.synthetic.speech import speak
@@ -75,12 +75,12 @@ def core_seconds(work: Callable[[], object]) -> float:
 def compare(root: pathlib.Path, name: str, turns: int) -> tuple[float, float]:
     """(ours, transformers'): audio-seconds per core-second."""
     tokenizer = load_tokenizer(root / name / "tokenizer")
-    maker = ExampleMaker(tokenizer, "qwen2_audio", "prompts", 128, "ceil")
+    preprocessor = Preprocessor(tokenizer, "qwen2_audio", "prompts", 128, "ceil")
 
     def ours() -> None:
         corpora = open_mixture(root, {name: 1.0})
-        plan = make_plan(corpora, {name: 1.0}, maker, [SHAPE], 0)
-        source = PackedBatches(corpora, maker, plan, {SHAPE: slice(0, SHAPE.rows)})
+        plan = make_plan(corpora, {name: 1.0}, preprocessor, [SHAPE], 0)
+        source = PackedBatches(corpora, preprocessor, plan, {SHAPE: slice(0, SHAPE.rows)})
         for number in range(len(plan.window(0).batches)):
             source[number]
 

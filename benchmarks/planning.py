@@ -29,7 +29,7 @@ from rich.table import Table
 from tqdm import tqdm
 
 from data_pipelines import build
-from data_pipelines.examples import ExampleMaker
+from data_pipelines.examples import Preprocessor
 from data_pipelines.packing import WINDOW, RowShape
 from data_pipelines.pipeline import make_plan, open_mixture
 from data_pipelines.records import Corpus, Record
@@ -66,8 +66,8 @@ def records_per_core_second(corpus: pathlib.Path, windows: int) -> float:
     """Records planned in a second of processor time, everything from the index on."""
     corpora = open_mixture(corpus.parent, {corpus.name: 1.0})
     tokenizer = load_tokenizer(corpus / "tokenizer")
-    maker = ExampleMaker(tokenizer, "qwen2_audio", "tags", 128, "ceil")
-    plan = make_plan(corpora, {corpus.name: 1.0}, maker, [SHAPE], 0)
+    preprocessor = Preprocessor(tokenizer, "qwen2_audio", "tags", 128, "ceil")
+    plan = make_plan(corpora, {corpus.name: 1.0}, preprocessor, [SHAPE], 0)
     start = time.process_time()
     for window in range(1, 1 + windows):
         plan.window(window)

@@ -180,7 +180,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=7, help="default: 7")
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count())
-    table = Table("", "", "ours", "transformers", "ratio", "useful", title="seconds a step")
+    table = Table("", "", "ours", "transformers", "ratio", "useful", title="seconds per step")
     with (
         tempfile.TemporaryDirectory() as folder,
         tqdm(total=len(CASES) * options.turns, disable=None) as bar,

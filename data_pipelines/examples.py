@@ -47,7 +47,7 @@ class Example:
 
 
 @dataclasses.dataclass(frozen=True)
-class ExampleMaker:
+class Preprocessor:
     """How records become examples: one model family, one conditioning, one vocabulary.
 
     Attributes:
@@ -186,10 +186,10 @@ class ExampleMaker:
 class RecordLengths:
     """Tokens and packed frames of the records of an index, found when they are asked for."""
 
-    def __init__(self, index: Sequence[IndexRow], maker: ExampleMaker):
-        """Args: index: the records. maker: how they become examples."""
-        self._index, self._maker = index, maker
-        self._known = np.full((len(index), len(maker.augment.speeds), 2), -1, np.int32)
+    def __init__(self, index: Sequence[IndexRow], preprocessor: Preprocessor):
+        """Args: index: the records. preprocessor: how they become examples."""
+        self._index, self._preprocessor = index, preprocessor
+        self._known = np.full((len(index), len(preprocessor.augment.speeds), 2), -1, np.int32)
 
     def __len__(self) -> int:
         return len(self._index)
@@ -201,11 +201,11 @@ class RecordLengths:
         if unknown.any():
             new, speeds = np.unique(np.stack([numbers, variants])[:, unknown], axis=1)
             rows = [self._index[int(i)] for i in new]
-            self._known[new, speeds] = self._maker.lengths(rows, speeds.tolist())
+            self._known[new, speeds] = self._preprocessor.lengths(rows, speeds.tolist())
         return self._known[numbers, variants]
 
     def __reduce__(self):
-        return RecordLengths, (self._index, self._maker)
+        return RecordLengths, (self._index, self._preprocessor)
 
 
 def in_windows(spans: Sequence[Span], samples: Sequence[int]) -> list[Span]:

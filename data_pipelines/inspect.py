@@ -26,11 +26,11 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from data_pipelines.examples import ExampleMaker
+from data_pipelines.corpus_statistics import COUNTED, corpus_statistics
+from data_pipelines.examples import Preprocessor
 from data_pipelines.packing import RowShape
 from data_pipelines.records import SPLITS, Corpus, CorpusError, Record
-from data_pipelines.row_shapes import Usage, candidates, recommend, usage
-from data_pipelines.survey import COUNTED, survey
+from data_pipelines.row_shapes import Efficiency, candidates, packing_efficiency, recommend
 from qwen_audio_jax.models.presets import FAMILIES, FAMILY_FIELDS, MEL_BINS
 from qwen_audio_jax.monitoring.html_page import SMOOTH, Chart, chart, clip_of, write_page
 from qwen_audio_jax.rendering import render, wording_of
@@ -43,7 +43,7 @@ _END = Span(tag="<|endoftext|>", loss=True)  # what follows every answer
 
 
 def write_inspection(
-    path: pathlib.Path, corpus: Corpus, split: str, maker: ExampleMaker, examples: int
+    path: pathlib.Path, corpus: Corpus, split: str, preprocessor: Preprocessor, examples: int
 ) -> None:
     """Writes the page of a split.
 
@@ -51,12 +51,12 @@ def write_inspection(
         path: of the HTML file.
         corpus: a built corpus.
         split: one of its splits.
-        maker: how its records become examples.
+        preprocessor: how its records become examples.
         examples: how many records of each task to show; drawn once and for all by number.
     """
     index = corpus.index(split)
-    counted = survey(index)
-    lengths = maker.lengths([index[i] for i in counted.sample()])
+    counted = corpus_statistics(index)
+    lengths = preprocessor.lengths([index[i] for i in counted.sample()])
     shown = [
         number
         for _, numbers in sorted(counted.by_task.items())
@@ -78,12 +78,12 @@ def write_inspection(
         known=known,
         counted=[_counts(what, counted.records[what], counted.hours[what]) for what in COUNTED],
         charts=[
-            _histogram(seconds, "seconds a record", "s"),
-            _histogram(lengths[:, 0], "tokens a record", "tokens"),
+            _histogram(seconds, "seconds per record", "s"),
+            _histogram(lengths[:, 0], "tokens per record", "tokens"),
         ],
         # Made one by one as the page is written: the clips of all of them may be many.
         records=(
-            _shown(corpus.record(split, number), maker.lengths([index[number]])[0])
+            _shown(corpus.record(split, number), preprocessor.lengths([index[number]])[0])
             for number in tqdm(shown, desc="examples", unit="record", disable=None, leave=False)
         ),
     )
@@ -145,7 +145,7 @@ def _shown(record: Record, length: np.ndarray) -> dict[str, Any]:
     }
 
 
-def plan(lengths: np.ndarray, batch_tokens: int) -> tuple[list[Usage], Usage]:
+def plan(lengths: np.ndarray, batch_tokens: int) -> tuple[list[Efficiency], Efficiency]:
     """Tries row shapes on a corpus; returns (all that were tried, the recommended one).
 
     Args:
@@ -153,7 +153,7 @@ def plan(lengths: np.ndarray, batch_tokens: int) -> tuple[list[Usage], Usage]:
         batch_tokens: about how many tokens a batch is to have.
     """
     tried = [
-        usage(lengths, shapes)
+        packing_efficiency(lengths, shapes)
         for shapes in tqdm(
             list(candidates(lengths, batch_tokens)), desc="packing", disable=None, leave=False
         )
@@ -161,7 +161,7 @@ def plan(lengths: np.ndarray, batch_tokens: int) -> tuple[list[Usage], Usage]:
     return tried, recommend(tried)
 
 
-def _show(tried: Sequence[Usage], best: Usage) -> None:
+def _show(tried: Sequence[Efficiency], best: Efficiency) -> None:
     table = Table("row shapes: rows x tokens x frames", title="share of a batch that is useful")
     for what in ("tokens", "frames"):
         table.add_column(what, justify="right")
@@ -211,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = _arguments(argv)
     try:
         corpus = Corpus(given.data)
-        maker = ExampleMaker(
+        preprocessor = Preprocessor(
             load_tokenizer(given.tokenizer or corpus.path / "tokenizer"),
             given.family,
             given.conditioning,
@@ -220,13 +220,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         if given.plan:
             index = corpus.index(given.split)
-            sample = survey(index).sample()
-            _show(*plan(maker.lengths([index[i] for i in sample]), given.batch_tokens))
+            sample = corpus_statistics(index).sample()
+            _show(*plan(preprocessor.lengths([index[i] for i in sample]), given.batch_tokens))
             if len(sample) < len(index):
                 print(f"from {len(sample):,} of {len(index):,} records, the longest among them")
         else:
             out = given.out or corpus.path / "inspect.html"
-            write_inspection(out, corpus, given.split, maker, given.examples)
+            write_inspection(out, corpus, given.split, preprocessor, given.examples)
             print(f"page: {out}")
     except (CorpusError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -12,7 +12,7 @@ import numpy as np
 
 from data_pipelines.examples import (
     Example,
-    ExampleMaker,
+    Preprocessor,
     RecordLengths,
     augmented,
     empty_batch,
@@ -36,7 +36,7 @@ class PackedBatches(grain.sources.RandomAccessDataSource):
     def __init__(
         self,
         corpora: Mapping[str, Corpus],
-        maker: ExampleMaker,
+        preprocessor: Preprocessor,
         plan: PackPlan,
         local_rows: Mapping[RowShape, slice],
         first_slot: int = 0,
@@ -47,7 +47,7 @@ class PackedBatches(grain.sources.RandomAccessDataSource):
     ):
         """Args:
         corpora: the components of the mixture.
-        maker: how records become examples.
+        preprocessor: how records become examples.
         plan: of all batches.
         local_rows: which rows of a batch of each shape this host makes.
         first_slot: 0, or one past the last batch that was trained on.
@@ -56,7 +56,7 @@ class PackedBatches(grain.sources.RandomAccessDataSource):
         max_bad_share: see `DroppedRecords`.
         """
         self._corpora = [corpora[name] for name in plan.components]
-        self._maker = maker
+        self._preprocessor = preprocessor
         self._plan = plan
         self._local_rows = dict(local_rows)
         self._first_slot = first_slot
@@ -71,7 +71,7 @@ class PackedBatches(grain.sources.RandomAccessDataSource):
         slot = self._plan.slot_of(int(number), self._first_slot)
         planned = self._plan.batch(slot)
         shape, mine = planned.shape, range(planned.shape.rows)[self._local_rows[planned.shape]]
-        batch = empty_batch(len(mine), shape.tokens, shape.frames, self._maker.mel_bins)
+        batch = empty_batch(len(mine), shape.tokens, shape.frames, self._preprocessor.mel_bins)
         dropped = self._too_large(slot)
         for row, number in enumerate(mine):
             examples = []
@@ -97,7 +97,7 @@ class PackedBatches(grain.sources.RandomAccessDataSource):
         try:
             record = corpus.record("train", number)
             variant = self._plan.variant_at(slot, component, number)
-            example = self._maker.example(record, row.samples, variant, random)
+            example = self._preprocessor.example(record, row.samples, variant, random)
         except ValueError as error:
             self._dropped.drop(corpus, row.id, str(error))
             return None
@@ -113,7 +113,7 @@ class PackedBatches(grain.sources.RandomAccessDataSource):
         for component, number in too_large:
             corpus = self._corpora[component]
             row = corpus.index("train")[number]
-            self._dropped.drop(corpus, row.id, self._maker.too_large(row))
+            self._dropped.drop(corpus, row.id, self._preprocessor.too_large(row))
         return len(too_large)
 
 
@@ -182,7 +182,7 @@ def open_mixture(root: str | pathlib.Path, mixture: Mapping[str, float]) -> dict
 def make_plan(
     corpora: Mapping[str, Corpus],
     mixture: Mapping[str, float],
-    maker: ExampleMaker,
+    preprocessor: Preprocessor,
     shapes: Sequence[RowShape],
     seed: int,
     *,
@@ -194,7 +194,7 @@ def make_plan(
     Args:
         corpora: the components.
         mixture: their weights.
-        maker: how records become examples.
+        preprocessor: how records become examples.
         shapes: row shapes.
         seed: of the order.
         temperature: 0 takes the weights as they are; above, they are multiplied by the number of
@@ -206,15 +206,15 @@ def make_plan(
     """
     indices = {name: corpus.index("train") for name, corpus in corpora.items()}
     weights = {name: mixture[name] * _size(len(indices[name]), temperature) for name in indices}
-    lengths = {name: RecordLengths(index, maker) for name, index in indices.items()}
-    plan = PackPlan(lengths, weights, shapes, seed, len(maker.augment.speeds))
+    lengths = {name: RecordLengths(index, preprocessor) for name, index in indices.items()}
+    plan = PackPlan(lengths, weights, shapes, seed, len(preprocessor.augment.speeds))
     too_large = plan.window(0).too_large
     if len(too_large) > max_bad_share * plan.size:
         rows = [(plan.components[c], indices[plan.components[c]][i]) for c, i in too_large]
         name, longest = max(rows, key=lambda row: sum(row[1].samples))
         raise ValueError(
             f"{len(too_large)} of the first {plan.size} records cannot be packed, such as "
-            f"{longest.id} of corpus {name!r}: {maker.too_large(longest)}; "
+            f"{longest.id} of corpus {name!r}: {preprocessor.too_large(longest)}; "
             f"config.data.max_bad_share is {max_bad_share:g}"
         )
     return plan

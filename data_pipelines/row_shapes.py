@@ -15,7 +15,7 @@ _AS_GOOD = 0.005
 
 
 @dataclasses.dataclass(frozen=True)
-class Usage:
+class Efficiency:
     """Row shapes and what of their batches is not padding.
 
     Attributes:
@@ -33,7 +33,9 @@ class Usage:
         return min(self.tokens, self.frames)
 
 
-def usage(lengths: np.ndarray, shapes: Sequence[RowShape], seed: int = 0) -> Usage:
+def packing_efficiency(
+    lengths: np.ndarray, shapes: Sequence[RowShape], seed: int = 0
+) -> Efficiency:
     """Packs records as training would, one window of the plan.
 
     Args:
@@ -49,7 +51,7 @@ def usage(lengths: np.ndarray, shapes: Sequence[RowShape], seed: int = 0) -> Usa
         room += shape.rows * np.array([shape.tokens, shape.frames])
         used += lengths[[record for row in batch.rows for _, record in row]].sum(axis=0)
     tokens, frames = used / room
-    return Usage(plan.shapes, float(tokens), float(frames))
+    return Efficiency(plan.shapes, float(tokens), float(frames))
 
 
 def candidates(lengths: np.ndarray, batch_tokens: int) -> Iterator[tuple[RowShape, ...]]:
@@ -83,8 +85,8 @@ def _row_shape(lengths: np.ndarray, room: int, batch_tokens: int) -> RowShape:
     return RowShape(max(1, round(batch_tokens / tokens)), tokens, frames)
 
 
-def recommend(usages: Sequence[Usage]) -> Usage:
+def recommend(tried: Sequence[Efficiency]) -> Efficiency:
     """The one with least padding; of those as good, the one with fewest shapes, shortest rows."""
-    best = max(one.least for one in usages)
-    good = [one for one in usages if one.least > best - _AS_GOOD]
+    best = max(one.least for one in tried)
+    good = [one for one in tried if one.least > best - _AS_GOOD]
     return min(good, key=lambda one: (len(one.shapes), one.shapes[-1].tokens))

@@ -195,7 +195,7 @@ def _join_indices(index: pathlib.Path, split: str, shards: Iterable[ShardFiles])
     with index.open("wb") as whole:
         for files in shards:
             with files.index.open("rb") as part:
-                # Eight bytes a record, whatever its id: an equal pair is looked at again.
+                # Eight bytes per record, whatever its id: an equal pair is looked at again.
                 hashes.append(np.array([hash(_id_of(line)) for line in part], np.int64))
                 part.seek(0)
                 shutil.copyfileobj(part, whole)

@@ -29,7 +29,7 @@ def mix(records: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         ],
         random.uniform(20, 30, records),
     )
-    # Spoken words make three to four tokens a second, labels and captions ten or twenty at all.
+    # Spoken words make three to four tokens per second, labels and captions ten or twenty at all.
     spoken = seconds * random.uniform(2.8, 4.2, records)
     text = np.where(kind == 2, random.integers(8, 24, records), spoken)
     return seconds, PROMPT + np.ceil(text).astype(int)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains on a Slurm cluster, one process a GPU. Submit it from the checkout:
+# Trains on a Slurm cluster, one process per GPU. Submit it from the checkout:
 #
 #   sbatch --nodes=2 --gpus-per-node=8 --exclusive launch/gpu_slurm.sh \
 #     --config=configs/pretrain.py:qwen2_audio_7b --workdir=/shared/runs/a
@@ -37,7 +37,7 @@ cd "$SLURM_SUBMIT_DIR"
 [[ -f qwen_audio_jax/main.py ]] || fail "$SLURM_SUBMIT_DIR is not the checkout; run sbatch from the folder that holds qwen_audio_jax/"
 [[ " $* " == *" --workdir"* ]] || fail "--workdir is missing; all nodes need the same folder, on a file system that they share"
 
-# One process a GPU: what JAX's Slurm detection does (process i of a node takes GPU i of all that it
+# One process per GPU: what JAX's Slurm detection does (process i of a node takes GPU i of all that it
 # sees, which is why srun must not hide GPUs from it by --gpus-per-task or --gpu-bind), and what lets
 # each process's CPU cores feed one card.
 gpus=${SLURM_GPUS_ON_NODE:-0}
@@ -45,7 +45,7 @@ tasks=$gpus
 if ((gpus == 0)); then
   tasks=${SLURM_NTASKS_PER_NODE:-$((${SLURM_NTASKS:-$SLURM_NNODES} / SLURM_NNODES))}
 elif [[ ${SLURM_NTASKS_PER_NODE:-$gpus} != "$gpus" ]]; then
-  fail "$SLURM_NTASKS_PER_NODE tasks for $gpus GPUs on a node; leave out --ntasks-per-node, there is one process a GPU"
+  fail "$SLURM_NTASKS_PER_NODE tasks for $gpus GPUs on a node; leave out --ntasks-per-node, there is one process per GPU"
 fi
 cores=$((SLURM_CPUS_ON_NODE / tasks))
 ((cores)) || fail "Slurm gave this job $SLURM_CPUS_ON_NODE CPU cores on a node for $tasks processes; add --exclusive or --cpus-per-gpu=8 to sbatch"

@@ -96,10 +96,10 @@ def table_of(verdict: "Verdict") -> Table:
             f"{verdict.replicated:,} of them whole on every chip, since fsdp or tensor does not "
             "divide them; more on the replica axis may (config.mesh)",
         )
-    table.add_row("tokens a step", f"{verdict.tokens:,} (room for)")
+    table.add_row("tokens per step", f"{verdict.tokens:,} (room for)")
     gib = verdict.to_json()
     table.add_row(
-        "memory a chip",
+        "memory per chip",
         f"{gib['hbm_arguments_gib']:.2f} arguments + {gib['hbm_temporaries_gib']:.2f} temporaries "
         f"= {gib['hbm_total_gib']:.2f} of {gib['hbm_limit_gib']:.2f} GiB",
     )
@@ -107,15 +107,17 @@ def table_of(verdict: "Verdict") -> Table:
         table.add_row("", f"[bold red]does not fit[/]: {verdict.fix}")
         return table
     for kind, received in sorted(verdict.received.items(), key=lambda item: -item[1]):
-        table.add_row(kind, f"{received / 1e9:,.2f} GB a chip, {verdict.times[kind]:,} times")
+        table.add_row(kind, f"{received / 1e9:,.2f} GB per chip, {verdict.times[kind]:,} times")
     table.add_row(
-        "FLOPs a step",
+        "FLOPs per step",
         f"{verdict.model_flops:.3g} of the model, {verdict.executed_flops:.3g} executed",
     )
     times = ", ".join(f"{name} {s:.3f} s" for name, s in gib["seconds"].items())
     table.add_row("roofline", f"{times}; bound by {gib['bound']}")
     table.add_row("MFU, at most", f"{verdict.mfu_bound:.1%}")
-    table.add_row("audio", f"{verdict.audio_seconds_per_chip_second:,.0f} s a chip-second, at most")
+    table.add_row(
+        "audio", f"{verdict.audio_seconds_per_chip_second:,.0f} s per chip-second, at most"
+    )
     table.add_row("compiled in", f"{verdict.compile_seconds:.0f} s")
     table.caption = (
         "Roofline: products at the chip's peak, memory and links at their published rates, all at "

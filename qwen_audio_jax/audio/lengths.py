@@ -16,7 +16,7 @@ MARGIN_FRAMES = 2
 """Frames past a clip's end that the two convolutions look at."""
 
 FRAMES_PER_TOKEN = 4
-"""The second convolution and the pooling halve the frame rate in turn: 25 audio tokens a second."""
+"""The second convolution and the pooling halve the frame rate in turn: 25 tokens per second."""
 
 WINDOW_SAMPLES = 480_000
 """The longest stretch that the encoder hears at once: 30 s."""

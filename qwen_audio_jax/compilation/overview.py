@@ -19,10 +19,10 @@ _HEAD = (
     "slice",
     "replica x fsdp x tensor",
     "micro-batches, remat",
-    "GiB a chip",
-    "received a chip, GB",
+    "GiB per chip",
+    "received per chip, GB",
     "MFU at most, bound by",
-    "audio-s a chip-s",
+    "audio-s per chip-s",
     f"chip-hours for {AUDIO_HOURS:,} h",
 )
 
@@ -79,7 +79,7 @@ def report(preset: str, topology: str, *options: str) -> dict[str, Any]:
     found = json.loads(last)
     if not found["fits"]:
         over = f"{found['hbm_total_gib']:.2f} of {found['hbm_limit_gib']:.2f} GiB"
-        raise ValueError(f"{preset}@{topology}: does not fit, it takes {over} a chip")
+        raise ValueError(f"{preset}@{topology}: does not fit, it takes {over} per chip")
     return found
 
 

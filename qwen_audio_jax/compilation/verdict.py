@@ -39,7 +39,7 @@ from qwen_audio_jax.training.step import Recipe, make_init, make_step
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """What the compiler said; memory in bytes a chip, time in seconds a step.
+    """What the compiler said; memory in bytes per chip, time in seconds per step.
 
     Attributes:
         topology, chips: the slices.
@@ -96,7 +96,7 @@ class Verdict:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """One flat object; memory in GiB a chip."""
+        """One flat object; memory in GiB per chip."""
         times = dataclasses.asdict(self.roofline) if self.roofline else {}
         return {
             "topology": str(self.topology),
@@ -175,7 +175,7 @@ def compile_step(
 
 
 def _compile(lowered: Any) -> tuple[float, float, str]:
-    """(bytes a device of arguments, and of all that it uses with them; the program's text).
+    """(bytes per device of arguments, and of all that it uses with them; the program's text).
 
     The compiler writes text and use itself: `as_text` cannot read every program of its back, and
     the temporaries of `memory_analysis` contain the arguments with some compilers and not others.

@@ -13,7 +13,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from data_pipelines.examples import Example, ExampleMaker, empty_batch, fill_row
+from data_pipelines.examples import Example, Preprocessor, empty_batch, fill_row
 from data_pipelines.records import Corpus, IndexRow, Record
 from qwen_audio_jax.audio.lengths import WINDOW_SAMPLES
 from qwen_audio_jax.inference.generate import generate
@@ -48,7 +48,7 @@ class Evaluator:
     Attributes:
         corpus: where the records lie.
         split: which of its splits.
-        maker: how records become prompts.
+        preprocessor: how records become prompts.
         graph: of the model.
         mesh: to run on.
         options: how many records and tokens; rows are rounded up to what the mesh divides.
@@ -56,7 +56,7 @@ class Evaluator:
 
     corpus: Corpus
     split: str
-    maker: ExampleMaker
+    preprocessor: Preprocessor
     graph: nnx.GraphDef
     mesh: Mesh
     options: EvaluateConfig
@@ -100,8 +100,8 @@ class Evaluator:
         return sorted(map(int, chosen), key=lambda i: (sum(index[i].samples), i))
 
     def _is_asked(self, row: IndexRow) -> bool:
-        if row.task in TASKS and self.maker.too_long(row):
-            logging.warning("record %s is dropped: %s", row.id, self.maker.too_large(row))
+        if row.task in TASKS and self.preprocessor.too_long(row):
+            logging.warning("record %s is dropped: %s", row.id, self.preprocessor.too_large(row))
             return False
         return row.task in TASKS
 
@@ -116,7 +116,7 @@ class Evaluator:
             for number in group:
                 record = self.corpus.record(self.split, number)
                 try:
-                    questions.append(self.maker.question(record))
+                    questions.append(self.preprocessor.question(record))
                 except ValueError as error:
                     logging.warning("record %s is dropped: %s", record.id, error)
                     continue
@@ -128,13 +128,13 @@ class Evaluator:
         rows = -(-rows // row_shards(self.mesh)) * row_shards(self.mesh)
         tokens = _round_up(max(len(example.text.tokens) for example in examples), 64)
         frames = _round_up(max(sum(map(len, example.clips)) for example in examples), 256)
-        batch = empty_batch(rows, tokens, frames, self.maker.mel_bins)
+        batch = empty_batch(rows, tokens, frames, self.preprocessor.mel_bins)
         for row, example in enumerate(examples):
             fill_row(batch, row, [example])
         mine = local_rows(rows, self.mesh)
         placed = place_rows({name: array[mine] for name, array in batch.items()}, self.mesh)
         ids = np.asarray(self._greedy(parameters, placed))[: len(examples)]
-        tokenizer = self.maker.tokenizer
+        tokenizer = self.preprocessor.tokenizer
         return [tokenizer.decode(row).partition(END_OF_TEXT)[0] for row in ids]
 
     @functools.cached_property
@@ -144,7 +144,7 @@ class Evaluator:
                 self.graph,
                 parameters,
                 batch,
-                stop=(self.maker.tokenizer.end_of_text,),
+                stop=(self.preprocessor.tokenizer.end_of_text,),
                 max_new_tokens=self.options.max_new_tokens,
             )
 
@@ -153,7 +153,7 @@ class Evaluator:
 
     def _prompt_text(self, example: Example) -> str:
         text = example.text
-        return self.maker.tokenizer.decode(text.tokens[text.audio < 0])
+        return self.preprocessor.tokenizer.decode(text.tokens[text.audio < 0])
 
 
 def rows_for(samples: int, rows: int) -> int:

@@ -70,7 +70,7 @@ class EncoderBlock(nnx.Module):
 
 
 class AudioEncoder(nnx.Module):
-    """Log-mel frames at 100 a second to encoder outputs at 25 a second."""
+    """Log-mel frames at 100 per second to encoder outputs at 25 per second."""
 
     def __init__(self, config: EncoderConfig, compute: Compute, rngs: nnx.Rngs):
         self.dtype = dtype = jnp.dtype(compute.dtype)
@@ -106,7 +106,7 @@ class AudioEncoder(nnx.Module):
     def before_pooling(
         self, mel: jax.Array, mel_positions: jax.Array, mel_segments: jax.Array
     ) -> jax.Array:
-        """The same up to the last block: [B, F // 2, width], 50 a second, not normalised."""
+        """The same up to the last block: [B, F // 2, width], 50 per second, not normalised."""
         B, F, _ = mel.shape
         x = gelu(self.conv1(*_neighbours(mel, mel_segments)))
         # Stride 2: a position reads frames 2t-1, 2t, 2t+1, and only 2t-1 can be another clip's.

@@ -23,9 +23,9 @@ class Counts:
 
     Attributes:
         frames: mel frames of all clips, margins not counted.
-        positions: encoder positions of all clips, 50 a second.
+        positions: encoder positions of all clips, 50 per second.
         positions_squared: the sum over clips of the square of that.
-        audio_tokens: 25 a second.
+        audio_tokens: 25 per second.
         tokens: of the decoder, audio and text.
         tokens_squared: the sum over examples of the square of that.
         loss_positions: where a token is learned.

@@ -1,4 +1,4 @@
-"""`report.html`: a run's facts, curves, scores and held-out answers in one file to look at."""
+"""`report.html`: a run's facts, curves, scores and answers in one file to look at."""
 
 import dataclasses
 import os
@@ -16,7 +16,7 @@ from qwen_audio_jax.tasks import TASKS
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """A held-out record and the model's answer to it.
+    """A record of the validation split and the model's answer to it.
 
     Attributes:
         task: a key of `qwen_audio_jax.tasks.TASKS`.
@@ -52,7 +52,7 @@ def write_report(
         run_info: facts of the run by name, in the order to show: model, parameters, corpus ...
         metrics: the rows of `metrics.jsonl`.
         evaluation: the rows of `evaluation.json`.
-        examples: held-out examples, in the order to show.
+        examples: examples, in the order to show.
     """
     write_page(
         path,

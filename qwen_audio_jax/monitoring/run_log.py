@@ -44,7 +44,7 @@ class RunLog:
             _keep_until(self._skipped_file, first_step)
             self._file = self._path.open("a")
             self._events = _event_writer(workdir / "tensorboard", first_step + 1)
-        # A terminal is redrawn ten times a second; a file gets a line every ten seconds.
+        # A terminal is redrawn ten times per second; a file gets a line every ten seconds.
         interval = 0.1 if sys.stderr.isatty() else 10
         self._bar = tqdm(
             total=steps,

@@ -135,7 +135,8 @@ def build_run(
         data=data,
         model=model,
         step=jax.jit(step, donate_argnums=0, out_shardings=(layout, None)),
-        evaluator=validation and Evaluator(*validation, data.maker, graph, mesh, config.evaluate),
+        evaluator=validation
+        and Evaluator(*validation, data.preprocessor, graph, mesh, config.evaluate),
         checkpoints=Checkpoints(workdir, config.checkpoint.keep),
         group=group,
         all_reduce=AllReducedCounts(),
@@ -156,9 +157,9 @@ def open_workdir(
     """
     if group.index == 0:
         claim_workdir(workdir, config)
-        data.maker.tokenizer.save(workdir / "tokenizer")
+        data.preprocessor.tokenizer.save(workdir / "tokenizer")
         placeholder = AUDIO_TAGS[model.family][1]
-        write_parts(workdir, parts_of(model, data.maker.tokenizer.special(placeholder)))
+        write_parts(workdir, parts_of(model, data.preprocessor.tokenizer.special(placeholder)))
     group.barrier("the run folder")
     if not (workdir / "config.json").is_file():
         raise ConfigError(
@@ -176,9 +177,9 @@ def loop(run: Run, state: TrainState, next_slot: int, log: RunLog, stop: StopSig
     config, data, clock = run.config, run.data, run.clock
     source = PackedBatches(
         data.corpora,
-        data.maker,
+        data.preprocessor,
         data.plan,
-        data.my_rows,
+        data.local_rows,
         next_slot,
         augment=config.data.spec_augment,
         seed=config.data.seed,

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import jax
 from jax.sharding import Mesh
 
-from data_pipelines.examples import ExampleMaker
+from data_pipelines.examples import Preprocessor
 from data_pipelines.packing import PackPlan, RowShape
 from data_pipelines.pipeline import make_plan, open_mixture
 from data_pipelines.records import Corpus
@@ -28,14 +28,14 @@ class Data:
     """What a run trains on: the corpora, how records become examples, the plan of all batches."""
 
     corpora: dict[str, Corpus]
-    maker: ExampleMaker
+    preprocessor: Preprocessor
     plan: PackPlan
-    my_rows: dict[RowShape, slice]
+    local_rows: dict[RowShape, slice]
 
 
 def open_data(config: RunConfig, mesh: Mesh) -> tuple[Data, ModelConfig]:
     """Opens the mixture, and chooses the model that goes with its vocabulary."""
-    my_rows = {
+    mine = {
         shape: local_rows(shape.rows, mesh, config.train.accumulate)
         for shape in config.data.row_shapes
     }
@@ -43,7 +43,7 @@ def open_data(config: RunConfig, mesh: Mesh) -> tuple[Data, ModelConfig]:
     start = read_start(config)
     tokenizer = choose_tokenizer(config, start, corpora)
     model = choose_model(config, tokenizer, start)
-    maker = ExampleMaker(
+    preprocessor = Preprocessor(
         tokenizer,
         model.family,
         config.data.conditioning,
@@ -55,13 +55,13 @@ def open_data(config: RunConfig, mesh: Mesh) -> tuple[Data, ModelConfig]:
     plan = make_plan(
         corpora,
         config.data.mixture,
-        maker,
+        preprocessor,
         config.data.row_shapes,
         config.data.seed,
         temperature=config.data.temperature,
         max_bad_share=config.data.max_bad_share,
     )
-    return Data(corpora, maker, plan, my_rows), model
+    return Data(corpora, preprocessor, plan, mine), model
 
 
 def read_start(config: RunConfig) -> Parts:

@@ -14,7 +14,7 @@ from qwen_audio_jax.monitoring.chips import GIB
 
 CONFIG = pathlib.Path(__file__).parents[2] / "configs" / "pretrain.py"
 KEPT = {"none": 400, "dots": 100, "attention": 60, "full": 30}
-"""GiB a chip of all rows of a step at tensor 1."""
+"""GiB per chip of all rows of a step at tensor 1."""
 
 SPEED = {"none": 0.9, "dots": 0.8, "attention": 0.7, "full": 0.6}
 

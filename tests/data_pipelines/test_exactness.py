@@ -9,7 +9,7 @@ from conftest import write_corpus
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from data_pipelines.examples import ExampleMaker
+from data_pipelines.examples import Preprocessor
 from data_pipelines.packing import PackPlan, RowShape
 from data_pipelines.pipeline import PackedBatches, batches, make_plan, open_mixture
 from qwen_audio_jax.audio.spec_augment import SpecAugment
@@ -34,12 +34,12 @@ def make_source(tmp_path_factory):
         tokenizer = load_tokenizer(root / "one" / "tokenizer")
         # On, so that they too are the same from anywhere.
         changes = WaveAugment(speeds=(0.9, 1.1), noise_share=0.5, gain_db=(-6.0, 6.0))
-        maker = ExampleMaker(tokenizer, "qwen_audio", "tags", 16, "floor", augment=changes)
-        plan = make_plan(corpora, MIXTURE, maker, SHAPES, seed=0)
+        preprocessor = Preprocessor(tokenizer, "qwen_audio", "tags", 16, "floor", augment=changes)
+        plan = make_plan(corpora, MIXTURE, preprocessor, SHAPES, seed=0)
         rows = 4 // hosts
         mine = {shape: slice(host * rows, (host + 1) * rows) for shape in SHAPES}
         augment = SpecAugment(time_width=20, time_warp=8)
-        return PackedBatches(corpora, maker, plan, mine, first_slot, augment=augment)
+        return PackedBatches(corpora, preprocessor, plan, mine, first_slot, augment=augment)
 
     return make
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import flac
 
-from data_pipelines.examples import ExampleMaker
+from data_pipelines.examples import Preprocessor
 from data_pipelines.records import IndexRow, Record
 from qwen_audio_jax.text.tokenizer import train_sentencepiece
 
@@ -16,7 +16,7 @@ def make(tmp_path):
     tokenizer = train_sentencepiece(["the dog"], ["en"], tmp_path, pieces=16)
 
     def make(conditioning):
-        return ExampleMaker(tokenizer, "qwen2_audio", conditioning, 16, "ceil")
+        return Preprocessor(tokenizer, "qwen2_audio", conditioning, 16, "ceil")
 
     return make
 
@@ -34,10 +34,10 @@ def record():
     ],
 )
 def test_a_question_gives_the_language_and_asks_for_the_words(make, conditioning, asked):
-    maker = make(conditioning)
-    question, reference = maker.question(record())
+    preprocessor = make(conditioning)
+    question, reference = preprocessor.question(record())
     text = question.text
-    written = maker.tokenizer.decode(text.tokens[text.audio < 0])
+    written = preprocessor.tokenizer.decode(text.tokens[text.audio < 0])
     assert written == f"<|audio_bos|><|audio_eos|>{asked}"
     assert reference == "the dog"
     assert not text.loss_weights.any()
@@ -45,9 +45,9 @@ def test_a_question_gives_the_language_and_asks_for_the_words(make, conditioning
 
 @pytest.mark.parametrize("conditioning", ["tags", "prompts"])
 def test_lengths_from_the_index_are_those_of_the_example(make, conditioning):
-    maker = make(conditioning)
-    example = maker.example(record())
-    ((tokens, frames),) = maker.lengths([IndexRow("a", "asr", (8001,), ANNOTATION)])
+    preprocessor = make(conditioning)
+    example = preprocessor.example(record())
+    ((tokens, frames),) = preprocessor.lengths([IndexRow("a", "asr", (8001,), ANNOTATION)])
     assert tokens == len(example.text.tokens)
     assert frames == sum(map(len, example.clips))
     assert example.clip_frames == (51,)
@@ -57,21 +57,21 @@ def test_lengths_from_the_index_are_those_of_the_example(make, conditioning):
 @pytest.mark.parametrize("conditioning", ["tags", "prompts"])
 def test_a_long_clip_is_heard_in_windows(make, conditioning):
     """As several audio segments in order, each with the features of its stretch alone."""
-    maker = make(conditioning)
+    preprocessor = make(conditioning)
     wave = np.random.default_rng(0).standard_normal(70 * 16000).clip(-3, 3).astype(np.float32) / 4
     stretches = [wave[:480_000], wave[480_000:960_000], wave[960_000:]]
     annotation = ANNOTATION | {"text": "the dog the dog"}
-    long = maker.example(Record("a", "asr", (flac(wave),), annotation))
+    long = preprocessor.example(Record("a", "asr", (flac(wave),), annotation))
     assert long.clip_frames == (3000, 3000, 1000)
     for mel, stretch in zip(long.clips, stretches, strict=True):
-        alone = maker.example(Record("a", "asr", (flac(stretch),), annotation))
+        alone = preprocessor.example(Record("a", "asr", (flac(stretch),), annotation))
         np.testing.assert_array_equal(mel, alone.clips[0])
     names = ("<|audio_bos|>", "<|AUDIO|>", "<|audio_eos|>")
-    begin, place, end = map(maker.tokenizer.special, names)
+    begin, place, end = map(preprocessor.tokenizer.special, names)
     audio = [n for count in (750, 750, 250) for n in (begin, *[place] * count, end)]
     assert long.text.tokens[: len(audio)].tolist() == audio
     assert long.text.audio[long.text.audio >= 0].tolist() == list(range(1750))
-    ((tokens, frames),) = maker.lengths([IndexRow("a", "asr", (len(wave),), annotation)])
+    ((tokens, frames),) = preprocessor.lengths([IndexRow("a", "asr", (len(wave),), annotation)])
     assert (tokens, frames) == (len(long.text.tokens), sum(map(len, long.clips)))
-    question, _ = maker.question(Record("a", "asr", (flac(wave),), annotation))
+    question, _ = preprocessor.question(Record("a", "asr", (flac(wave),), annotation))
     assert question.clip_frames == long.clip_frames

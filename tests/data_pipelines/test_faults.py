@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import flac, tone_record, write_corpus
 
-from data_pipelines.examples import ExampleMaker
+from data_pipelines.examples import Preprocessor
 from data_pipelines.packing import RowShape
 from data_pipelines.pipeline import PackedBatches, batches, make_plan, open_mixture
 from data_pipelines.records import Corpus, CorpusError, Record
@@ -20,11 +20,11 @@ SHAPE = RowShape(4, 64, 128)
 def source_of(folder, max_bad_share=0.01, max_seconds=300.0):
     corpora = open_mixture(folder.parent, {folder.name: 1.0})
     tokenizer = load_tokenizer(folder / "tokenizer")
-    maker = ExampleMaker(tokenizer, "qwen_audio", "tags", 16, "floor", max_seconds)
+    preprocessor = Preprocessor(tokenizer, "qwen_audio", "tags", 16, "floor", max_seconds)
     mixture = {folder.name: 1.0}
-    plan = make_plan(corpora, mixture, maker, [SHAPE], 0, max_bad_share=max_bad_share)
+    plan = make_plan(corpora, mixture, preprocessor, [SHAPE], 0, max_bad_share=max_bad_share)
     rows = {SHAPE: slice(0, 4)}
-    return PackedBatches(corpora, maker, plan, rows, max_bad_share=max_bad_share)
+    return PackedBatches(corpora, preprocessor, plan, rows, max_bad_share=max_bad_share)
 
 
 def first_epoch(source):

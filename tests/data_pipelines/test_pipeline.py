@@ -8,7 +8,7 @@ import pytest
 from conftest import write_corpus
 
 from data_pipelines import build
-from data_pipelines.examples import ExampleMaker
+from data_pipelines.examples import Preprocessor
 from data_pipelines.packing import RowShape
 from data_pipelines.pipeline import (
     PackedBatches,
@@ -36,10 +36,10 @@ def root(tmp_path_factory):
 def source_of(root, mixture, first_slot=0, local=slice(0, 4), augment=AUGMENT, seed=0):
     corpora = open_mixture(root, mixture)
     tokenizer = load_tokenizer(root / next(iter(mixture)) / "tokenizer")
-    maker = ExampleMaker(tokenizer, "qwen_audio", "tags", 16, "floor")
-    plan = make_plan(corpora, mixture, maker, [SHAPE], seed=0)
+    preprocessor = Preprocessor(tokenizer, "qwen_audio", "tags", 16, "floor")
+    plan = make_plan(corpora, mixture, preprocessor, [SHAPE], seed=0)
     return PackedBatches(
-        corpora, maker, plan, {SHAPE: local}, first_slot, augment=augment, seed=seed
+        corpora, preprocessor, plan, {SHAPE: local}, first_slot, augment=augment, seed=seed
     )
 
 
@@ -118,8 +118,8 @@ def test_temperature_weighs_corpora_by_their_size(root):
     def shares(temperature):
         corpora = open_mixture(root, {"one": 1.0, "two": 1.0, "gone": 0.0})
         tokenizer = load_tokenizer(root / "one" / "tokenizer")
-        maker = ExampleMaker(tokenizer, "qwen_audio", "tags", 16, "floor")
-        plan = make_plan(corpora, MIXTURE, maker, [SHAPE], 0, temperature=temperature)
+        preprocessor = Preprocessor(tokenizer, "qwen_audio", "tags", 16, "floor")
+        plan = make_plan(corpora, MIXTURE, preprocessor, [SHAPE], 0, temperature=temperature)
         return plan.epochs(100 * plan.slots_per_window) * [30, 20]
 
     assert shares(0)[0] == shares(0)[1]
@@ -145,9 +145,9 @@ def test_text_is_mixed_in_and_learned_whole(root, tmp_path):
     assert build.main(["--source=manifest", f"--manifest={manifest}", f"--out={out}"]) == 0
     corpora = open_mixture(root, {"one": 1.0, str(out): 1.0})
     tokenizer = load_tokenizer(out / "tokenizer")
-    maker = ExampleMaker(tokenizer, "qwen_audio", "tags", 16, "floor")
-    plan = make_plan(corpora, {"one": 1.0, str(out): 1.0}, maker, [SHAPE], seed=0)
-    made = take(PackedBatches(corpora, maker, plan, {SHAPE: slice(0, 4)}), 8)
+    preprocessor = Preprocessor(tokenizer, "qwen_audio", "tags", 16, "floor")
+    plan = make_plan(corpora, {"one": 1.0, str(out): 1.0}, preprocessor, [SHAPE], seed=0)
+    made = take(PackedBatches(corpora, preprocessor, plan, {SHAPE: slice(0, 4)}), 8)
     heard = np.concatenate([batch["audio_index"].ravel() for batch in made])
     assert (heard >= 0).any()
     learned = [

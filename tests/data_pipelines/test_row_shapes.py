@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_pipelines.packing import PackPlan, RowShape
-from data_pipelines.row_shapes import Usage, candidates, recommend, usage
+from data_pipelines.row_shapes import Efficiency, candidates, packing_efficiency, recommend
 
 
 def lengths_of(records=3000, seed=0):
@@ -24,13 +24,17 @@ def test_usage_counts_what_the_plan_lays_into_rows():
     plan = PackPlan({"a": lengths}, {"a": 1.0}, shapes, seed=3)
     batches = [b for b in map(plan.batch, range(plan.slots_per_window)) if b is not None]
     room = sum(b.shape.rows * b.shape.tokens for b in batches)
-    assert usage(lengths, shapes, seed=3).tokens == pytest.approx(lengths[:, 0].sum() / room)
+    assert packing_efficiency(lengths, shapes, seed=3).tokens == pytest.approx(
+        lengths[:, 0].sum() / room
+    )
 
 
 def test_one_record_to_a_row_is_wasteful_and_packing_is_not():
     lengths = lengths_of()
-    alone = usage(lengths, [RowShape(1, *lengths.max(axis=0))])
-    tried = [usage(lengths, shapes) for shapes in candidates(lengths, batch_tokens=8192)]
+    alone = packing_efficiency(lengths, [RowShape(1, *lengths.max(axis=0))])
+    tried = [
+        packing_efficiency(lengths, shapes) for shapes in candidates(lengths, batch_tokens=8192)
+    ]
     assert recommend(tried).least > 0.95
     assert recommend(tried).least > alone.least + 0.02
 
@@ -49,12 +53,15 @@ def test_every_candidate_holds_every_record():
 def test_records_all_alike_and_text_alone_have_candidates():
     for length in ([50, 100], [50, 0]):
         lengths = np.tile(length, (100, 1))
-        assert all(usage(lengths, s).tokens > 0.5 for s in candidates(lengths, batch_tokens=512))
+        assert all(
+            packing_efficiency(lengths, s).tokens > 0.5
+            for s in candidates(lengths, batch_tokens=512)
+        )
 
 
 def test_as_good_and_simpler_is_recommended():
     short, long = RowShape(8, 400, 1200), RowShape(4, 800, 2400)
-    simple, plain = Usage((short,), 0.950, 0.96), Usage((long,), 0.951, 0.96)
-    mixed, better = Usage((short, long), 0.953, 0.99), Usage((short, long), 0.99, 0.97)
+    simple, plain = Efficiency((short,), 0.950, 0.96), Efficiency((long,), 0.951, 0.96)
+    mixed, better = Efficiency((short, long), 0.953, 0.99), Efficiency((short, long), 0.99, 0.97)
     assert recommend([mixed, plain, simple]) is simple
     assert recommend([mixed, plain, simple, better]) is better

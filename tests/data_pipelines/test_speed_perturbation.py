@@ -6,7 +6,7 @@ from conftest import flac
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipelines.examples import ExampleMaker, RecordLengths
+from data_pipelines.examples import Preprocessor, RecordLengths
 from data_pipelines.packing import PackPlan, RowShape
 from data_pipelines.records import IndexRow, Record
 from data_pipelines.speed_perturbation import annotation_at, rate_for, samples_at
@@ -19,11 +19,11 @@ WORDS = [{"word": "the", "start": 0.0, "end": 0.4}, {"word": "dog", "start": 0.4
 
 
 @pytest.fixture(scope="module")
-def maker(tmp_path_factory):
+def preprocessor(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tokenizer")
     tokenizer = train_sentencepiece(["the dog"], ["en"], folder, pieces=16)
     augment = WaveAugment(speeds=SPEEDS)
-    return ExampleMaker(tokenizer, "qwen2_audio", "tags", 16, "ceil", augment=augment)
+    return Preprocessor(tokenizer, "qwen2_audio", "tags", 16, "ceil", augment=augment)
 
 
 def record(task, samples):
@@ -40,26 +40,26 @@ def test_samples_are_those_of_the_resampler(samples, speed):
 
 @pytest.mark.parametrize("samples", [16_000, 16_001, 500, 31 * 16_000, 28 * 16_000])
 @pytest.mark.parametrize("task", ["asr", "word_timestamps", "speaker_age"])
-def test_lengths_from_the_index_are_those_of_the_example(maker, task, samples):
+def test_lengths_from_the_index_are_those_of_the_example(preprocessor, task, samples):
     made = record(task, samples)
     row = IndexRow("a", task, (samples,), made.annotation)
-    lengths = RecordLengths([row], maker)
+    lengths = RecordLengths([row], preprocessor)
     for variant in range(3):
-        example = maker.example(made, (samples,), variant)
+        example = preprocessor.example(made, (samples,), variant)
         ((tokens, frames),) = lengths[np.array([0]), np.array([variant])]
         assert tokens == len(example.text.tokens)
         assert frames == sum(map(len, example.clips))
 
 
-def test_faster_is_shorter_and_its_times_come_sooner(maker):
+def test_faster_is_shorter_and_its_times_come_sooner(preprocessor):
     made = record("word_timestamps", 16_000)
-    slow, plain, fast = (maker.example(made, None, variant) for variant in range(3))
+    slow, plain, fast = (preprocessor.example(made, None, variant) for variant in range(3))
     assert slow.clip_frames[0] == 112  # 17,778 samples
     assert plain.clip_frames[0] == 100
     assert fast.clip_frames[0] == 91  # 14,546
 
     def answer(example):
-        return maker.tokenizer.decode(example.text.tokens[example.text.loss_weights > 0])
+        return preprocessor.tokenizer.decode(example.text.tokens[example.text.loss_weights > 0])
 
     assert answer(plain) == "the<|0.40|><|sil|><|0.45|>dog<|1.00|><|endoftext|>"
     assert answer(fast) == "the<|0.36|><|sil|><|0.41|>dog<|0.91|><|endoftext|>"
@@ -72,9 +72,9 @@ def test_no_time_is_after_the_end():
     assert annotation_at({"words": WORDS}, 16_000, 0.5) == {"words": WORDS}
 
 
-def test_a_label_that_speed_would_falsify_keeps_its_clip(maker):
+def test_a_label_that_speed_would_falsify_keeps_its_clip(preprocessor):
     made = record("speaker_age", 16_000)
-    examples = [maker.example(made, None, variant) for variant in range(3)]
+    examples = [preprocessor.example(made, None, variant) for variant in range(3)]
     for example in examples:
         np.testing.assert_array_equal(example.clips[0], examples[1].clips[0])
     assert rate_for("speaker_age", [16_000], 17_600) == 16_000

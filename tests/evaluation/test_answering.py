@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import flac, tone_record
 
-from data_pipelines.examples import ExampleMaker
+from data_pipelines.examples import Preprocessor
 from data_pipelines.records import Corpus, Record
 from data_pipelines.shards import write_split
 from qwen_audio_jax.evaluation.answering import Evaluator, rows_for
@@ -30,8 +30,8 @@ def evaluator(tmp_path):
     write_split(tmp_path, "validation", [tone_of(80), *short, tone_of(50), tone_of(40)])
     train_sentencepiece(["tone", "noise"], [], tmp_path / "tokenizer", pieces=16)
     tokenizer = load_tokenizer(tmp_path / "tokenizer")
-    maker = ExampleMaker(tokenizer, "qwen_audio", "tags", 16, "floor", max_seconds=60)
-    return Evaluator(Corpus(tmp_path), "validation", maker, None, None, OPTIONS)
+    preprocessor = Preprocessor(tokenizer, "qwen_audio", "tags", 16, "floor", max_seconds=60)
+    return Evaluator(Corpus(tmp_path), "validation", preprocessor, None, None, OPTIONS)
 
 
 def test_long_records_are_answered_a_few_at_a_time(evaluator, caplog):

@@ -204,7 +204,7 @@ def counted(corpus, split, number):
     read.append(corpus.index(split)[number].id)
     return record(corpus, split, number)
 Corpus.record = counted
-batch = PackedBatches(data.corpora, data.maker, data.plan, data.my_rows)[0]
+batch = PackedBatches(data.corpora, data.preprocessor, data.plan, data.local_rows)[0]
 print(json.dumps({"read": read, "all": batch_ids(data, 0), "rows": len(batch["tokens"])}))
 distributed.shutdown(group)
 """

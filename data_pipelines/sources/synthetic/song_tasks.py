@@ -39,7 +39,7 @@ SINGERS = {
     "Singer 4": ("i", 1.18, 5, 4.5, 20),
 }
 
-# Steps of the scale, beats a minute, how much of its beat a note lasts, velocity.
+# Steps of the scale, beats per minute, how much of its beat a note lasts, velocity.
 MOODS = {
     "happy": ((0, 4, 7, 4, 9, 7, 12), (150, 180), 0.6, 100),
     "sad": ((0, 3, 2, 0, -1, 0), (75, 90), 1.0, 50),

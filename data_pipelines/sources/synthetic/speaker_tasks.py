@@ -34,7 +34,7 @@ DIALECTS = {
     "Caribbean": "en-029",
 }
 
-# Lowest and highest pitch, words a minute and pitch span, and how hard the voice is driven: what
+# Lowest and highest pitch, words per minute and pitch span, and how hard the voice is driven: what
 # Murray & Arnott (1993) report of each, which is all that a synthesiser has of a mood.
 EMOTIONS = {
     "neutral": ((45, 55), (160, 180), (45, 55), 0.0),

@@ -105,7 +105,7 @@ def speak(
             "en-GB-scotland".
         variant: an eSpeak NG voice variant, such as "f3" or "m1".
         pitch: 0..99, 50 is the variant's own.
-        rate: words a minute.
+        rate: words per minute.
         span: how far the pitch moves, 0..99; 50 is as usual, 0 a monotone.
 
     Raises:

@@ -23,7 +23,7 @@ _MEANINGS = (len(NOUNS["en"]), len(_ADJECTIVES["en"]))
 
 @dataclasses.dataclass(frozen=True)
 class Speaker:
-    """A voice variant with its pitch, 0..99, and words a minute."""
+    """A voice variant with its pitch, 0..99, and words per minute."""
 
     voice: str
     pitch: int
@@ -35,7 +35,7 @@ class Speaker:
 
 
 def speaker(rng: np.random.Generator, voices: tuple[str, ...] = VOICES) -> Speaker:
-    """A voice with a pitch that stays within its gender's range, and a rate in words a minute."""
+    """A voice with a pitch that stays within its gender's range, and a rate in words per minute."""
     return Speaker(choose(voices, rng), int(rng.integers(40, 61)), int(rng.integers(160, 201)))
 
 

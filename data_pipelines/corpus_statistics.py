@@ -17,7 +17,7 @@ COUNTED = ("task", "language", "source")
 
 
 @dataclasses.dataclass(frozen=True)
-class Survey:
+class CorpusStatistics:
     """Attributes:
     seconds: of audio in each record, float32 [n].
     records: for each of COUNTED, how many records have which value.
@@ -38,7 +38,7 @@ class Survey:
         return np.unique([*drawn, self.seconds.argmax()])
 
 
-def survey(index: Sequence[IndexRow]) -> Survey:
+def corpus_statistics(index: Sequence[IndexRow]) -> CorpusStatistics:
     """Counts a split."""
     seconds = np.empty(len(index), np.float32)
     records = {what: collections.Counter() for what in COUNTED}
@@ -52,4 +52,4 @@ def survey(index: Sequence[IndexRow]) -> Survey:
             value = str(row.task if what == "task" else row.annotation.get(what, "not told"))
             records[what][value] += 1
             hours[what][value] += float(seconds[number]) / 3600
-    return Survey(seconds, records, hours, dict(by_task))
+    return CorpusStatistics(seconds, records, hours, dict(by_task))

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from data_pipelines.corpus_statistics import SAMPLE, corpus_statistics
 from data_pipelines.records import IndexRow
-from data_pipelines.survey import SAMPLE, survey
 
 
 def rows(count):
@@ -14,7 +14,7 @@ def rows(count):
 
 
 def test_counts():
-    counted = survey(rows(10))
+    counted = corpus_statistics(rows(10))
     assert counted.seconds.tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
     assert counted.records["task"] == {"text": 2, "asr": 8}
     assert counted.records["language"] == {"en": 10}
@@ -27,7 +27,7 @@ def test_counts():
 def test_a_sample_holds_the_longest():
     many = rows(SAMPLE + 1000)
     many[7] = IndexRow("long", "asr", (16_000 * 40,), {})
-    sample = survey(many).sample()
+    sample = corpus_statistics(many).sample()
     assert 7 in sample
     assert len(sample) == len(set(sample.tolist()))
     assert SAMPLE - 1 <= len(sample) <= SAMPLE
