@@ -2,8 +2,8 @@
 
 The presets are in qwen_audio_jax/models/presets.py. `tiny` trains in minutes on two CPU cores. A
 7-billion one has mesh, batch and remat for each slice of TPUs in
-qwen_audio_jax/compilation/hardware.py: `qwen2_audio_7b@v5p:4x4x4`. Any key can be overridden:
---config.train.steps=100
+qwen_audio_jax/compilation/hardware.py: `qwen2_audio_7b@v5p:4x4x4`. Any key can be overridden, as by
+--config.train.steps=100; docs/configuration.md has them all.
 """
 
 from ml_collections import ConfigDict
@@ -12,7 +12,7 @@ from qwen_audio_jax.compilation.hardware import FRAMES, TOKENS, setup_of
 
 
 def get_config(name: str = "tiny") -> ConfigDict:
-    """The configuration; what each key means is written in qwen_audio_jax/run_config.py."""
+    """The configuration; docs/configuration.md describes each key."""
     preset, _, topology = name.partition("@")
     config = _base(preset)
     if preset.endswith("_7b"):

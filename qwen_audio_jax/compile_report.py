@@ -40,7 +40,9 @@ WITHOUT_A_TPU = {
 }
 """Environment in which JAX starts on the CPU, and the TPU's compiler without looking for a TPU."""
 
-config_flags.DEFINE_config_file("config", help_string="Configuration file.")
+config_flags.DEFINE_config_file(
+    "config", help_string="Configuration file; see docs/configuration.md."
+)
 _TOPOLOGY = flags.DEFINE_string(
     "topology", "", "Such as v5p:4x4x4 or '2x v5e:16x16'; by default the configuration's own."
 )

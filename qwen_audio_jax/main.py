@@ -4,8 +4,8 @@
 
 trains the tiny preset on the built-in corpus, which is made first if it is not there. Any key of
 the configuration can be overridden (--config.train.steps=100, --config.model.family=qwen2_audio,
---config.data.mixture='{"my_corpus": 1.0}'); the keys and their meaning are in
-qwen_audio_jax/run_config.py. Started again, the same command goes on where it stopped.
+--config.data.mixture='{"my_corpus": 1.0}'); docs/configuration.md describes each of them.
+Started again, the same command goes on where it stopped.
 """
 
 import pathlib
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from qwen_audio_jax.run_config import RunConfig
 
 _STARTED = time.time()
-config_flags.DEFINE_config_file("config", help_string="Configuration file.")
+config_flags.DEFINE_config_file(
+    "config", help_string="Configuration file; see docs/configuration.md."
+)
 _WORKDIR = flags.DEFINE_string(
     "workdir", "", "Folder of the run; by default one below runs/ that is the configuration's own."
 )

@@ -1,4 +1,7 @@
-"""The run's configuration as frozen dataclasses: what `config` holds, checked."""
+"""The run's configuration as frozen dataclasses: what `config` holds, checked.
+
+What their docstrings say of each key is put together in docs/configuration.md.
+"""
 
 import dataclasses
 import difflib
@@ -26,12 +29,17 @@ class ConfigError(ValueError):
 @dataclasses.dataclass(frozen=True)
 class ModelChoice:
     """Attributes:
-    family: "qwen_audio" or "qwen2_audio".
-    preset: the size, a key of `models.presets`.
-    dtype: compute dtype; "auto" is bfloat16 on an accelerator and float32 on a CPU.
-    attention: a key of `models.attention.BACKENDS`; "auto" is the one for the device.
-    remat: what is kept of each block for the backward pass, from most to least: "none" (what
-        products gave), "dots", "attention", "full" (its input alone); see `models.layers.REMAT`.
+    family: which of the two models it is; they differ in mel bins, in what marks a clip, and in
+        the decoder.
+    preset: the size, from `models/presets.py`; a part that `config.init_from` has keeps its own.
+    dtype: number format of activations; parameters are float32. "auto" is bfloat16 on a GPU or TPU
+        and float32 on a CPU.
+    attention: what computes it: "xla" runs anywhere, "cudnn" on an NVIDIA GPU, "splash" on a TPU;
+        "auto" is the one for the device.
+    remat: what is kept of each block for the backward pass; the rest is computed anew. From most
+        memory to least: "none" keeps the results of products and what attention takes and gives,
+        "dots" the results of products with weights, "attention" the block's input and what
+        attention gives, "full" the input alone.
     """
 
     family: str
@@ -45,18 +53,22 @@ class ModelChoice:
 class DataConfig:
     """Attributes:
     root: folder of the corpora.
-    mixture: corpus name -> weight, its share of records relative to the others'.
+    mixture: corpus name -> weight, its share of records relative to the others'; 0 leaves it out.
     temperature: 0 takes the weights as they are; above, each is multiplied by the corpus's number
         of records to the power of 1 / temperature.
-    conditioning: "tags", "prompts" or "none", which tells the model nothing of the task.
-    seed: of the order of records.
-    shapes: row shapes, (rows, tokens, frames) each.
-    workers: processes that make batches; 0 uses threads of the training process.
+    conditioning: what tells the model its task: "tags" as in Qwen-Audio, "prompts" in natural
+        language as in Qwen2-Audio, "none" nothing.
+    seed: random seed of the order of records and of what augmentation draws.
+    shapes: one to three row shapes, (rows, tokens, frames) each: rows of a batch over all
+        processes, a multiple of replica x fsdp x `config.train.accumulate`; tokens of a row; its
+        log-mel frames of 10 ms, a multiple of 4. A record goes into the smallest that holds it.
+    workers: processes, of each training process, that make batches; 0 uses threads instead.
     max_seconds: a record with a longer clip is dropped, by name. One of over 30 s is heard as
         several windows.
-    max_bad_share: share of records that may be unusable, too long or damaged, before the run stops.
-    wave_augment: speed, noise and gain of the clips, see `audio/wave_augment.py`.
-    spec_augment: masks and warping of their features, see `audio/spec_augment.py`.
+    max_bad_share: share of records, 0 to 1, that may be too long or damaged before the run stops.
+    wave_augment: speed, noise and gain of a training clip, where the task's label stays true.
+    spec_augment: SpecAugment (Park et al., 2019): masks and warping of a training clip's log-mel
+        features.
     """
 
     root: str
@@ -79,15 +91,19 @@ class DataConfig:
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
     """Attributes:
-    learning_rate: the peak.
-    final_learning_rate: what the cosine ends at.
-    warmup_steps: steps from 0 to the peak, linearly.
-    beta1, beta2, eps: Adam's.
-    weight_decay: decoupled, on matrices only.
-    clip_norm: largest global norm of the gradient.
+    learning_rate: the highest, at the end of the warm-up.
+    final_learning_rate: what the cosine ends at, with the last step.
+    warmup_steps: steps in which the rate rises from 0 to the highest, linearly.
+    beta1: decay of Adam's mean of gradients, per step.
+    beta2: decay of Adam's mean of squared gradients, per step.
+    eps: what Adam adds to the root of that mean, before it divides by it.
+    weight_decay: decoupled: times the learning rate, the share of itself that a matrix loses in a
+        step. Biases and norms lose nothing.
+    clip_norm: a gradient of a larger global norm is scaled down to this one.
     encoder_layer_decay: each block of the encoder learns slower than the one after it by this
         factor, its last one than the projector; 1 is off, Qwen-Audio's pre-training had 0.95.
-    frozen: regular expressions over parameter paths such as `decoder/blocks/query/kernel`.
+    frozen: regular expressions; a parameter is not trained if one is found in its path, such as
+        `decoder/blocks/query/kernel`.
     """
 
     learning_rate: float
@@ -106,10 +122,10 @@ class OptimizerConfig:
 class TrainConfig:
     """Attributes:
     steps: optimizer steps in all.
-    seed: of the initial parameters.
+    seed: random seed of the initial parameters.
     accumulate: micro-batches that a batch's rows are divided into; more need less memory.
-    max_skipped: steps in a row that may be skipped for a loss or gradient that is not finite.
-    log_every: steps between two lines of metrics.jsonl.
+    max_skipped: steps in a row that may be skipped because loss or gradient is not finite.
+    log_every: steps from one line of metrics.jsonl to the next.
     """
 
     steps: int
@@ -122,8 +138,8 @@ class TrainConfig:
 @dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
     """Attributes:
-    every: steps between two checkpoints; the end always makes one.
-    keep: how many of the latest stay.
+    every: steps from one checkpoint to the next; the end always makes one.
+    keep: how many of the latest checkpoints stay.
     """
 
     every: int
@@ -133,11 +149,12 @@ class CheckpointConfig:
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig:
     """Attributes:
-    every: steps between two evaluations; 0 evaluates at the end only.
-    data: the corpus to evaluate on, a folder; "" is the mixture's first with a validation split.
-    limit: records at most, spread evenly; 0 is all.
+    every: steps from one evaluation to the next; 0 evaluates at the end only.
+    data: the corpus to evaluate on, a folder in `config.data.root`; "" is the mixture's first with
+        a validation split.
+    limit: records at most, spread evenly over the split; 0 is all.
     rows: prompts answered together; fewer where clips last over 30 s.
-    max_new_tokens: longest answer.
+    max_new_tokens: longest answer, in tokens.
     examples: validation examples shown in the report.
     """
 
@@ -151,11 +168,9 @@ class EvaluateConfig:
 
 @dataclasses.dataclass(frozen=True)
 class WaitConfig:
-    """Seconds that a process waits for the others of its run before all end with a sentence.
-
-    Attributes:
-        start: until all are there.
-        meeting: at a later barrier: before a checkpoint, say.
+    """Attributes:
+    start: seconds, above 0, until all are there.
+    meeting: seconds, above 0, at a later barrier: before a checkpoint, say.
     """
 
     start: float
@@ -169,7 +184,7 @@ class WaitConfig:
 @dataclasses.dataclass(frozen=True)
 class ProfileConfig:
     """Attributes:
-    start: steps of the run that are passed over before it.
+    start: steps of the run that are passed over first.
     steps: how many are profiled then, into profile/ in the run folder; 0 is none.
     """
 
@@ -185,8 +200,29 @@ class ProfileConfig:
 class RunConfig:
     """Everything a training run depends on.
 
-    `compilation_cache` is a folder for compiled programs, which a later start then need not compile
-    again; "auto" chooses one, see `start.compilation_cache`, and "" is none.
+    Attributes:
+        model: the model, and how it is computed.
+        data: what it is trained on, and how that becomes batches.
+        optimizer: AdamW: the learning rate rises linearly, then falls along a cosine.
+        train: the steps, and what is told of them.
+        checkpoint: what a run goes on from when it is started again.
+        evaluate: answers to a validation split, scored by each task's own metric.
+        mesh: how the devices of all processes are laid out. The three sizes multiply to their
+            number; one may be -1, which takes what the others leave.
+        mesh.replica: copies of the parameters; each copy sees other rows of a batch. Of several TPU
+            slices this axis alone crosses from one to another, so it is a multiple of their number.
+        mesh.fsdp: parts that the parameters and the optimizer's state are divided into; each of
+            these devices, too, sees other rows.
+        mesh.tensor: parts that attention heads, MLP widths and the vocabulary are divided into.
+        wait: how long a process waits for the others of its run before all end with a sentence.
+        profile: a window of steps in JAX's profiler, for TensorBoard or xprof.
+        compilation_cache: folder for compiled programs, so that a later start need not compile them
+            again. "" is none; "auto" is one in the user's cache or, of several processes, in the
+            run folder. Where JAX_COMPILATION_CACHE_DIR is set, it takes precedence.
+        init_from: where the first parameters come from: a run folder, what `convert import` wrote,
+            or a step folder in either's checkpoints/. The parts it has are taken, such as the
+            encoder, or the decoder with its vocabulary; other parts, step and optimizer state are
+            new. "" is a start from random parameters.
     """
 
     model: ModelChoice
@@ -202,30 +238,40 @@ class RunConfig:
     init_from: str
 
     def __post_init__(self):
-        _one_of("config.model.family", self.model.family, FAMILIES)
-        _one_of("config.model.preset", self.model.preset, PRESETS)
-        _one_of("config.model.dtype", self.model.dtype, ("auto", "bfloat16", "float32"))
-        _one_of("config.model.attention", self.model.attention, ("auto", *BACKENDS))
-        _one_of("config.model.remat", self.model.remat, REMAT)
-        _one_of("config.data.conditioning", self.data.conditioning, CONDITIONINGS)
+        values = flat(to_json(self))
+        for key, known in CHOICES.items():
+            if values[key] not in known:
+                raise ConfigError(f"{dotted(key)}: {values[key]!r} is none of {', '.join(known)}")
         for rows, tokens, frames in self.data.shapes or [(0, 0, 0)]:
             if min(rows, tokens, frames) < 1 or frames % 4:
                 raise ConfigError(
                     "config.data.shapes: needs (rows, tokens, frames) above 0, frames a multiple "
                     f"of 4; got {self.data.shapes}"
                 )
-        for key, value in (
-            ("train.steps", self.train.steps),
-            ("train.accumulate", self.train.accumulate),
-            ("train.log_every", self.train.log_every),
-            ("checkpoint.every", self.checkpoint.every),
-            ("checkpoint.keep", self.checkpoint.keep),
-            ("evaluate.rows", self.evaluate.rows),
-            ("evaluate.max_new_tokens", self.evaluate.max_new_tokens),
-        ):
-            if value < 1:
-                raise ConfigError(f"config.{key}: must be at least 1, not {value}")
+        for key in AT_LEAST_ONE:
+            if values[key] < 1:
+                raise ConfigError(f"{dotted(key)}: must be at least 1, not {values[key]}")
 
+
+CHOICES = {
+    "model/family": FAMILIES,
+    "model/preset": PRESETS,
+    "model/dtype": ("auto", "bfloat16", "float32"),
+    "model/attention": ("auto", *BACKENDS),
+    "model/remat": REMAT,
+    "data/conditioning": CONDITIONINGS,
+}
+"""Keys that take one of a few names."""
+
+AT_LEAST_ONE = (
+    "train/steps",
+    "train/accumulate",
+    "train/log_every",
+    "checkpoint/every",
+    "checkpoint/keep",
+    "evaluate/rows",
+    "evaluate/max_new_tokens",
+)
 
 # Changing these leaves what is trained unchanged, so a workdir may go on under other values.
 FREE_KEYS = (
@@ -322,7 +368,7 @@ def claim_workdir(workdir: pathlib.Path, config: RunConfig) -> None:
         if differing:
             key = differing[0]
             raise ConfigError(
-                f"{workdir}: holds a run of another configuration (config.{key.replace('/', '.')} "
+                f"{workdir}: holds a run of another configuration ({dotted(key)} "
                 f"was {before.get(key)!r} and is now {now.get(key)!r}"
                 + (f", and {len(differing) - 1} more" if len(differing) > 1 else "")
                 + "); give another --workdir, or delete it to start anew"
@@ -347,6 +393,6 @@ def flat(values: Mapping[str, Any], but: Collection[str] = (), prefix: str = "")
     return found
 
 
-def _one_of(key: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ConfigError(f"{key}: {value!r} is none of {', '.join(known)}")
+def dotted(path: str) -> str:
+    """A key as it is typed: "train/steps" is `config.train.steps`."""
+    return f"config.{path.replace('/', '.')}"

@@ -11,12 +11,13 @@ class SpecAugment:
 
     Attributes:
         frequency_masks: how many bands of mel bins are masked (mF).
-        frequency_width: a band's greatest width in bins (F), for 80 of them; it grows with M.
+        frequency_width: a band's greatest width in bins (F), where there are 80 of them; with more
+            mel bins it is as much wider.
         time_masks: how many stretches of frames are masked (mT).
         time_width: a stretch's greatest length in frames of 10 ms (T).
-        time_share: a stretch's greatest share of the clip (p).
-        time_warp: how many frames a point of the clip is moved at most (W); clips that have no
-            point so far from both ends are not warped.
+        time_share: a stretch's greatest share of the clip, 0 to 1 (p).
+        time_warp: by less than how many frames of 10 ms a point of the clip is moved (W); clips
+            that have no point so far from both ends are not warped. 0 is off.
     """
 
     frequency_masks: int = 1

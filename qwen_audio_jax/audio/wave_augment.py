@@ -17,11 +17,12 @@ class WaveAugment:
     """What may be done to a clip whose label survives it.
 
     Attributes:
-        speeds: of which one is drawn, evenly; 1.1 plays the clip faster and higher (Ko et al.,
-            2015, who take 0.9, 1.0 and 1.1).
-        noise_share: share of clips that get noise, white or falling by 3 dB an octave.
-        snr_db: lowest and highest ratio of the clip's power to the noise's, drawn evenly in dB.
-        gain_db: lowest and highest gain, drawn evenly in dB.
+        speeds: factors from 0.5 to 2, one of which is drawn for each clip, evenly; 1.1 plays it
+            faster and higher (Ko et al., 2015, who take 0.9, 1.0 and 1.1).
+        noise_share: share of clips, 0 to 1, that get noise, white or falling by 3 dB an octave.
+        snr_db: lowest and highest ratio of the clip's power to the noise's, drawn evenly in dB;
+            from -100 to 100.
+        gain_db: lowest and highest gain, drawn evenly in dB; from -100 to 100.
     """
 
     speeds: tuple[float, ...] = (1.0,)

@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from data_pipelines.records import INFO_FILE, Corpus
 from qwen_audio_jax.checkpoint import run_folder
-from qwen_audio_jax.run_config import RunConfig, flat, to_json
+from qwen_audio_jax.run_config import RunConfig, dotted, flat, to_json
 
 # What a host may have of its own: where its data lies, and what is not for all to do together.
 _OWN_KEYS = ("data/root", "data/workers", "compilation_cache", "profile")
@@ -29,7 +29,7 @@ def of_config(config: RunConfig) -> dict[str, str]:
         for path in sorted((root / package).rglob("*.py"))
     ]
     return {
-        **{f"config.{key.replace('/', '.')}": json.dumps(keys[key]) for key in sorted(keys)},
+        **{dotted(key): json.dumps(keys[key]) for key in sorted(keys)},
         "the version of jax": jax.__version__,
         "the digest of the code": digest(code),
     }
