@@ -12,12 +12,20 @@ from qwen_audio_jax.monitoring.flops import Counts
 
 SKIPPED_FILE = "skipped.jsonl"
 
+_DECAY = 0.95
+"""What a loss's weight in the progress bar is multiplied by with each loss logged after it, so that
+the last 20 have about two thirds of the weight."""
+
 
 class RunLog:
     """Writes the metrics of logged steps.
 
     Metrics of steps after the one that a run resumes from are taken out of metrics.jsonl first:
     those steps are about to be done again.
+
+    The progress bar's loss is an exponentially weighted average of those in metrics.jsonl, since
+    batches differ by more than a model learns in a few steps. A run that goes on takes in those
+    from before. Everywhere else the loss is that of the step.
     """
 
     def __init__(
@@ -39,8 +47,10 @@ class RunLog:
         self._write, self._peak_flops = write, peak_flops
         self._path = workdir / "metrics.jsonl"
         self._skipped_file = workdir / SKIPPED_FILE
+        self._loss_sum = self._loss_weight = 0.0
         if write:
-            _keep_until(self._path, first_step)
+            for row in _keep_until(self._path, first_step):
+                self._smoothed(row["loss"])
             _keep_until(self._skipped_file, first_step)
             self._file = self._path.open("a")
             self._events = _event_writer(workdir / "tensorboard", first_step + 1)
@@ -67,7 +77,7 @@ class RunLog:
         self._bar.update()
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Logs a step, with the speed since the last logged one."""
+        """Logs a step, whose loss is finite, with the speed since the last logged one."""
         if not self._write:
             return
         seconds = time.perf_counter() - self._since
@@ -87,11 +97,22 @@ class RunLog:
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
         self._bar.set_postfix_str(
-            f"loss {values['loss']:.3f}, {values['tokens_per_second']:,.0f} tokens/s, "
+            f"loss {self._smoothed(values['loss']):.3f}, "
+            f"{values['tokens_per_second']:,.0f} tokens/s, "
             f"{values['audio_seconds_per_second']:,.0f} audio-s/s",
             refresh=False,
         )
         self.restart_clock()
+
+    def _smoothed(self, loss: float) -> float:
+        """Takes one more loss into the average, and returns that.
+
+        Dividing by the sum of the weights is Adam's correction: the first average is the first
+        loss.
+        """
+        self._loss_sum = _DECAY * self._loss_sum + loss
+        self._loss_weight = _DECAY * self._loss_weight + 1
+        return self._loss_sum / self._loss_weight
 
     def skip(self, step: int, slot: int, ids: list[str]) -> int:
         """Names the batch of a skipped step in skipped.jsonl. Returns how many come in a row."""
@@ -141,17 +162,24 @@ def _event_writer(folder: pathlib.Path, purge_step: int):
     return SummaryWriter(str(folder), purge_step=purge_step)
 
 
-def _keep_until(path: pathlib.Path, step: int) -> None:
-    """Takes lines of later steps, and a last line that was cut off, out of metrics.jsonl."""
+def _keep_until(path: pathlib.Path, step: int) -> list[dict[str, Any]]:
+    """Takes lines of later steps, and a last line that was cut off, out of metrics.jsonl.
+
+    Returns:
+        What is left of it.
+    """
     if not path.exists():
-        return
-    kept = []
+        return []
+    lines, rows = [], []
     for line in path.read_text().splitlines():
         try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
+            row = json.loads(line)
         except ValueError:
             continue
+        if row["step"] <= step:
+            lines.append(line + "\n")
+            rows.append(row)
     part = path.with_suffix(".part")
-    part.write_text("".join(kept))
+    part.write_text("".join(lines))
     part.replace(path)
+    return rows

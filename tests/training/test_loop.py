@@ -191,6 +191,9 @@ def test_losses_that_are_no_numbers_stop_the_run_before_it_is_saved(root, tmp_pa
     done = run(root, workdir, **{"optimizer.learning_rate": 1e30, "optimizer.warmup_steps": 1})
     assert done.returncode == 1
     assert "4 such steps in a row (config.train.max_skipped is 3)" in done.stderr
+    # What the progress bar last shows.
+    first, second = losses(workdir)
+    assert f"loss {(0.95 * first + second) / 1.95:.3f}, " in done.stderr
     assert "Traceback" not in done.stderr
     assert not list((workdir / "checkpoints").glob("[0-9]*"))
     rows = [json.loads(line) for line in (workdir / "skipped.jsonl").read_text().splitlines()]

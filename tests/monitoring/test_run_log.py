@@ -1,0 +1,115 @@
+"""The progress bar shows a smoothed loss; metrics.jsonl and TensorBoard have the one that was."""
+
+import json
+import re
+import struct
+import types
+
+import numpy as np
+import pytest
+from conftest import tiny_config
+from tensorboardX.proto.event_pb2 import Event
+
+from qwen_audio_jax.monitoring.flops import Counts
+from qwen_audio_jax.monitoring.run_log import RunLog, read_metrics
+from qwen_audio_jax.training import loop
+
+LOSSES = [4.0, 2.0, 1.0]
+# By hand, with a decay of 0.95: 4; (0.95 x 4 + 2) / 1.95; (0.9025 x 4 + 0.95 x 2 + 1) / 2.8525.
+SHOWN = ["4.000", "2.974", "2.282"]
+
+
+@pytest.fixture
+def shown(capsys):
+    """A function that closes a log and returns the loss that its bar shows then."""
+
+    def close(log):
+        log.close()
+        return re.findall(r"loss (\S+),", capsys.readouterr().err)[-1]
+
+    return close
+
+
+def write(log, losses, first=1):
+    for step, loss in enumerate(losses, first):
+        log.write(step, {"loss": loss, "gradient_norm": 1.0})
+
+
+def tensorboard_losses(workdir):
+    """What the event file has, record by record: a length and its checksum, the data and its."""
+    (path,) = (workdir / "tensorboard").glob("events*")
+    data, found = path.read_bytes(), []
+    while data:
+        (length,) = struct.unpack("<Q", data[:8])
+        values = Event.FromString(data[12 : 12 + length]).summary.value
+        found += [value.simple_value for value in values if value.tag == "loss"]
+        data = data[16 + length :]
+    return found
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_the_bar_shows_a_weighted_average_of_all_losses(tmp_path, shown, steps):
+    log = RunLog(tmp_path, 0, 3)
+    write(log, LOSSES[:steps])
+    assert shown(log) == SHOWN[steps - 1]
+
+
+def test_files_have_the_losses_as_they_were(tmp_path, shown):
+    losses = np.random.default_rng(0).uniform(0, 9, 50).tolist()
+    log = RunLog(tmp_path, 0, 50)
+    write(log, losses)
+    assert shown(log) != f"{losses[-1]:.3f}"
+    assert [row["loss"] for row in read_metrics(tmp_path)] == losses
+    assert tensorboard_losses(tmp_path) == np.float32(losses).tolist()
+
+
+def test_a_resumed_run_shows_what_one_without_a_break_would(tmp_path, shown):
+    log = RunLog(tmp_path, 0, 4)
+    write(log, [*LOSSES[:2], 99.0, 99.0])  # after the last checkpoint: done again below
+    log.close()
+    before = (tmp_path / "metrics.jsonl").read_text().splitlines()[:2]
+    (tmp_path / "metrics.jsonl").open("a").write('{"step": 5, "lo')
+    log = RunLog(tmp_path, 2, 4)
+    assert (tmp_path / "metrics.jsonl").read_text().splitlines() == before
+    write(log, LOSSES[2:], first=3)
+    assert shown(log) == SHOWN[2]
+    assert [row["loss"] for row in read_metrics(tmp_path)] == LOSSES
+
+
+def run(workdir, log_every):
+    """As much of a Run as `log_step` asks for."""
+    return types.SimpleNamespace(
+        workdir=workdir,
+        model=tiny_config("qwen2_audio"),
+        data=None,
+        clock=types.SimpleNamespace(lap=lambda step: None, values=dict),
+        config=types.SimpleNamespace(
+            optimizer=types.SimpleNamespace(frozen=()),
+            train=types.SimpleNamespace(max_skipped=3, log_every=log_every),
+        ),
+    )
+
+
+@pytest.mark.parametrize("log_every", [1, 3])
+def test_only_logged_and_finite_losses_enter_the_average(tmp_path, shown, monkeypatch, log_every):
+    monkeypatch.setattr(loop, "batch_ids", lambda data, slot: ["a record"])
+    none = dict.fromkeys(Counts.__dataclass_fields__, 0)
+    log = RunLog(tmp_path, 0, 5 * log_every)
+
+    def one(step, loss, norm):
+        metrics = {"loss": loss, "gradient_norm": norm, "slot": step, "useful": none}
+        return loop.log_step(
+            run(tmp_path, log_every), log, step, metrics | {"counts": np.zeros(2, np.int32)}
+        )
+
+    skipped = []
+    turns = [(4.0, 1.0), (float("nan"), 1.0), (2.0, 1.0), (7.0, float("inf")), (1.0, 1.0)]
+    for turn, (loss, norm) in enumerate(turns):
+        for step in range(turn * log_every + 1, (turn + 1) * log_every):
+            one(step, 50.0, 1.0)  # not its turn
+        skipped.append(one((turn + 1) * log_every, loss, norm))
+    assert skipped == [False, True, False, True, False]
+    assert shown(log) == SHOWN[2]
+    assert [row["loss"] for row in read_metrics(tmp_path)] == LOSSES
+    rows = [json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2 * log_every, 4 * log_every]
