@@ -54,7 +54,7 @@ class QwenAudio(nnx.Module):
     def __call__(
         self, batch: dict[str, jax.Array], constrain: Constrain = lambda x: x
     ) -> jax.Array:
-        """Hidden states [B, L, D] of packed rows, for training; see `objectives` for the head."""
+        """Hidden states [B, L, D] of packed rows, for training; `next_token_loss` has the head."""
         x = self.embed(batch, constrain)
         rotate = rope(self.config.decoder, batch["positions"])
         return constrain(self.decoder(x, Segments.of(batch["segments"]), rotate))

@@ -6,8 +6,9 @@ from qwen_audio_jax.tasks import KINDS, Task
 
 HEAD = """# Tasks
 
-Written by `python -m qwen_audio_jax.rendering.page > docs/tasks.md` from `qwen_audio_jax/tasks/`,
-where a task is one row.
+What each task asks of the model, word for word: the fields of its records, its tags, prompts and
+metric. Written by `python -m qwen_audio_jax.rendering.page > docs/tasks.md` from
+`qwen_audio_jax/tasks/`, where a task is one row.
 
 A record of a task has one or more clips and an annotation with the fields listed. It is put to the
 model in one of two ways: by hierarchical tags, as in Qwen-Audio, or by a prompt in natural
