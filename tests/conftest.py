@@ -1,5 +1,6 @@
-"""What several rooms' tests share: tiny models and examples made from a seed."""
+"""What several rooms' tests share: tiny models, examples made from a seed, and how tests run."""
 
+import collections
 import functools
 import inspect
 import io
@@ -26,11 +27,69 @@ from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.rendering import Tokens
 from qwen_audio_jax.text.tokenizer import train_sentencepiece
 
+TESTS = pathlib.Path(__file__).parent
 BEGIN, PLACEHOLDER, END = 90, 91, 92
 
 # Below a shell's `&` it is ignored, by what tests start as well; some of that must hear it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Half of the time of tests would be XLA's, so it compiles quickly here, to slower programs. Where
+# other marks are asked for than by default, or XLA_FLAGS is set (be it empty), it compiles as ever.
+QUICK = "--xla_backend_optimization_level=0"
+if jax.version.__version_info__ < (0, 11):
+    QUICK += " --xla_cpu_use_fusion_emitters=false"
+
+# Files are handed to the workers in this order, so that none waits for a long one at the end.
+LONG = (
+    "training/test_loop.py",
+    "parallel/test_distributed.py",
+    "training/test_step.py",
+    "parallel/test_group.py",
+    "models",
+    "conversion",
+    "launch",
+    "monitoring/test_goodput.py",
+    "benchmarks",
+)
+
+# Above this the ten slowest are named: the tests shall take ten minutes at most on two cores.
+BUDGET_SECONDS = 900
+
+
+def pytest_configure(config):
+    if "not slow" in config.option.markexpr:
+        os.environ.setdefault("XLA_FLAGS", QUICK)
+    # Kept from one run of the tests to the next; `pytest --cache-clear` deletes it.
+    folder = config.cache.mkdir("compiled")
+    os.environ["XDG_CACHE_HOME"] = str(folder)  # where runs of `main` keep their programs
+    jax.config.update("jax_compilation_cache_dir", str(folder / "in_tests"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+
+
+def pytest_collection_modifyitems(items):
+    def place(item):
+        path = item.path.relative_to(TESTS).as_posix()
+        return next((i for i, long in enumerate(LONG) if path.startswith(long)), len(LONG))
+
+    items.sort(key=place)
+
+
+def pytest_terminal_summary(terminalreporter):
+    reports = [r for found in terminalreporter.stats.values() for r in found]
+    seconds = collections.Counter()
+    for report in reports:
+        seconds[getattr(report, "nodeid", "")] += getattr(report, "duration", 0.0)
+    if seconds.total() > BUDGET_SECONDS:
+        terminalreporter.section("slow tests")
+        terminalreporter.line(
+            f"The tests took {seconds.total():,.0f} s, more than {BUDGET_SECONDS:,} s, added up "
+            "over all workers. On a quiet machine, make these faster:",
+            yellow=True,
+        )
+        for name, duration in seconds.most_common(10):
+            terminalreporter.line(f"{duration:7.1f} s  {name}")
+
 
 # No time is asserted in a test: on a busy machine a property takes what it takes.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -131,7 +190,7 @@ def on_eight_devices(test):
             return test()
         devices = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
         name = f"{inspect.getfile(test)}::{test.__name__}"
-        command = [sys.executable, "-m", "pytest", "-q", "-m", "", "-p", "no:cacheprovider", name]
+        command = [sys.executable, "-m", "pytest", "-q", "-m", "", "-n", "0", name]
         done = subprocess.run(
             command, env=os.environ | devices, capture_output=True, text=True, check=False
         )
@@ -139,14 +198,6 @@ def on_eight_devices(test):
         return None
 
     return outer
-
-
-@pytest.fixture(scope="session", autouse=True)
-def compiled_programs(tmp_path_factory) -> pathlib.Path:
-    """The user's cache, where runs keep compiled programs, is a temporary folder in tests."""
-    folder = tmp_path_factory.mktemp("cache")
-    os.environ["XDG_CACHE_HOME"] = str(folder)
-    return folder / "qwen_audio_jax" / "compilation"
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import write_corpus
+from conftest import QUICK, write_corpus
 from orbax.checkpoint import v1 as ocp
 
 STEPS = 12
@@ -33,10 +33,8 @@ def start(count, arguments, folder, own=None):
         port = server.getsockname()[1]
     folder.mkdir(parents=True, exist_ok=True)
     # XLA's optimisations change the last digits: both sides go without, and compile faster.
-    common = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=0",
-    }
+    flags = f"{QUICK} --xla_force_host_platform_device_count=1"
+    common = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     processes = []
     for number in range(count):
         place = {

@@ -1,7 +1,9 @@
 """Whole runs of `main` in processes of their own: killed and resumed, sharded, refused."""
 
+import dataclasses
 import json
 import os
+import pathlib
 import random
 import signal
 import subprocess
@@ -10,10 +12,11 @@ import time
 
 import numpy as np
 import pytest
-from conftest import write_corpus
+from conftest import QUICK, write_corpus
 from orbax.checkpoint import v1 as ocp
 
 from data_pipelines.records import Corpus
+from qwen_audio_jax.monitoring.goodput import EVENTS_FILE, read_events, totals
 
 STEPS = 12
 
@@ -41,13 +44,27 @@ def command(root, workdir, *, corpus="tones", **overrides):
     return [*main, f"--workdir={workdir}", *flags]
 
 
-def run(*arguments, devices=1, **keywords):
-    environment = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "JAX_PLATFORMS": "cpu",
-    }
+# For runs that must be equal to the bit: compiled as users' are, and kept where no others are.
+CACHE = pathlib.Path(os.environ["XDG_CACHE_HOME"]) / "as_users"
+AS_USERS = {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(CACHE)}
+
+
+def run(*arguments, environment=None, **keywords):
     return subprocess.run(
-        command(*arguments, **keywords), env=environment, capture_output=True, text=True
+        command(*arguments, **keywords),
+        env=os.environ | (environment or {}),
+        capture_output=True,
+        text=True,
+    )
+
+
+def started(*arguments, **keywords):
+    return subprocess.Popen(
+        command(*arguments, **keywords),
+        env=os.environ | AS_USERS,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -73,28 +90,72 @@ def checkpoint(workdir, step=STEPS):
     )
 
 
+def compiled_steps():
+    """What is kept; programs that took less than a second to compile are not always."""
+    return set(CACHE.glob("qwen_audio_jax/compilation/jit_step-*-cache"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole:
+    """A run from its first step to its last, with a profile of two steps.
+
+    Attributes:
+        workdir: its folder.
+        said: what it printed.
+        seconds: how long it took.
+        programs: compiled steps that were kept by its end.
+    """
+
+    workdir: pathlib.Path
+    said: str
+    seconds: float
+    programs: set[pathlib.Path]
+
+
 @pytest.fixture(scope="module")
-def uninterrupted(root, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("runs") / "whole"
-    finished(root, workdir)
-    return workdir
+def whole(root, tmp_path_factory):
+    workdir, began = tmp_path_factory.mktemp("runs") / "whole", time.time()
+    profile = {"profile.start": 3, "profile.steps": 2}
+    done = finished(root, workdir, environment=AS_USERS, **profile)
+    return Whole(workdir, done.stdout, time.time() - began, compiled_steps())
 
 
-def test_killed_and_resumed_is_bit_identical(root, uninterrupted, tmp_path):
+@pytest.fixture(scope="module")
+def uninterrupted(whole):
+    return whole.workdir
+
+
+def test_a_run_tells_where_its_time_went(whole):
+    lines = metrics(whole.workdir)
+    for line in lines:
+        assert line["data_wait_seconds"] >= 0
+        assert 0 < line["goodput"] < 1
+        assert line["audio_hours_per_hour"] == line["audio_seconds_per_second"]
+    assert [line["step"] for line in lines if "checkpoint_seconds" in line] == [4, 7, 10]
+    seconds = totals(read_events(whole.workdir / EVENTS_FILE), STEPS)
+    assert all(seconds[kind] > 0 for kind in ("init", "compile", "step", "data_wait", "checkpoint"))
+    assert sum(seconds.values()) < whole.seconds
+    assert "since the first start: " in whole.said
+    assert list((whole.workdir / "profile").rglob("*.xplane.pb"))
+
+
+def test_killed_and_resumed_is_bit_identical(root, whole, uninterrupted, tmp_path):
     workdir, kill_after = tmp_path / "killed", random.randint(3, STEPS - 2)
-    process = subprocess.Popen(
-        command(root, workdir), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = started(root, workdir)
     log = workdir / "metrics.jsonl"
     while process.poll() is None and not (
         log.exists() and log.read_text().count("\n") >= kill_after
     ):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "the run was over before it could be killed"
+    _, errors = process.communicate()
+    assert process.returncode == -signal.SIGKILL, f"was over before it could be killed: {errors}"
 
-    finished(root, workdir)
+    finished(root, workdir, environment=AS_USERS)
     assert losses(workdir) == losses(uninterrupted)
+    # Both starts have found the step compiled.
+    assert whole.programs
+    assert compiled_steps() == whole.programs
     import jax
 
     one, two = checkpoint(workdir), checkpoint(uninterrupted)
@@ -105,7 +166,8 @@ def test_killed_and_resumed_is_bit_identical(root, uninterrupted, tmp_path):
 
 def test_eight_devices_train_like_one(root, uninterrupted, tmp_path):
     mesh = {f"mesh.{axis}": 2 for axis in ("replica", "fsdp", "tensor")}
-    finished(root, tmp_path / "sharded", devices=8, **mesh)
+    flags = f"{QUICK} --xla_force_host_platform_device_count=8"
+    finished(root, tmp_path / "sharded", environment={"XLA_FLAGS": flags}, **mesh)
     np.testing.assert_allclose(
         losses(tmp_path / "sharded")[:10], losses(uninterrupted)[:10], rtol=0, atol=1e-4
     )
@@ -113,7 +175,7 @@ def test_eight_devices_train_like_one(root, uninterrupted, tmp_path):
 
 def test_a_run_writes_everything_it_promises_and_learns(root, tmp_path):
     workdir = tmp_path / "run"
-    options = {"train.steps": 60, "evaluate.every": 40, "corpus": "scored"}
+    options = {"train.steps": 60, "evaluate.every": 40, "checkpoint.every": 30, "corpus": "scored"}
     done = finished(root, workdir, **options)
     assert losses(workdir)[-1] < losses(workdir)[0] / 4
     for key in ("tokens_per_second", "audio_seconds_per_second", "model_flops_per_second"):
@@ -168,12 +230,7 @@ def test_mistakes_are_one_sentence(root, tmp_path, key, value, message):
 
 def test_terminated_run_saves_and_goes_on(root, uninterrupted, tmp_path):
     workdir = tmp_path / "stopped"
-    process = subprocess.Popen(
-        command(root, workdir, **{"checkpoint.every": 100}),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = started(root, workdir, **{"checkpoint.every": 100})
     log = workdir / "metrics.jsonl"
     while process.poll() is None and not (log.exists() and log.read_text().count("\n") >= 2):
         time.sleep(0.01)
@@ -182,7 +239,7 @@ def test_terminated_run_saves_and_goes_on(root, uninterrupted, tmp_path):
     assert process.returncode == 0, errors
     assert "stopped by SIGTERM; the same command goes on from here" in errors
     assert len(list((workdir / "checkpoints").glob("[0-9]*"))) == 1
-    finished(root, workdir, **{"checkpoint.every": 100})
+    finished(root, workdir, environment=AS_USERS, **{"checkpoint.every": 100})
     assert losses(workdir) == losses(uninterrupted)
 
 

@@ -155,10 +155,11 @@ def kept_for_backward(remat: str) -> int:
 
 def test_frozen_is_a_gradient_thrown_away():
     """The other parts train as if nothing were frozen, and what is frozen stays to the bit."""
-    frozen = dataclasses.replace(OPTIMIZER, frozen=("^decoder/",), clip_norm=1e9)
+    # Of a gradient near 0, Adam makes a step of its sign: so large an eps that rounding is no sign.
+    free = dataclasses.replace(OPTIMIZER, clip_norm=1e9, eps=1e-3)
+    frozen = dataclasses.replace(free, frozen=("^decoder/",))
     # The first step is at rate 0, and after the second everything differs.
     one = trained(dataclasses.replace(RECIPE, optimizer=frozen), [batch(0)] * 2)
-    free = dataclasses.replace(OPTIMIZER, clip_norm=1e9)
     two = trained(dataclasses.replace(RECIPE, optimizer=free), [batch(0)] * 2)
     for part in ("encoder", "projector"):
         leaves = zip(jax.tree.leaves(one[1][part]), jax.tree.leaves(two[1][part]), strict=True)
