@@ -10,9 +10,9 @@ import pathlib
 import pickle
 from collections.abc import Callable, Sequence
 
+from data_pipelines.build_workers import ShardWork
 from data_pipelines.records import CorpusError
 from data_pipelines.staging import BuildInterrupted
-from data_pipelines.workers import ShardWork
 
 RUNNERS = {
     "direct": "DirectRunner",

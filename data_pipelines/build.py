@@ -34,10 +34,10 @@ from tqdm import tqdm
 
 from data_pipelines import staging
 from data_pipelines.beam_runner import RUNNERS, beam_runner
+from data_pipelines.build_workers import ShardWork, Work, Workers, fingerprint, shards_of
 from data_pipelines.records import SPLITS, Corpus, CorpusError, RejectedRecord
 from data_pipelines.shards import Rejection, ShardSummary, join_shards, joined
 from data_pipelines.sources import manifest, published, rows, synthetic, tfds_dataset
-from data_pipelines.workers import ShardWork, Work, Workers, fingerprint, shards_of
 from qwen_audio_jax.rendering import texts_of
 from qwen_audio_jax.text.tokenizer import train_sentencepiece
 

@@ -7,7 +7,6 @@ import dataclasses
 import difflib
 import hashlib
 import json
-import pathlib
 import types
 import typing
 from collections.abc import Collection, Mapping
@@ -352,31 +351,6 @@ def short_hash(config: RunConfig) -> str:
     """Eight hexadecimal digits that differ between configurations that train differently."""
     text = json.dumps(flat(to_json(config), FREE_KEYS), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def claim_workdir(workdir: pathlib.Path, config: RunConfig) -> None:
-    """Writes config.json into a run folder, unless another configuration has trained there.
-
-    Raises:
-        ConfigError: the folder belongs to another configuration; the sentence names the keys.
-    """
-    path = workdir / "config.json"
-    values = to_json(config)
-    if path.exists() and (workdir / "metrics.jsonl").exists():
-        before, now = flat(json.loads(path.read_text()), FREE_KEYS), flat(values, FREE_KEYS)
-        differing = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
-        if differing:
-            key = differing[0]
-            raise ConfigError(
-                f"{workdir}: holds a run of another configuration ({dotted(key)} "
-                f"was {before.get(key)!r} and is now {now.get(key)!r}"
-                + (f", and {len(differing) - 1} more" if len(differing) > 1 else "")
-                + "); give another --workdir, or delete it to start anew"
-            )
-    workdir.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(values, indent=2) + "\n")
-    part.replace(path)
 
 
 def flat(values: Mapping[str, Any], but: Collection[str] = (), prefix: str = "") -> dict[str, Any]:

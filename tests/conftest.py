@@ -1,7 +1,9 @@
 """What several rooms' tests share: tiny models, examples made from a seed, and how tests run."""
 
 import collections
+import copy
 import functools
+import importlib.util
 import inspect
 import io
 import os
@@ -179,6 +181,26 @@ def write_corpus(folder: pathlib.Path, train: int, validation: int = 0) -> None:
             measured = ((r, tuple(len(decode(clip)) for clip in r.audio)) for r in records)
             write_split(folder, split, measured)
     train_sentencepiece(["tone", "noise"], ["en"], folder / "tokenizer", pieces=16)
+
+
+def pretrain_values(name: str = "tiny") -> dict:
+    """The keys of configs/pretrain.py, as `main` reads them."""
+    path = TESTS.parent / "configs" / "pretrain.py"
+    spec = importlib.util.spec_from_file_location("pretrain", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.get_config(name).to_dict()
+
+
+def changed(values: dict, key: str, value) -> dict:
+    """Values with another one at a key such as "train.steps"."""
+    values = copy.deepcopy(values)
+    *groups, last = key.split(".")
+    group = values
+    for name in groups:
+        group = group[name]
+    group[last] = value
+    return values
 
 
 def on_eight_devices(test):

@@ -1,34 +1,17 @@
 """Wrong configurations are refused in one sentence that names the key."""
 
-import copy
-import importlib.util
-import pathlib
 import subprocess
 import sys
 
 import pytest
+from conftest import changed, pretrain_values
 
-from qwen_audio_jax.run_config import ConfigError, claim_workdir, from_mapping, short_hash
-
-CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
+from qwen_audio_jax.run_config import ConfigError, from_mapping, short_hash
 
 
 @pytest.fixture
 def values():
-    spec = importlib.util.spec_from_file_location("pretrain", CONFIGS / "pretrain.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config().to_dict()
-
-
-def changed(values, key, value):
-    values = copy.deepcopy(values)
-    *groups, last = key.split(".")
-    group = values
-    for name in groups:
-        group = group[name]
-    group[last] = value
-    return values
+    return pretrain_values()
 
 
 @pytest.mark.parametrize(
@@ -72,15 +55,6 @@ def test_hash_tells_runs_apart_but_not_habits(values):
     assert short_hash(from_mapping(changed(values, "data.mixture", {"other": 1.0}))) != base
     assert short_hash(from_mapping(changed(values, "checkpoint.every", 7))) == base
     assert short_hash(from_mapping(changed(values, "mesh.tensor", 2))) == base
-
-
-def test_workdir_of_another_configuration_is_refused(values, tmp_path):
-    claim_workdir(tmp_path, from_mapping(changed(values, "train.steps", 5)))
-    claim_workdir(tmp_path, from_mapping(values))  # nothing was trained there yet
-    (tmp_path / "metrics.jsonl").touch()
-    claim_workdir(tmp_path, from_mapping(changed(values, "evaluate.limit", 3)))
-    with pytest.raises(ConfigError, match=r"\(config\.train\.steps was \d+ and is now 3\)"):
-        claim_workdir(tmp_path, from_mapping(changed(values, "train.steps", 3)))
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from jax.sharding import Mesh
 from data_pipelines.pipeline import PackedBatches, batches
 from qwen_audio_jax.checkpoint import Checkpoints
 from qwen_audio_jax.evaluation.answering import Evaluator, Result
-from qwen_audio_jax.models.parts import parts_of, write_parts
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.monitoring import flops, report
 from qwen_audio_jax.monitoring.chips import peak_flops
@@ -27,8 +26,7 @@ from qwen_audio_jax.monitoring.run_log import SKIPPED_FILE, RunLog, read_metrics
 from qwen_audio_jax.parallel.distributed import AllReducedCounts
 from qwen_audio_jax.parallel.group import Group
 from qwen_audio_jax.parallel.sharding import make_mesh, place_rows, shardings
-from qwen_audio_jax.rendering.spans import AUDIO_TAGS
-from qwen_audio_jax.run_config import ConfigError, RunConfig, claim_workdir, to_json
+from qwen_audio_jax.run_config import RunConfig, to_json
 from qwen_audio_jax.training import agreement
 from qwen_audio_jax.training.profile_window import ProfileWindow
 from qwen_audio_jax.training.start import (
@@ -40,6 +38,7 @@ from qwen_audio_jax.training.start import (
 )
 from qwen_audio_jax.training.step import Recipe, TrainState, make_init, make_step
 from qwen_audio_jax.training.stop_signal import StopSignal
+from qwen_audio_jax.training.workdir import open_workdir
 
 
 class TrainingError(RuntimeError):
@@ -145,27 +144,6 @@ def build_run(
     )
     group.barrier("the last checkpoint", {"the last checkpoint": str(run.checkpoints.latest)})
     return run, init, layout
-
-
-def open_workdir(
-    workdir: pathlib.Path, config: RunConfig, data: Data, model: ModelConfig, group: Group
-) -> None:
-    """Makes the run folder what it is before the first step, and sees that all processes share it.
-
-    Raises:
-        ConfigError: it belongs to another configuration, or is not shared.
-    """
-    if group.index == 0:
-        claim_workdir(workdir, config)
-        data.preprocessor.tokenizer.save(workdir / "tokenizer")
-        placeholder = AUDIO_TAGS[model.family][1]
-        write_parts(workdir, parts_of(model, data.preprocessor.tokenizer.special(placeholder)))
-    group.barrier("the run folder")
-    if not (workdir / "config.json").is_file():
-        raise ConfigError(
-            f"{workdir.absolute()}: is not the folder that process 0 writes to; --workdir must lie "
-            "on a file system that all processes share"
-        )
 
 
 def loop(run: Run, state: TrainState, next_slot: int, log: RunLog, stop: StopSignal):

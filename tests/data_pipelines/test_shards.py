@@ -13,9 +13,9 @@ from conftest import tone_record
 
 from data_pipelines import build, staging
 from data_pipelines.beam_runner import beam_runner
+from data_pipelines.build_workers import Work, shards_of
 from data_pipelines.records import Corpus, CorpusError, RejectedRecord
 from data_pipelines.shards import ShardFiles
-from data_pipelines.workers import Work, shards_of
 
 COUNT, PER_SHARD = 25, 4
 HERE = pathlib.Path(__file__).parent

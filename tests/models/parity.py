@@ -61,7 +61,7 @@ def clip(mel: np.ndarray, frames: int, cut: int | None = None) -> np.ndarray:
     Args:
         mel: with what the original has behind the clip's end: silence, not zeros.
         frames: valid frames of the clip.
-        cut: Qwen-Audio looks at no frame from here on; they are 0 (FACTS, 3.2).
+        cut: Qwen-Audio looks at no frame from here on; they are 0.
     """
     P = packed_frames(frames)
     kept = mel[:, : P if cut is None else min(P, cut)].T

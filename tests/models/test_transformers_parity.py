@@ -49,7 +49,7 @@ CASES = [
     ("wide_heads", ((4,), (79,), (3, 5))),
 ]
 """A shape, and the frames of the clips of each row. 3 to 6 frames are one audio token; transformers
-is wrong about a batch that has no longer clip than that (FACTS, 5.4)."""
+is wrong about a batch that has no longer clip than that."""
 
 
 def original_config(shape: str):

@@ -13,7 +13,7 @@ from qwen_audio_jax.run_config import OptimizerConfig
 from qwen_audio_jax.training.optimizer import make_optimizer, split
 
 MESH = AbstractMesh((2, 4, 2), AXES, axis_types=(AxisType.Auto,) * 3)
-# FACTS of the originals: 8,396,222,464 and 8,397,094,912 parameters, position table included.
+# Parameters of the originals, position table included.
 TOTALS = {"qwen_audio": 8_396_222_464, "qwen2_audio": 8_397_094_912}
 VOCABULARIES = {"qwen_audio": 155947, "qwen2_audio": 156032}
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen_audio_jax.rendering import render
-from qwen_audio_jax.rendering.page import page
+from qwen_audio_jax.rendering.tasks_page import page
 from qwen_audio_jax.tasks import CONDITIONINGS, KINDS, TASKS, check_annotation
 
 # The names that others rely on.

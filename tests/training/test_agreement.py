@@ -1,26 +1,19 @@
 """What processes compare tells runs apart that must not train together, and no others."""
 
 import dataclasses
-import importlib.util
-import pathlib
 
 import pytest
-from conftest import write_corpus
+from conftest import pretrain_values, write_corpus
 
 from data_pipelines.records import Corpus
 from qwen_audio_jax.parallel.sharding import make_mesh
 from qwen_audio_jax.run_config import from_mapping
 from qwen_audio_jax.training import agreement
 
-CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
-
 
 @pytest.fixture
 def config():
-    spec = importlib.util.spec_from_file_location("pretrain", CONFIGS / "pretrain.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return from_mapping(module.get_config().to_dict())
+    return from_mapping(pretrain_values())
 
 
 def differing(one, other):

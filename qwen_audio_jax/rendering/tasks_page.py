@@ -1,4 +1,4 @@
-"""The page of tasks: `python -m qwen_audio_jax.rendering.page > docs/tasks.md`."""
+"""The page of tasks: `python -m qwen_audio_jax.rendering.tasks_page > docs/tasks.md`."""
 
 from qwen_audio_jax.rendering import render
 from qwen_audio_jax.rendering.spans import Span
@@ -7,7 +7,7 @@ from qwen_audio_jax.tasks import KINDS, Task
 HEAD = """# Tasks
 
 What each task asks of the model, word for word: the fields of its records, its tags, prompts and
-metric. Written by `python -m qwen_audio_jax.rendering.page > docs/tasks.md` from
+metric. Written by `python -m qwen_audio_jax.rendering.tasks_page > docs/tasks.md` from
 `qwen_audio_jax/tasks/`, where a task is one row.
 
 A record of a task has one or more clips and an annotation with the fields listed. It is put to the
