@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from qwen_audio_jax import run_config
-from qwen_audio_jax.compilation.hardware import FRAMES, TOKENS, parse_topology
+from qwen_audio_jax.compilation.topology import FRAMES, TOKENS, parse_topology
 from qwen_audio_jax.compilation.verdict import compile_step, model_of
 
 CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "pretrain.py"

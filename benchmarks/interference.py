@@ -21,7 +21,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from qwen_audio_jax.metrics.table import gain
+from qwen_audio_jax.metrics.scales import gain
 from qwen_audio_jax.tasks import CONDITIONINGS, TASKS
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -2,13 +2,13 @@
 
 The presets are in qwen_audio_jax/models/presets.py. `tiny` trains in minutes on two CPU cores. A
 7-billion one has mesh, batch and remat for each slice of TPUs in
-qwen_audio_jax/compilation/hardware.py: `qwen2_audio_7b@v5p:4x4x4`. Any key can be overridden, as by
+qwen_audio_jax/compilation/topology.py: `qwen2_audio_7b@v5p:4x4x4`. Any key can be overridden, as by
 --config.train.steps=100; docs/configuration.md has them all.
 """
 
 from ml_collections import ConfigDict
 
-from qwen_audio_jax.compilation.hardware import FRAMES, TOKENS, setup_of
+from qwen_audio_jax.compilation.topology import FRAMES, TOKENS, setup_of
 
 
 def get_config(name: str = "tiny") -> ConfigDict:

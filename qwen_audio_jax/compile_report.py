@@ -59,7 +59,8 @@ def main(argv: list[str]) -> None:
     mapping = config_of(argv, example="configs/pretrain.py:qwen2_audio_7b")
     os.environ.update(WITHOUT_A_TPU)
     from qwen_audio_jax import run_config
-    from qwen_audio_jax.compilation import hardware, overview, search, verdict
+    from qwen_audio_jax.compilation import overview, search, verdict
+    from qwen_audio_jax.compilation.topology import parse_topology
 
     named = flags.FLAGS["config"].config_filename.partition("@")[2]
     console = Console()
@@ -70,7 +71,7 @@ def main(argv: list[str]) -> None:
             return
         if not (_TOPOLOGY.value or named):
             raise ValueError("--topology is missing; try --topology=v5p:4x4x4")
-        topology = hardware.parse_topology(_TOPOLOGY.value or named)
+        topology = parse_topology(_TOPOLOGY.value or named)
         config = run_config.from_mapping(mapping)
         with console.status(f"compiling for {topology}: a minute or more"):
             if _SEARCH.value:

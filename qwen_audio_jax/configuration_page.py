@@ -11,7 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from qwen_audio_jax.compilation.hardware import SETUPS
+from qwen_audio_jax.compilation.topology import SETUPS
 from qwen_audio_jax.models.presets import PRESETS
 from qwen_audio_jax.run_config import AT_LEAST_ONE, CHOICES, FREE_KEYS, RunConfig, dotted, flat
 

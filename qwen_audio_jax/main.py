@@ -61,7 +61,7 @@ def train_together(config: "RunConfig", group: "Group") -> None:
     """What every process of a run does; the first one tells of it."""
     from data_pipelines.build import build_synthetic_if_missing
     from qwen_audio_jax import run_config
-    from qwen_audio_jax.metrics.table import evaluation_table
+    from qwen_audio_jax.metrics.scales import evaluation_table
     from qwen_audio_jax.monitoring.goodput import Clock
     from qwen_audio_jax.training import agreement, loop
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from qwen_audio_jax.compilation.hardware import SETUPS
+from qwen_audio_jax.compilation.topology import SETUPS
 from qwen_audio_jax.configuration_page import PRETRAIN, descriptions, page
 from qwen_audio_jax.models.attention import BACKENDS
 from qwen_audio_jax.models.layers import REMAT

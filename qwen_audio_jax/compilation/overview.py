@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from qwen_audio_jax.compilation.hardware import SETUPS, Setup
+from qwen_audio_jax.compilation.topology import SETUPS, Setup
 
 BEGIN, END = "<!-- setups -->", "<!-- end of setups -->"
 AUDIO_HOURS = 100_000

@@ -5,8 +5,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from qwen_audio_jax.compilation.hardware import Topology
 from qwen_audio_jax.compilation.program import Array
+from qwen_audio_jax.compilation.topology import Topology
 from qwen_audio_jax.compilation.work import Collective, Work
 
 _PRODUCTS = {"fwd": 2, "dq": 3, "dkv": 4}

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-from qwen_audio_jax.compilation.hardware import Topology
+from qwen_audio_jax.compilation.topology import Topology
 from qwen_audio_jax.compilation.verdict import Verdict, compile_step
 from qwen_audio_jax.models.layers import REMAT
 from qwen_audio_jax.monitoring.chips import GIB

@@ -17,8 +17,8 @@ from data_pipelines.examples import empty_batch
 from data_pipelines.packing import WINDOW, RowShape
 from data_pipelines.typical_mix import PROMPT, lengths_of, mix, packed_batches
 from qwen_audio_jax.checkpoint import abstract
-from qwen_audio_jax.compilation.hardware import Topology
 from qwen_audio_jax.compilation.roofline import Roofline, kernel_flops, roofline
+from qwen_audio_jax.compilation.topology import Topology
 from qwen_audio_jax.compilation.work import work_of
 from qwen_audio_jax.models.presets import VOCABULARIES, ModelConfig, model_config, preset_parts
 from qwen_audio_jax.monitoring import flops

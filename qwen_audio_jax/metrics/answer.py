@@ -22,7 +22,7 @@ def table_row(metric: str, value: float | None, baseline: float | None, n: int) 
     """One row of an evaluation, in plain JSON types; None stands for "undefined on this set".
 
     Args:
-        metric: its name, a key of `qwen_audio_jax.metrics.table.SCALES`.
+        metric: its name, a key of `qwen_audio_jax.metrics.scales.SCALES`.
         value: the model's score.
         baseline: what one gets without listening; each metric says how.
         n: how many answers were scored.

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from qwen_audio_jax.metrics.classification import is_correct
-from qwen_audio_jax.metrics.table import gain, scale_of, verdict
+from qwen_audio_jax.metrics.scales import gain, scale_of, verdict
 from qwen_audio_jax.monitoring.html_page import RAW, SMOOTH, Chart, chart, clip_of, write_page
 from qwen_audio_jax.tasks import TASKS
 

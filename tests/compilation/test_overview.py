@@ -5,7 +5,7 @@ import pathlib
 import pytest
 
 from qwen_audio_jax.compilation import overview
-from qwen_audio_jax.compilation.hardware import SETUPS, Setup, parse_topology
+from qwen_audio_jax.compilation.topology import SETUPS, Setup, parse_topology
 
 SCALE = pathlib.Path(__file__).parents[2] / "docs" / "scale.md"
 

@@ -5,13 +5,13 @@ import types
 
 import pytest
 
-from qwen_audio_jax.compilation.hardware import (
+from qwen_audio_jax.compilation.program import Array
+from qwen_audio_jax.compilation.roofline import Roofline, kernel_flops, roofline
+from qwen_audio_jax.compilation.topology import (
     Topology,
     parse_topology,
     setup_of,
 )
-from qwen_audio_jax.compilation.program import Array
-from qwen_audio_jax.compilation.roofline import Roofline, kernel_flops, roofline
 from qwen_audio_jax.compilation.work import Collective, Work
 
 V5E = Topology("v5e", (16, 16))

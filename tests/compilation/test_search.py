@@ -7,8 +7,8 @@ import runpy
 import pytest
 
 from qwen_audio_jax import run_config
-from qwen_audio_jax.compilation.hardware import parse_topology
 from qwen_audio_jax.compilation.search import search
+from qwen_audio_jax.compilation.topology import parse_topology
 from qwen_audio_jax.compilation.verdict import Verdict
 from qwen_audio_jax.monitoring.chips import GIB
 

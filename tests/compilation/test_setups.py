@@ -2,8 +2,8 @@
 
 import pytest
 
-from qwen_audio_jax.compilation.hardware import SETUPS, parse_topology
 from qwen_audio_jax.compilation.overview import report
+from qwen_audio_jax.compilation.topology import SETUPS, parse_topology
 
 pytest.importorskip("libtpu", reason="needs the extra [tpu]")
 

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from qwen_audio_jax.metrics import METRICS, Answer, score
-from qwen_audio_jax.metrics.table import SCALES, evaluation_table, gain, verdict
+from qwen_audio_jax.metrics.scales import SCALES, evaluation_table, gain, verdict
 from qwen_audio_jax.tasks import TASKS
 
 ANNOTATION = {
