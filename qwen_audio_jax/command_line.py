@@ -18,6 +18,8 @@ def parse_flags(argv: list[str]) -> list[str]:
         print(f"error: --config has no such key: {_one_line(error)}", file=sys.stderr)
     except (flags.Error, TypeError, ValueError, OSError) as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)
+    except (ImportError, NameError, SyntaxError) as error:  # of what is no configuration file
+        print(f"error: --config is no configuration: {_one_line(error)}", file=sys.stderr)
     sys.exit(1)
 
 

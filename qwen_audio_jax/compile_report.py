@@ -80,7 +80,7 @@ def main(argv: list[str]) -> None:
                 found = best.verdict
             else:
                 found = verdict.compile_step(config, topology)
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     console.print(table_of(found))

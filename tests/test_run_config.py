@@ -65,6 +65,7 @@ def test_hash_tells_runs_apart_but_not_habits(values):
         ("pretrain.py --foo=1", "Unknown command line flag 'foo'"),
         ("pretrain.py:qwen2_audio_7b@v5e:2x2", "qwen2_audio_7b@v5e:2x2 is not set up"),
         ("nowhere.py", "No such file or directory: 'configs/nowhere.py'"),
+        ("../README.md", "--config is no configuration: "),
     ],
 )
 def test_mistaken_flags_are_one_sentence(arguments, said):

@@ -51,6 +51,8 @@ def claim_workdir(workdir: pathlib.Path, config: RunConfig) -> None:
                 + (f", and {len(differing) - 1} more" if len(differing) > 1 else "")
                 + "); give another --workdir, or delete it to start anew"
             )
+    if workdir.exists() and not workdir.is_dir():
+        raise ConfigError(f"{workdir}: is no folder; --workdir must name one, new or of a run")
     workdir.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     part.write_text(json.dumps(values, indent=2) + "\n")

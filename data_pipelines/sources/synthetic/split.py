@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 SPLITS = ("train", "validation")
-_PART = 5  # one combination in five is held out
+_PART = 5  # one combination in five is in the validation split alone
 
 
 def is_validation(first: int, second: int) -> bool:
