@@ -4,7 +4,7 @@
     data_aishell/wav/train/S0002/BAC009S0002W0122.wav
 
 The speakers' archives inside `wav/` must be unpacked too. Transcripts have spaces between words,
-which are left out, as Mandarin is written. A recording without a transcript is left out; the
+which are left out, as Mandarin is written. A recording without a transcript is dropped; the
 corpus has some.
 """
 

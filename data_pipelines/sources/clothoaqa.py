@@ -4,7 +4,7 @@
     audio_files/river_mouth3.wav
 
 Three people answered each question. The answer is what two of them say; a question to which all
-three answer differently is left out.
+three answer differently is dropped.
 """
 
 import collections

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 TASKS = ("genre_classification",)
 LICENSE = "LicenseRef-none-given"
 LAYOUT = "genres*/blues/blues.00000.*"
-_HELD_OUT = "9"
+_VALIDATION_DIGIT = "9"
 
 
 def clips(root: pathlib.Path, split: str) -> Iterator[tuple[pathlib.Path, dict[str, dict]]]:
     """Recordings, by genre and number; the first release has `genres/` and `.au` files."""
     for path in sorted(root.glob("genres*/*/*.[0-9][0-9][0-9][0-9][0-9].*")):
         number = path.name.split(".")[1]
-        if number.endswith(_HELD_OUT) == (split == "validation"):
+        if number.endswith(_VALIDATION_DIGIT) == (split == "validation"):
             yield path, {"genre_classification": {"text": path.parent.name}}

@@ -253,7 +253,7 @@ def model_of(config: RunConfig) -> ModelConfig:
 def useful(shape: RowShape) -> flops.Counts:
     """What is useful in a batch, on average over a window of `typical_mix` packed into its rows.
 
-    Records that are larger than a row are left out.
+    Records that are larger than a row are dropped.
     """
     seconds, text = mix(WINDOW)
     valid, lengths = lengths_of(seconds, text)

@@ -74,7 +74,7 @@ def average_shift(pairs: list[tuple[list[Unit], list[Unit]]]) -> float | None:
 def timestamps(answers: list[Answer]) -> list[dict[str, Any]]:
     """Rows "wer" (of the words between the times) and "aas_ms" (the shift of their boundaries).
 
-    An answer that cannot be parsed is left out of "aas_ms" together with its reference. A model
+    An answer that cannot be parsed is dropped from "aas_ms" together with its reference. A model
     may thus keep few units and still have a small shift: read both rows together. Baselines: the
     empty answer; the right words spread evenly over the time up to the last boundary.
     """

@@ -1,4 +1,4 @@
-"""Damaged corpora: refused in a sentence before training, or counted, named and left out in it."""
+"""Damaged corpora: refused in a sentence before training, or counted, named and dropped in it."""
 
 import itertools
 import json

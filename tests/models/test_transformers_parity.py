@@ -52,6 +52,15 @@ CASES = [
 is wrong about a batch that has no longer clip than that."""
 
 
+@pytest.fixture(autouse=True)
+def seeded():
+    """Transformers draws the position table, which `randomised` leaves, from the global generator.
+
+    Some table or other would put two tokens so close together that their order is rounding's.
+    """
+    torch.manual_seed(0)
+
+
 def original_config(shape: str):
     width, heads, layers = SHAPES[shape]["encoder"]
     D, H, G, decoder_layers, K = SHAPES[shape]["decoder"]

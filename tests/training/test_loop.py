@@ -44,9 +44,11 @@ def command(root, workdir, *, corpus="tones", **overrides):
     return [*main, f"--workdir={workdir}", *flags]
 
 
-# For runs that must be equal to the bit: compiled as users' are, and kept where no others are.
-CACHE = pathlib.Path(os.environ["XDG_CACHE_HOME"]) / "as_users"
-AS_USERS = {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(CACHE)}
+@pytest.fixture(scope="module")
+def as_users(tmp_path_factory):
+    """For runs that must be equal to the bit: compiled as users' are, and kept where none was."""
+    cache = tmp_path_factory.mktemp("cache")
+    return {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(cache)}
 
 
 def run(*arguments, environment=None, **keywords):
@@ -58,10 +60,10 @@ def run(*arguments, environment=None, **keywords):
     )
 
 
-def started(*arguments, **keywords):
+def started(*arguments, environment, **keywords):
     return subprocess.Popen(
         command(*arguments, **keywords),
-        env=os.environ | AS_USERS,
+        env=os.environ | environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -90,9 +92,10 @@ def checkpoint(workdir, step=STEPS):
     )
 
 
-def compiled_steps():
+def compiled_steps(environment):
     """What is kept; programs that took less than a second to compile are not always."""
-    return set(CACHE.glob("qwen_audio_jax/compilation/jit_step-*-cache"))
+    cache = pathlib.Path(environment["XDG_CACHE_HOME"])
+    return set(cache.glob("qwen_audio_jax/compilation/jit_step-*-cache"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,11 +116,11 @@ class Whole:
 
 
 @pytest.fixture(scope="module")
-def whole(root, tmp_path_factory):
+def whole(root, tmp_path_factory, as_users):
     workdir, began = tmp_path_factory.mktemp("runs") / "whole", time.time()
     profile = {"profile.start": 3, "profile.steps": 2}
-    done = finished(root, workdir, environment=AS_USERS, **profile)
-    return Whole(workdir, done.stdout, time.time() - began, compiled_steps())
+    done = finished(root, workdir, environment=as_users, **profile)
+    return Whole(workdir, done.stdout, time.time() - began, compiled_steps(as_users))
 
 
 @pytest.fixture(scope="module")
@@ -139,9 +142,9 @@ def test_a_run_tells_where_its_time_went(whole):
     assert list((whole.workdir / "profile").rglob("*.xplane.pb"))
 
 
-def test_killed_and_resumed_is_bit_identical(root, whole, uninterrupted, tmp_path):
+def test_killed_and_resumed_is_bit_identical(root, whole, uninterrupted, tmp_path, as_users):
     workdir, kill_after = tmp_path / "killed", random.randint(3, STEPS - 2)
-    process = started(root, workdir)
+    process = started(root, workdir, environment=as_users)
     log = workdir / "metrics.jsonl"
     while process.poll() is None and not (
         log.exists() and log.read_text().count("\n") >= kill_after
@@ -151,11 +154,11 @@ def test_killed_and_resumed_is_bit_identical(root, whole, uninterrupted, tmp_pat
     _, errors = process.communicate()
     assert process.returncode == -signal.SIGKILL, f"was over before it could be killed: {errors}"
 
-    finished(root, workdir, environment=AS_USERS)
+    finished(root, workdir, environment=as_users)
     assert losses(workdir) == losses(uninterrupted)
     # Both starts have found the step compiled.
     assert whole.programs
-    assert compiled_steps() == whole.programs
+    assert compiled_steps(as_users) == whole.programs
     import jax
 
     one, two = checkpoint(workdir), checkpoint(uninterrupted)
@@ -228,9 +231,9 @@ def test_mistakes_are_one_sentence(root, tmp_path, key, value, message):
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
-def test_terminated_run_saves_and_goes_on(root, uninterrupted, tmp_path):
+def test_terminated_run_saves_and_goes_on(root, uninterrupted, tmp_path, as_users):
     workdir = tmp_path / "stopped"
-    process = started(root, workdir, **{"checkpoint.every": 100})
+    process = started(root, workdir, environment=as_users, **{"checkpoint.every": 100})
     log = workdir / "metrics.jsonl"
     while process.poll() is None and not (log.exists() and log.read_text().count("\n") >= 2):
         time.sleep(0.01)
@@ -239,7 +242,7 @@ def test_terminated_run_saves_and_goes_on(root, uninterrupted, tmp_path):
     assert process.returncode == 0, errors
     assert "stopped by SIGTERM; the same command goes on from here" in errors
     assert len(list((workdir / "checkpoints").glob("[0-9]*"))) == 1
-    finished(root, workdir, environment=AS_USERS, **{"checkpoint.every": 100})
+    finished(root, workdir, environment=as_users, **{"checkpoint.every": 100})
     assert losses(workdir) == losses(uninterrupted)
 
 

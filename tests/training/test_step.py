@@ -155,7 +155,7 @@ def kept_for_backward(remat: str) -> int:
 
 def test_frozen_is_a_gradient_thrown_away():
     """The other parts train as if nothing were frozen, and what is frozen stays to the bit."""
-    # Of a gradient near 0, Adam makes a step of its sign: so large an eps that rounding is no sign.
+    # Adam makes a whole step of a gradient near 0, be it only rounding; not with so large an eps.
     free = dataclasses.replace(OPTIMIZER, clip_norm=1e9, eps=1e-3)
     frozen = dataclasses.replace(free, frozen=("^decoder/",))
     # The first step is at rate 0, and after the second everything differs.
