@@ -32,7 +32,7 @@ def decode(data: bytes) -> np.ndarray:
     Raises:
         AudioError: not audio, broken off, empty, too short or too long, or not finite.
     """
-    wave, rate = _read(data)
+    wave, rate = read_samples(data)
     if len(wave) == 0:
         raise AudioError("the clip has no samples")
     if not np.isfinite(wave).all():
@@ -58,8 +58,18 @@ def resample(wave: np.ndarray, rate: int) -> np.ndarray:
     return np.pad(converted, (0, max(0, length - len(converted))))[:length].astype(np.float32)
 
 
-def _read(data: bytes) -> tuple[np.ndarray, int]:
-    """Returns float32 [n, channels] and the sampling rate."""
+def read_samples(data: bytes) -> tuple[np.ndarray, int]:
+    """The samples of a file as it has them.
+
+    Args:
+        data: the file's bytes.
+
+    Returns:
+        float32 [n, channels] and the sampling rate in Hz.
+
+    Raises:
+        AudioError: not audio, broken off, or too long.
+    """
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             rate, promised = file.samplerate, file.frames
