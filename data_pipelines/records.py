@@ -8,6 +8,7 @@ and `tokenizer/`, the corpus's vocabulary. TensorFlow is not needed for any of i
 
 import dataclasses
 import functools
+import hashlib
 import itertools
 import json
 import os
@@ -93,6 +94,13 @@ class Index(Sequence):
         except (ValueError, KeyError, TypeError) as error:
             raise CorpusError(f"{self.path}, line {number + 1}: is damaged; {_MEND}") from error
 
+    def digests(self) -> np.ndarray:
+        """uint64 [n]: of each row, all that the index says of its record."""
+        with self.path.open("rb") as file:
+            lines = itertools.islice(file, len(self))
+            joined = b"".join(hashlib.blake2b(line, digest_size=8).digest() for line in lines)
+        return np.frombuffer(joined, np.uint64)
+
     def __reduce__(self):
         return Index, (self.path,)
 
@@ -163,11 +171,18 @@ class Corpus:
         for first in itertools.accumulate([0, *lengths[:-1]]):
             self._read(split, first)  # a shard that was cut off cannot be read at all
 
+    def bytes(self, split: str) -> int:
+        """Of a split's records, audio and all."""
+        return int(self._info(split).get("numBytes", 0))
+
     def _shard_lengths(self, split: str) -> list[int]:
         """Records of each shard."""
+        return [int(length) for length in self._info(split).get("shardLengths", [])]
+
+    def _info(self, split: str) -> dict[str, Any]:
+        """What TFDS's description says of a split; nothing if it does not know it."""
         info = json.loads((self.path / INFO_FILE).read_text(encoding="utf-8"))
-        shards = {s["name"]: [int(n) for n in s["shardLengths"]] for s in info["splits"]}
-        return shards.get(split, [])
+        return next((one for one in info["splits"] if one["name"] == split), {})
 
     @functools.cache  # noqa: B019
     def _source(self, split: str):

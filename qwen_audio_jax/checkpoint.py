@@ -1,7 +1,11 @@
 """Checkpoints: train state, data position and config, in one Orbax step folder each."""
 
+import contextlib
 import json
+import logging
 import pathlib
+import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -9,6 +13,13 @@ import tensorstore
 from orbax.checkpoint import v1 as ocp
 
 from qwen_audio_jax.models.parts import path_name
+
+_REASON = 300
+"""Characters of a library's error that are told; Orbax prints whole trees of arrays."""
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be written or read. The sentence names the folder and the mend."""
 
 
 class Checkpoints:
@@ -23,8 +34,11 @@ class Checkpoints:
         workdir: the run's folder.
         keep: how many of the latest checkpoints stay.
         """
+        self._workdir = pathlib.Path(workdir)
+        self._saving = self._bytes = 0
+        logging.getLogger("absl").addFilter(_no_traceback)
         self._checkpointer = ocp.training.Checkpointer(
-            (pathlib.Path(workdir) / "checkpoints").absolute(),
+            (self._workdir / "checkpoints").absolute(),
             # The loop decides when to save.
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
             preservation_policy=ocp.training.preservation_policies.LatestN(keep),
@@ -45,10 +59,18 @@ class Checkpoints:
             state: pytree of arrays.
             next_slot: the data position: the first slot of the pack plan not yet trained on.
             config: the run's config as JSON types.
+
+        Raises:
+            CheckpointError: this one, or the one before, could not be written.
         """
-        self._checkpointer.save_checkpointables_async(
-            step, {"state": state, "data": {"next_slot": next_slot}, "config": config}
-        )
+        with self._told():
+            self._checkpointer.wait()
+        self._saving = step
+        self._bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        with self._told():
+            self._checkpointer.save_checkpointables_async(
+                step, {"state": state, "data": {"next_slot": next_slot}, "config": config}
+            )
 
     def restore(self, step: int, abstract_state: Any) -> tuple[Any, int]:
         """The state and data position of a step.
@@ -57,15 +79,61 @@ class Checkpoints:
             step: a saved step.
             abstract_state: ShapeDtypeStructs with the shardings wanted now, which need not be the
                 ones it was saved with.
+
+        Raises:
+            CheckpointError: it is damaged, or of another model.
         """
-        loaded = self._checkpointer.load_checkpointables(
-            step, {"state": abstract_state, "data": None}
-        )
-        return loaded["state"], int(loaded["data"]["next_slot"])
+        try:
+            loaded = self._checkpointer.load_checkpointables(
+                step, {"state": abstract_state, "data": None}
+            )
+            return loaded["state"], int(loaded["data"]["next_slot"])
+        except Exception as error:  # Orbax and TensorStore have a dozen kinds
+            folder = self._workdir / "checkpoints" / str(step)
+            raise CheckpointError(
+                f"{folder}: cannot be restored ({_short(error)}); put it back from a copy, or "
+                "delete it to go on from the checkpoint before it"
+            ) from error
 
     def close(self) -> None:
-        """Waits for the last save to be complete."""
-        self._checkpointer.close()
+        """Waits for the last save to be complete.
+
+        Raises:
+            CheckpointError: it could not be written.
+        """
+        with self._told():
+            self._checkpointer.close()
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """What goes wrong while a checkpoint is written, in one sentence."""
+        try:
+            yield
+        except Exception as error:  # Orbax and TensorStore have a dozen kinds
+            raise CheckpointError(
+                f"{self._workdir / 'checkpoints'}: checkpoint {self._saving} could not be written "
+                f"({_short(error)}); it takes {self._bytes / 1e6:,.0f} MB and "
+                f"{shutil.disk_usage(self._workdir).free / 1e6:,.0f} MB are free there. Once that "
+                f"is mended, {goes_on(self._workdir)}"
+            ) from error
+
+
+def goes_on(workdir: pathlib.Path) -> str:
+    """Where the next start of a run begins, as the end of a sentence."""
+    try:
+        return f"the same command goes on from step {last_step(workdir).name}"
+    except FileNotFoundError:
+        return "the same command starts anew, for no checkpoint is there"
+
+
+def _no_traceback(record: logging.LogRecord) -> bool:
+    """Keeps Orbax from logging, thread by thread, the error that it raises here as well."""
+    return not (record.levelno >= logging.ERROR and "orbax" in record.pathname)
+
+
+def _short(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= _REASON else f"{text[: _REASON - 4]} ..."
 
 
 def run_folder(folder: pathlib.Path | str) -> pathlib.Path:

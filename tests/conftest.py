@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -183,18 +184,23 @@ def tone_record(number: int) -> Record:
     return Record(f"{kind}-{number}", "instrument_classification", (flac(wave),), annotation)
 
 
-def write_corpus(folder: pathlib.Path, train: int, validation: int = 0) -> None:
-    """Writes a corpus of `tone_record`s, vocabulary and all."""
+def write_corpus(
+    folder: pathlib.Path,
+    train: int | Sequence[int],
+    validation: int | Sequence[int] = (),
+    text: Sequence[str] = ("tone", "noise"),
+) -> None:
+    """Writes a corpus of `tone_record`s, so many or of these numbers, with a text's vocabulary."""
     folder.mkdir(parents=True)
-    for split, numbers in (
-        ("train", range(train)),
-        ("validation", range(train, train + validation)),
-    ):
+    train = range(train) if isinstance(train, int) else train
+    if isinstance(validation, int):
+        validation = range(len(train), len(train) + validation)
+    for split, numbers in (("train", train), ("validation", validation)):
         if numbers:
             records = map(tone_record, numbers)
             measured = ((r, tuple(len(decode(clip)) for clip in r.audio)) for r in records)
             write_split(folder, split, measured)
-    train_sentencepiece(["tone", "noise"], ["en"], folder / "tokenizer", pieces=16)
+    train_sentencepiece(text, ["en"], folder / "tokenizer", pieces=16)
 
 
 def pretrain_values(name: str = "tiny") -> dict:

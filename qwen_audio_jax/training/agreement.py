@@ -35,7 +35,9 @@ def of_config(config: RunConfig) -> dict[str, str]:
     }
 
 
-def of_data(config: RunConfig, corpora: dict[str, Corpus], mesh: Mesh) -> dict[str, str]:
+def of_data(
+    config: RunConfig, corpora: dict[str, Corpus], mesh: Mesh, resumed: bool = False
+) -> dict[str, str]:
     """The corpora, what training starts from, and the devices."""
     facts = {
         f"the digest of corpus {name!r}": digest(
@@ -47,12 +49,16 @@ def of_data(config: RunConfig, corpora: dict[str, Corpus], mesh: Mesh) -> dict[s
         )
         for name, corpus in corpora.items()
     }
-    if config.init_from:
+    if config.init_from and not resumed:
         folder = run_folder(config.init_from)
         files = [folder / "model.json", *sorted((folder / "tokenizer").glob("*"))]
         facts["the digest of config.init_from"] = digest(files)
     shape = ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
-    return facts | {"the mesh": shape, "the number of its devices": str(jax.local_device_count())}
+    return facts | {
+        "what is in the run folder": "a run" if resumed else "none",
+        "the mesh": shape,
+        "the number of its devices": str(jax.local_device_count()),
+    }
 
 
 def digest(files: Iterable[pathlib.Path]) -> str:

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import errno
 import itertools
 import json
 import logging
@@ -16,7 +17,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from data_pipelines.pipeline import PackedBatches, batches
-from qwen_audio_jax.checkpoint import Checkpoints
+from qwen_audio_jax.checkpoint import Checkpoints, goes_on
 from qwen_audio_jax.evaluation.answering import Evaluator, Result
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.monitoring import flops, report
@@ -28,6 +29,7 @@ from qwen_audio_jax.parallel.group import Group
 from qwen_audio_jax.parallel.sharding import make_mesh, place_rows, shardings
 from qwen_audio_jax.run_config import RunConfig, to_json
 from qwen_audio_jax.training import agreement
+from qwen_audio_jax.training.corpus_digests import Digests
 from qwen_audio_jax.training.profile_window import ProfileWindow
 from qwen_audio_jax.training.start import (
     Data,
@@ -38,7 +40,13 @@ from qwen_audio_jax.training.start import (
 )
 from qwen_audio_jax.training.step import Recipe, TrainState, make_init, make_step
 from qwen_audio_jax.training.stop_signal import StopSignal
-from qwen_audio_jax.training.workdir import open_workdir
+from qwen_audio_jax.training.workdir import (
+    check_config,
+    check_corpora,
+    own_parts,
+    write_workdir,
+)
+from qwen_audio_jax.training.workdir_lock import WorkdirLock, locked
 
 
 class TrainingError(RuntimeError):
@@ -58,6 +66,8 @@ class Run:
     evaluator: Evaluator | None
     checkpoints: Checkpoints
     group: Group
+    lock: WorkdirLock | None
+    digests: Digests
     all_reduce: AllReducedCounts
     clock: Clock
     profile: ProfileWindow
@@ -77,14 +87,37 @@ def run(
     Raises:
         ConfigError, ValueError, FileNotFoundError: what was asked for cannot be done; found before
             any long work.
-        TrainingError: the loss is not a number, say.
+        CheckpointError: one cannot be written or read.
+        TrainingError: the loss is not a number, say, or the disk is full.
     """
     group, clock = group or Group(), clock or Clock()
     use_compilation_cache(config.compilation_cache, workdir, group.count)
-    run, init, layout = build_run(config, workdir, group, clock)
+    try:
+        with locked(workdir, group) as lock:
+            return train(config, workdir, group, clock, lock)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise TrainingError(
+            f"{workdir}: nothing more can be written there ({error.strerror}); free some space, "
+            f"and {goes_on(workdir)}"
+        ) from error
+
+
+def train(
+    config: RunConfig,
+    workdir: pathlib.Path,
+    group: Group,
+    clock: Clock,
+    lock: WorkdirLock | None,
+) -> list[dict[str, Any]]:
+    """`run` in a run folder that no other run writes to, with process 0 holding its lock."""
+    run, init, layout = build_run(config, workdir, group, clock, lock)
     state, next_slot = restore_or_init(config, run.checkpoints, init, layout)
     first_step, writes = int(state.step), group.index == 0
     if writes:
+        # Up to here a start may fail, and then everything is as it was.
+        write_workdir(workdir, config, run.model, run.data.preprocessor.tokenizer, run.digests)
         describe(run, state)
     log = RunLog(workdir, first_step, config.train.steps, peak_flops(jax.devices()), write=writes)
     clock.begin(workdir, first_step, write=writes)
@@ -108,7 +141,11 @@ def run(
 
 
 def build_run(
-    config: RunConfig, workdir: pathlib.Path, group: Group, clock: Clock
+    config: RunConfig,
+    workdir: pathlib.Path,
+    group: Group,
+    clock: Clock,
+    lock: WorkdirLock | None,
 ) -> tuple[Run, Callable[[], TrainState], TrainState]:
     """Opens and builds all that the run is made of; nothing long is done.
 
@@ -116,11 +153,16 @@ def build_run(
         (Run, function that makes the first TrainState, its layout on the devices).
     """
     mesh = make_mesh(config.mesh)
-    data, model = open_data(config, mesh)
+    check_config(workdir, config)
+    own = own_parts(workdir)
+    data, model = open_data(config, mesh, own)
     validation = find_validation_split(config, data.corpora)
-    corpora = data.corpora | ({"validation split": validation[0]} if validation else {})
-    group.barrier("the data", agreement.of_data(config, corpora, mesh))
-    open_workdir(workdir, config, data, model, group)
+    splits = {name: (corpus, "train") for name, corpus in data.corpora.items()}
+    splits |= {"validation split": validation} if validation else {}
+    corpora = {name: corpus for name, (corpus, _) in splits.items()}
+    group.barrier("the data", agreement.of_data(config, corpora, mesh, own is not None))
+    # One process tells of them for all.
+    digests = check_corpora(workdir, splits) if group.index == 0 else {}
 
     # Abstract first, so that nothing is ever laid out whole on one device.
     recipe = recipe_of(config, model)
@@ -138,6 +180,8 @@ def build_run(
         and Evaluator(*validation, data.preprocessor, graph, mesh, config.evaluate),
         checkpoints=Checkpoints(workdir, config.checkpoint.keep),
         group=group,
+        lock=lock,
+        digests=digests,
         all_reduce=AllReducedCounts(),
         clock=clock,
         profile=ProfileWindow(config.profile, workdir),
@@ -203,6 +247,8 @@ def save(run: Run, step: int, state: TrainState, next_slot: int) -> None:
     """Starts a checkpoint, which all processes write together."""
     with run.clock.spend("checkpoint"):
         run.group.barrier(f"checkpoint {step}")
+        if run.lock is not None:
+            run.lock.check()
         run.checkpoints.save(step, state, next_slot=next_slot, config=to_json(run.config))
     run.clock.lap(step)
 

@@ -33,15 +33,26 @@ class Data:
     local_rows: dict[RowShape, slice]
 
 
-def open_data(config: RunConfig, mesh: Mesh) -> tuple[Data, ModelConfig]:
-    """Opens the mixture, and chooses the model that goes with its vocabulary."""
+def open_data(
+    config: RunConfig, mesh: Mesh, own: tuple[Parts, Tokenizer] | None = None
+) -> tuple[Data, ModelConfig]:
+    """Opens the mixture, and chooses the model that goes with its vocabulary.
+
+    Args:
+        config: of the run.
+        mesh: its devices.
+        own: the model and the vocabulary of a run that goes on; None makes those of a new one.
+    """
     mine = {
         shape: local_rows(shape.rows, mesh, config.train.accumulate)
         for shape in config.data.row_shapes
     }
     corpora = open_mixture(config.data.root, config.data.mixture)
-    start = read_start(config)
-    tokenizer = choose_tokenizer(config, start, corpora)
+    if own is None:
+        start = read_start(config)
+        tokenizer = choose_tokenizer(config, start, corpora)
+    else:
+        start, tokenizer = own
     model = choose_model(config, tokenizer, start)
     preprocessor = Preprocessor(
         tokenizer,

@@ -1,59 +1,107 @@
-"""The run folder: whose it is, and what it holds before the first step."""
+"""The run folder: what belongs to the run in it, and what a later start may change.
+
+A run keeps the vocabulary, the model and the corpora that it began with, whatever has become since
+of the corpora and of the folder that it started from. Nothing is written before all has been
+checked.
+"""
 
 import json
+import logging
 import pathlib
+from collections.abc import Mapping
 
-from qwen_audio_jax.models.parts import parts_of, write_parts
+from qwen_audio_jax.models.parts import Parts, parts_of, read_parts, write_parts
 from qwen_audio_jax.models.presets import ModelConfig
-from qwen_audio_jax.parallel.group import Group
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
 from qwen_audio_jax.run_config import FREE_KEYS, ConfigError, RunConfig, dotted, flat, to_json
-from qwen_audio_jax.training.start import Data
+from qwen_audio_jax.text.tokenizer import Tokenizer, load_tokenizer
+from qwen_audio_jax.training.corpus_digests import (
+    Digests,
+    Split,
+    changes,
+    digests_of,
+    read_digests,
+    write_digests,
+)
 
 
-def open_workdir(
-    workdir: pathlib.Path, config: RunConfig, data: Data, model: ModelConfig, group: Group
-) -> None:
-    """Makes the run folder what it is before the first step, and sees that all processes share it.
+def has_begun(workdir: pathlib.Path) -> bool:
+    """Whether something was trained there."""
+    return (workdir / "metrics.jsonl").exists() or any((workdir / "checkpoints").glob("[0-9]*"))
 
-    Raises:
-        ConfigError: it belongs to another configuration, or is not shared.
-    """
-    if group.index == 0:
-        claim_workdir(workdir, config)
-        data.preprocessor.tokenizer.save(workdir / "tokenizer")
-        placeholder = AUDIO_TAGS[model.family][1]
-        write_parts(workdir, parts_of(model, data.preprocessor.tokenizer.special(placeholder)))
-    group.barrier("the run folder")
-    if not (workdir / "config.json").is_file():
+
+def check_config(workdir: pathlib.Path, config: RunConfig) -> None:
+    """Raises ConfigError if another configuration has trained there; it names the keys."""
+    path = workdir / "config.json"
+    if not (path.exists() and has_begun(workdir)):
+        return
+    try:
+        before = flat(json.loads(path.read_text()), FREE_KEYS)
+    except (ValueError, AttributeError) as error:
         raise ConfigError(
-            f"{workdir.absolute()}: is not the folder that process 0 writes to; --workdir must lie "
-            "on a file system that all processes share"
+            f"{path}: is damaged ({error}); checkpoints/STEP/config has the same values"
+        ) from error
+    now = flat(to_json(config), FREE_KEYS)
+    differing = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
+    if differing:
+        key = differing[0]
+        raise ConfigError(
+            f"{workdir}: holds a run of another configuration ({dotted(key)} "
+            f"was {before.get(key)!r} and is now {now.get(key)!r}"
+            + (f", and {len(differing) - 1} more" if len(differing) > 1 else "")
+            + "); give another --workdir, or delete it to start anew"
         )
 
 
-def claim_workdir(workdir: pathlib.Path, config: RunConfig) -> None:
-    """Writes config.json into a run folder, unless another configuration has trained there.
+def own_parts(workdir: pathlib.Path) -> tuple[Parts, Tokenizer] | None:
+    """The model and the vocabulary of a run that has begun; None where none has.
 
     Raises:
-        ConfigError: the folder belongs to another configuration; the sentence names the keys.
+        ConfigError: they are missing or damaged.
     """
+    if not has_begun(workdir):
+        return None
+    try:
+        return read_parts(workdir), load_tokenizer(workdir / "tokenizer")
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--workdir: {error}") from error
+
+
+def check_corpora(workdir: pathlib.Path, splits: Mapping[str, Split]) -> Digests:
+    """Says what was added to the corpora of a run that has begun.
+
+    Args:
+        workdir: the run folder.
+        splits: what the run reads, by name.
+
+    Returns:
+        What they hold now, for `write_workdir`.
+
+    Raises:
+        ConfigError: records that the run has been trained on are gone or changed.
+    """
+    now = digests_of(splits)
+    before = read_digests(workdir) if has_begun(workdir) else None
+    if before is not None:  # None too in a run of before they were written
+        for sentence in changes(workdir, splits, before, now):
+            logging.warning("note: %s", sentence)
+    return now
+
+
+def write_workdir(
+    workdir: pathlib.Path,
+    config: RunConfig,
+    model: ModelConfig,
+    tokenizer: Tokenizer,
+    digests: Digests,
+) -> None:
+    """Writes what the run keeps; of one that has begun, only what a later start may change."""
+    if not has_begun(workdir):
+        tokenizer.save(workdir / "tokenizer")
+        placeholder = AUDIO_TAGS[model.family][1]
+        write_parts(workdir, parts_of(model, tokenizer.special(placeholder)))
+    write_digests(workdir, digests)
     path = workdir / "config.json"
-    values = to_json(config)
-    if path.exists() and (workdir / "metrics.jsonl").exists():
-        before, now = flat(json.loads(path.read_text()), FREE_KEYS), flat(values, FREE_KEYS)
-        differing = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
-        if differing:
-            key = differing[0]
-            raise ConfigError(
-                f"{workdir}: holds a run of another configuration ({dotted(key)} "
-                f"was {before.get(key)!r} and is now {now.get(key)!r}"
-                + (f", and {len(differing) - 1} more" if len(differing) > 1 else "")
-                + "); give another --workdir, or delete it to start anew"
-            )
-    if workdir.exists() and not workdir.is_dir():
-        raise ConfigError(f"{workdir}: is no folder; --workdir must name one, new or of a run")
-    workdir.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    part.write_text(json.dumps(values, indent=2) + "\n")
+    part.write_text(json.dumps(to_json(config), indent=2) + "\n")
     part.replace(path)

@@ -2,23 +2,19 @@
 
 import dataclasses
 import json
-import os
 import pathlib
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
+from commands import STEPS, finished, losses, metrics, run, started, wait_for
 from conftest import QUICK, write_corpus
 from orbax.checkpoint import v1 as ocp
 
 from data_pipelines.records import Corpus
 from qwen_audio_jax.monitoring.goodput import EVENTS_FILE, read_events, totals
-
-STEPS = 12
 
 
 @pytest.fixture(scope="module")
@@ -29,61 +25,11 @@ def root(tmp_path_factory):
     return folder
 
 
-def command(root, workdir, *, corpus="tones", **overrides):
-    options = {
-        "data.root": root,
-        "data.mixture": json.dumps({corpus: 1.0}),
-        "data.shapes": "((4, 64, 128),)",
-        "train.steps": STEPS,
-        "optimizer.warmup_steps": 3,
-        "checkpoint.every": 3,
-    }
-    options |= overrides
-    flags = [f"--config.{key}={value}" for key, value in options.items()]
-    main = [sys.executable, "-m", "qwen_audio_jax.main", "--config=configs/pretrain.py"]
-    return [*main, f"--workdir={workdir}", *flags]
-
-
 @pytest.fixture(scope="module")
 def as_users(tmp_path_factory):
     """For runs that must be equal to the bit: compiled as users' are, and kept where none was."""
     cache = tmp_path_factory.mktemp("cache")
     return {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(cache)}
-
-
-def run(*arguments, environment=None, **keywords):
-    return subprocess.run(
-        command(*arguments, **keywords),
-        env=os.environ | (environment or {}),
-        capture_output=True,
-        text=True,
-    )
-
-
-def started(*arguments, environment, **keywords):
-    return subprocess.Popen(
-        command(*arguments, **keywords),
-        env=os.environ | environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finished(*arguments, **keywords):
-    done = run(*arguments, **keywords)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done
-
-
-def metrics(workdir):
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-
-
-def losses(workdir):
-    rows = metrics(workdir)
-    assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))
-    return [row["loss"] for row in rows]
 
 
 def checkpoint(workdir, step=STEPS):
@@ -145,11 +91,7 @@ def test_a_run_tells_where_its_time_went(whole):
 def test_killed_and_resumed_is_bit_identical(root, whole, uninterrupted, tmp_path, as_users):
     workdir, kill_after = tmp_path / "killed", random.randint(3, STEPS - 2)
     process = started(root, workdir, environment=as_users)
-    log = workdir / "metrics.jsonl"
-    while process.poll() is None and not (
-        log.exists() and log.read_text().count("\n") >= kill_after
-    ):
-        time.sleep(0.01)
+    wait_for(process, workdir, kill_after)
     process.send_signal(signal.SIGKILL)
     _, errors = process.communicate()
     assert process.returncode == -signal.SIGKILL, f"was over before it could be killed: {errors}"
@@ -234,9 +176,7 @@ def test_mistakes_are_one_sentence(root, tmp_path, key, value, message):
 def test_terminated_run_saves_and_goes_on(root, uninterrupted, tmp_path, as_users):
     workdir = tmp_path / "stopped"
     process = started(root, workdir, environment=as_users, **{"checkpoint.every": 100})
-    log = workdir / "metrics.jsonl"
-    while process.poll() is None and not (log.exists() and log.read_text().count("\n") >= 2):
-        time.sleep(0.01)
+    wait_for(process, workdir, 2)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
