@@ -31,7 +31,7 @@ _LOOKS = {
     "edge": rf"{_WHOSE}(?:start|begin|onset|offset|end|stop){_UNIT}",
     "length": rf"{_WHOSE}(?:duration|dur|length|len){_UNIT}|(?:num|n)_(?:samples|frames)",
     "pair": r"timestamps?|segment|interval|span|time_?span|(?:start|begin)_?end",
-    "channel": r"(?:audio_)?channel_(?:ids?|idx|index|number|num)|audio_channel",
+    "a channel": r"(?:audio_)?channel_(?:ids?|idx|index|number|num)|audio_channel",
 }
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _MEND = "give 'start' and 'end', or 'offset' and 'duration', in seconds, or rename it"
@@ -196,7 +196,7 @@ def _refuse_unknown(given: dict[str, Any]) -> None:
             or (looks == "pair" and _is_pair(value))
         ):
             raise RejectedRecord(f"field {name!r}: is not known; {_MEND}")
-        if looks == "channel" and not isinstance(value, str):
+        if looks == "a channel" and not isinstance(value, str):
             raise RejectedRecord(
                 f"field {name!r}: is not known; give 'channel', a number from 0, or rename it"
             )
@@ -204,7 +204,7 @@ def _refuse_unknown(given: dict[str, Any]) -> None:
 
 @functools.cache  # the rows of a manifest have the same few fields
 def _looks_like(name: str) -> str:
-    """What a field that is not known seems to say: "edge", "length", "pair", "channel" or "".
+    """What a field that is not known seems to say: one of _LOOKS, or "".
 
     Or the known field that it is but for capitals.
     """
