@@ -33,7 +33,9 @@ _NOTE_FIELDS = {
     "velocity": re.compile(r"<\|midi_velocity_([0-9]{1,3})\|>|\bvelocity ([0-9]{1,3})\b"),
     "qualities": re.compile(r'<\|sonic\|>([^<]*)|\bqualities "([^"]*)"'),
     "instrument": re.compile(
-        r'<\|instrument\|>([^<]*)|\bvelocity [0-9]{1,3}\s*,\s*(?:qualities "[^"]*"\s*,\s*)?([^<]*)'
+        r"<\|instrument\|>((?:(?!<\|).)*)"
+        r'|\bvelocity [0-9]{1,3}\s*,\s*(?:qualities "[^"]*"\s*,\s*)?((?:(?!<\|).)*)',
+        re.DOTALL,
     ),
 }
 
