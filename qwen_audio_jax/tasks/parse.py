@@ -18,7 +18,8 @@ _OPENING = "<|0.00|>"
 _LANGUAGE = re.compile(r"\s*<\|([a-z]{2,3}(?:_[a-z]+)?)\|>(.*)", re.DOTALL)
 _STRING = r'"(?:[^"\\]|\\.)*"'
 _QUOTED = re.compile(_STRING)
-_QUOTED_ENTITY = re.compile(rf'([^",]+?)\s*({_STRING})')
+# A type begins after a quote or comma: tried at every letter, a long answer would take minutes.
+_QUOTED_ENTITY = re.compile(rf'(?<![^",])([^",]++)({_STRING})')
 _MARKED_ENTITY = re.compile(
     r"<\|startofentitytype\|>(.*?)<\|endofentitytype\|>"
     r"<\|startofentityvalue\|>(.*?)<\|endofentityvalue\|>",
