@@ -18,11 +18,12 @@ _OPENING = "<|0.00|>"
 _LANGUAGE = re.compile(r"\s*<\|([a-z]{2,3}(?:_[a-z]+)?)\|>(.*)", re.DOTALL)
 _STRING = r'"(?:[^"\\]|\\.)*"'
 _QUOTED = re.compile(_STRING)
-# A type begins after a quote or comma: tried at every letter, a long answer would take minutes.
+# A type begins after a quote or comma: tried at every letter, a long answer would take long.
 _QUOTED_ENTITY = re.compile(rf'(?<![^",])([^",]++)({_STRING})')
+_INSIDE = r"((?:(?!<\|startofentitytype\|>).)*?)"
 _MARKED_ENTITY = re.compile(
-    r"<\|startofentitytype\|>(.*?)<\|endofentitytype\|>"
-    r"<\|startofentityvalue\|>(.*?)<\|endofentityvalue\|>",
+    rf"<\|startofentitytype\|>{_INSIDE}<\|endofentitytype\|>"
+    rf"<\|startofentityvalue\|>{_INSIDE}<\|endofentityvalue\|>",
     re.DOTALL,
 )
 _INTENT = re.compile(
