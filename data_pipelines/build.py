@@ -10,7 +10,6 @@ r"""Builds a corpus: a source's records in shards, their index, and a vocabulary
 A manifest has one JSON object a line, with paths relative to the manifest:
 
     {"audio": "a.flac", "task": "asr", "text": "good morning", "language": "en"}
-    {"audio": "long.flac", "offset": 61.5, "duration": 4.2, "task": "asr", "text": "so", ...}
     {"audio": ["a.flac", "b.mp3"], "task": "speaker_verification", "text": "same"}
 
 docs/tasks.md has the tasks and what fields each needs; further ones (source, license, ...) are
