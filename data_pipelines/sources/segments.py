@@ -99,7 +99,9 @@ def _segment(
     if begin is None and end is not None:
         raise RejectedRecord(f"field {end_field!r}: says no beginning; give 'start' too")
     if begin is not None and end is None and length is None and begin_field != "offset":
-        raise RejectedRecord(f"field {begin_field!r}: says no end; give 'end' or 'duration' too")
+        raise RejectedRecord(
+            f"field {begin_field!r}: says no end; give 'end' or 'duration' too, or leave it out"
+        )
     if length == 0:
         raise RejectedRecord(f"field {length_field!r}: must be above 0")
     if end is not None and end <= begin:
