@@ -17,7 +17,10 @@ from qwen_audio_jax.audio.decode import AudioError, read_samples
 KEPT_BYTES = 512 << 20
 """Of decoded recordings that a process keeps; the last one is kept whatever it takes."""
 
+_OPENED = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b"fLaC", b".snd", b"caff", b"NIST", b"OggS")
+"""How files begin whose header libsndfile reads in silence; it warns of many an MP3."""
 _LOSSY = ("VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III")
+_USUAL_RATE = 44_100  # of an MP3, in Hz
 _FLAC_CHANNELS, _FLAC_RATE = 8, 655_350
 
 
@@ -77,7 +80,7 @@ _RECORDINGS = Recordings()
 
 @dataclasses.dataclass(frozen=True)
 class _Header:
-    """What a file says of itself; nothing is known of one that libsndfile cannot open.
+    """What a file says of itself; nothing is known of an MP3, or of one that cannot be opened.
 
     Attributes:
         frames: samples that it says it has, per channel.
@@ -104,16 +107,20 @@ class _Header:
 
 
 def _header(source: bytes | pathlib.Path) -> _Header:
-    try:
-        told = soundfile.info(io.BytesIO(source) if isinstance(source, bytes) else str(source))
-    except (soundfile.SoundFileError, RuntimeError):
-        return _Header()
+    with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+        if not file.read(4).startswith(_OPENED):
+            return _Header()
+        file.seek(0)
+        try:
+            told = soundfile.info(file)
+        except (soundfile.SoundFileError, RuntimeError):
+            return _Header()
     return _Header(
         told.frames,
         told.channels,
         told.samplerate,
         told.subtype in _LOSSY,
-        told.format not in ("MP3", "OGG"),
+        told.format != "OGG",
     )
 
 
@@ -153,6 +160,8 @@ def clip_of(path: pathlib.Path, segment: Segment) -> bytes:
 def size_of(path: pathlib.Path, segment: Segment) -> int:
     """About how many bytes a clip takes: those of the file, or of its samples at 16 bits."""
     told = _header(path)
+    if not told.frames and segment.begin and segment.end is not None:
+        told = _Header(round(segment.end * _USUAL_RATE), 1, _USUAL_RATE)
     if not told.frames or (_is_whole(segment, told.seconds) and not segment.channels):
         return path.stat().st_size
     end = told.seconds if segment.end is None else min(segment.end, told.seconds)

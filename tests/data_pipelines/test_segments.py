@@ -305,6 +305,18 @@ def test_a_shard_is_planned_by_what_segments_take(folder):
     assert rows.size_of(row) == (folder / "long.wav").stat().st_size
     (folder / "long.wav").write_bytes(b"x" * 77)
     assert rows.size_of(row) == 77
+    (row,), _ = jobs(folder, ROW | {"offset": 1.0, "duration": 2.0})
+    assert rows.size_of(row) == 2 * 44100 * 2
+
+
+def test_no_decoder_writes_to_the_terminal(tmp_path, capfd):
+    """An MP3 whose header tells another length: libsndfile's decoder has a warning for it."""
+    soundfile.write(tmp_path / "one.mp3", 0.3 * np.sin(np.arange(32000) / 9), 16000)
+    path = tmp_path / "two.mp3"
+    path.write_bytes(2 * (tmp_path / "one.mp3").read_bytes())
+    recordings._header(path)
+    recordings.size_of(path, Segment(0.0, 2.0))
+    assert capfd.readouterr() == ("", "")
 
 
 def test_any_number_of_workers_builds_the_same(folder):
