@@ -20,6 +20,7 @@ KEPT_BYTES = 512 << 20
 _OPENED = (b"RIFF", b"RIFX", b"RF64", b"riff", b"FORM", b"fLaC", b".snd", b"caff", b"NIST", b"OggS")
 """How files begin whose header libsndfile reads in silence; it warns of many an MP3."""
 _LOSSY = ("VORBIS", "OPUS", "MPEG_LAYER_I", "MPEG_LAYER_II", "MPEG_LAYER_III")
+_UNKNOWN_FRAMES = (1 << 63) - 1  # libsndfile's word for a FLAC that was written to a pipe
 _USUAL_RATE = 44_100  # of an MP3, in Hz
 _FLAC_CHANNELS, _FLAC_RATE = 8, 655_350
 
@@ -50,6 +51,7 @@ class Recordings:
         """Args: kept_bytes: of samples, at most, unless one recording has more."""
         self._most = kept_bytes
         self._kept: collections.OrderedDict[tuple, Recording] = collections.OrderedDict()
+        self._failed: tuple[tuple, str] | None = None
         self._lock = threading.Lock()
 
     def __getitem__(self, path: pathlib.Path) -> Recording:
@@ -57,15 +59,24 @@ class Recordings:
         state = path.stat()
         key = (path, state.st_mtime_ns, state.st_size)  # a file may be replaced between builds
         with self._lock:
+            if self._failed and self._failed[0] == key:
+                raise AudioError(self._failed[1])  # for its other rows, it need not fail anew
             if key not in self._kept:
-                data = path.read_bytes()
-                header = _header(data)
-                self._make_room(header.bytes)  # first, so that few are there while it is decoded
-                samples, rate = read_samples(data)
-                self._make_room(samples.nbytes)
-                self._kept[key] = Recording(samples, rate, header.lossy)
+                self._kept[key] = self._decoded(key)
             self._kept.move_to_end(key)
             return self._kept[key]
+
+    def _decoded(self, key: tuple) -> Recording:
+        data = key[0].read_bytes()
+        header = _header(data)
+        self._make_room(header.bytes)  # first, so that few are there while it is decoded
+        try:
+            samples, rate = read_samples(data)
+        except AudioError as error:
+            self._failed = (key, str(error))
+            raise
+        self._make_room(samples.nbytes)
+        return Recording(samples, rate, header.lossy)
 
     def _make_room(self, wanted: int) -> None:
         """Gives up the oldest until there is room, or none is left."""
@@ -116,7 +127,7 @@ def _header(source: bytes | pathlib.Path) -> _Header:
         except (soundfile.SoundFileError, RuntimeError):
             return _Header()
     return _Header(
-        told.frames,
+        told.frames if told.frames < _UNKNOWN_FRAMES else 0,
         told.channels,
         told.samplerate,
         told.subtype in _LOSSY,

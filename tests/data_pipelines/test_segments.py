@@ -279,6 +279,11 @@ def test_neighbouring_rows_decode_their_recording_once(folder, monkeypatch):
     for row in jobs(folder, *parts, *pairs)[0]:
         rows.make(row)
     assert len(decoded) == 2
+    (folder / "long.wav").write_bytes(b"RIFF and no more")
+    for row in jobs(folder, *parts[1:])[0]:
+        with pytest.raises(RejectedRecord, match="field 'audio': it cannot be read"):
+            rows.make(row)
+    assert len(decoded) == 3
 
 
 def test_only_the_last_recordings_are_kept(folder, monkeypatch):
@@ -307,6 +312,12 @@ def test_a_shard_is_planned_by_what_segments_take(folder):
     assert rows.size_of(row) == 77
     (row,), _ = jobs(folder, ROW | {"offset": 1.0, "duration": 2.0})
     assert rows.size_of(row) == 2 * 44100 * 2
+    soundfile.write(folder / "pipe.flac", numbers(0.6), RATE)
+    data = bytearray((folder / "pipe.flac").read_bytes())
+    data[21:26] = bytes([data[21] & 0xF0, 0, 0, 0, 0])  # STREAMINFO's total of samples: unknown
+    (folder / "pipe.flac").write_bytes(data)
+    (row,), _ = jobs(folder, {**ROW, "audio": "pipe.flac", "offset": 0.5})
+    assert rows.size_of(row) == len(data)
 
 
 def test_no_decoder_writes_to_the_terminal(tmp_path, capfd):
