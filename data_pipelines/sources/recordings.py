@@ -1,4 +1,8 @@
-"""Recordings that rows take segments of: decoded once for neighbouring rows, cut and encoded."""
+"""Recordings that rows take segments of: decoded once for neighbouring rows, cut and encoded.
+
+One of over an hour is not held in memory: a segment is read at its place, where the encoding is
+lossless; seeking in MP3 and Ogg is not exact.
+"""
 
 import collections
 import dataclasses
@@ -12,7 +16,7 @@ import soundfile
 
 from data_pipelines.records import RejectedRecord
 from data_pipelines.sources.segments import ROUNDING, SLACK, Segment
-from qwen_audio_jax.audio.decode import AudioError, read_samples
+from qwen_audio_jax.audio.decode import MAX_SECONDS, AudioError, read_samples
 
 KEPT_BYTES = 512 << 20
 """Of decoded recordings that a process keeps; the last one is kept whatever it takes."""
@@ -43,6 +47,62 @@ class Recording:
     def seconds(self) -> float:
         return len(self.samples) / self.rate
 
+    @property
+    def channels(self) -> int:
+        return self.samples.shape[1]
+
+    @property
+    def bytes(self) -> int:
+        return self.samples.nbytes
+
+    def part(self, first: int, last: int) -> np.ndarray:
+        """float32 [last - first, channels]; fewer where it ends before."""
+        return self.samples[first:last]
+
+
+@dataclasses.dataclass(frozen=True)
+class LongRecording:
+    """A file that is too long to be held decoded, of a kind in which one can seek.
+
+    Attributes:
+        path: where it lies.
+        frames: its samples, per channel.
+        rate: in Hz.
+        channels: how many.
+    """
+
+    path: pathlib.Path
+    frames: int
+    rate: int
+    channels: int
+    lossy = False
+    bytes = 0
+
+    @property
+    def seconds(self) -> float:
+        return self.frames / self.rate
+
+    def part(self, first: int, last: int) -> np.ndarray:
+        """float32 [last - first, channels]; fewer where it ends before.
+
+        Raises AudioError where it is damaged there.
+        """
+        last = min(last, self.frames)
+        if last - first > MAX_SECONDS * self.rate:
+            raise AudioError(f"segments over {MAX_SECONDS:g} s are refused; split it")
+        try:
+            with soundfile.SoundFile(self.path) as file:
+                file.seek(first)
+                samples = file.read(last - first, dtype="float32", always_2d=True)
+        except (soundfile.LibsndfileError, RuntimeError) as error:
+            samples, reason = (), f" ({error})"
+        else:
+            reason = ""
+        if len(samples) < last - first:
+            where = f"{first / self.rate:.2f} to {last / self.rate:.2f} s"
+            raise AudioError(f"it is damaged from {where}{reason}")
+        return samples
+
 
 class Recordings:
     """The recordings that were asked for last. Any thread may ask."""
@@ -50,11 +110,13 @@ class Recordings:
     def __init__(self, kept_bytes: int = KEPT_BYTES):
         """Args: kept_bytes: of samples, at most, unless one recording has more."""
         self._most = kept_bytes
-        self._kept: collections.OrderedDict[tuple, Recording] = collections.OrderedDict()
+        self._kept: collections.OrderedDict[tuple, Recording | LongRecording] = (
+            collections.OrderedDict()
+        )
         self._failed: tuple[tuple, str] | None = None
         self._lock = threading.Lock()
 
-    def __getitem__(self, path: pathlib.Path) -> Recording:
+    def __getitem__(self, path: pathlib.Path) -> Recording | LongRecording:
         """Raises OSError, or AudioError if it cannot be decoded."""
         state = path.stat()
         key = (path, state.st_mtime_ns, state.st_size)  # a file may be replaced between builds
@@ -62,13 +124,16 @@ class Recordings:
             if self._failed and self._failed[0] == key:
                 raise AudioError(self._failed[1])  # for its other rows, it need not fail anew
             if key not in self._kept:
-                self._kept[key] = self._decoded(key)
+                self._kept[key] = self._opened(key)
             self._kept.move_to_end(key)
             return self._kept[key]
 
-    def _decoded(self, key: tuple) -> Recording:
-        data = key[0].read_bytes()
-        header = _header(data)
+    def _opened(self, key: tuple) -> Recording | LongRecording:
+        path = key[0]
+        header = _header(path)
+        if header.is_certain and not header.lossy and header.seconds > MAX_SECONDS:
+            return LongRecording(path, header.frames, header.rate, header.channels)
+        data = path.read_bytes()
         self._make_room(header.bytes)  # first, so that few are there while it is decoded
         try:
             samples, rate = read_samples(data)
@@ -80,9 +145,7 @@ class Recordings:
 
     def _make_room(self, wanted: int) -> None:
         """Gives up the oldest until there is room, or none is left."""
-        while self._kept and wanted + sum(r.samples.nbytes for r in self._kept.values()) > (
-            self._most
-        ):
+        while self._kept and wanted + sum(r.bytes for r in self._kept.values()) > (self._most):
             self._kept.popitem(last=False)
 
 
@@ -157,12 +220,14 @@ def clip_of(path: pathlib.Path, segment: Segment) -> bytes:
     except AudioError as error:
         raise RejectedRecord(f"field 'audio': {error}") from error
     _check_within(segment, recording)
-    chosen = segment.channels or tuple(range(recording.samples.shape[1]))
-    if _is_whole(segment, recording.seconds) and chosen == tuple(range(recording.samples.shape[1])):
+    every = tuple(range(recording.channels))
+    if _is_whole(segment, recording.seconds) and (segment.channels or every) == every:
         return path.read_bytes()
-    first = round(segment.begin * recording.rate)
-    last = None if segment.end is None else round(segment.end * recording.rate)
-    samples = recording.samples[first:last]
+    end = recording.seconds if segment.end is None else segment.end
+    try:
+        samples = recording.part(round(segment.begin * recording.rate), round(end * recording.rate))
+    except AudioError as error:
+        raise RejectedRecord(f"field 'audio': {error}") from error
     if segment.channels:
         samples = samples[:, list(segment.channels)]
     return encoded(samples, recording.rate, lossy=recording.lossy)
@@ -186,7 +251,7 @@ def _is_whole(segment: Segment, seconds: float) -> bool:
     return segment.end is None or -ROUNDING <= segment.end - seconds <= SLACK
 
 
-def _check_within(segment: Segment, recording: Recording) -> None:
+def _check_within(segment: Segment, recording: Recording | LongRecording) -> None:
     seconds = recording.seconds
     if segment.begin >= seconds:
         raise RejectedRecord(
@@ -198,7 +263,7 @@ def _check_within(segment: Segment, recording: Recording) -> None:
             f"field {segment.end_field!r}: the segment ends at {segment.end:g} s, and the "
             f"recording lasts {seconds:.2f} s"
         )
-    channels = recording.samples.shape[1]
+    channels = recording.channels
     if max(segment.channels, default=0) >= channels:
         raise RejectedRecord(
             f"field {segment.channel_field!r}: there is no channel {max(segment.channels)}; the "

@@ -286,6 +286,37 @@ def test_neighbouring_rows_decode_their_recording_once(folder, monkeypatch):
     assert len(decoded) == 3
 
 
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_a_recording_of_over_an_hour_is_read_at_its_place(tmp_path, suffix):
+    path = tmp_path / f"long.{suffix}"
+    wave = np.random.default_rng(0).integers(-90, 90, (3700 * 500, 2), np.int16)
+    soundfile.write(path, wave, 500)
+    samples, rate = read_samples(clip_of(path, Segment(3601.5, 3650.25, (1,))))
+    assert rate == 500
+    assert np.array_equal(samples[:, 0], wave[1800750:1825125, 1] / np.float32(32768))
+    samples, _ = read_samples(clip_of(path, Segment(3690.0)))
+    assert len(samples) == 5000
+    for segment, says in (
+        (Segment(3690.0, 3701.0), "ends at 3701 s, and the recording lasts 3700.00 s"),
+        (Segment(3700.0, 3701.0), "is past the end of the recording"),
+        (Segment(10.0), "field 'audio': segments over 3600 s are refused; split it"),
+    ):
+        with pytest.raises(RejectedRecord, match=says):
+            clip_of(path, segment)
+
+
+def test_damage_of_a_long_recording_is_told_where_it_is(tmp_path):
+    path = tmp_path / "long.flac"
+    wave = np.random.default_rng(0).integers(-90, 90, 3700 * 500, np.int16)
+    soundfile.write(path, wave, 500)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert clip_of(path, Segment(10.0, 20.0))
+    with pytest.raises(RejectedRecord, match=r"field 'audio': it is damaged from 1800.00 to 1900"):
+        clip_of(path, Segment(1800.0, 1900.0))
+
+
 def test_only_the_last_recordings_are_kept(folder, monkeypatch):
     """pair.wav takes 128,000 bytes, long.wav 38,400."""
     kept = Recordings(150_000)
