@@ -145,7 +145,7 @@ class Preprocessor:
         """
         waves = [decode(data) for data in record.audio]
         prompt, label = render(record.task, record.annotation, self.conditioning)
-        while label[0].language:
+        while label and label[0].language:
             prompt.append(dataclasses.replace(label.pop(0), loss=False))
         prompt = in_windows(prompt, list(map(len, waves)))
         return self._example(prompt, waves, end=False), "".join(s.tag or s.text for s in label)

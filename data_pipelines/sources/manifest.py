@@ -7,7 +7,9 @@ One row a record, as a JSON object:
 `audio` is a path, or a list of them for a task that takes several clips; relative paths start at
 the manifest's folder. Text without audio has the task `text` and no `audio`. `task` is a key of
 `qwen_audio_jax.tasks.KINDS`. `id` may be left out: it is then the audio file's stem and the row's
-line number. Every other field goes into the annotation as it is.
+line number. `offset` and `duration`, or `start` and `end`, in seconds, and `channel` cut the clip
+out of a longer recording, see `sources.segments`. Every field but the first three goes into the
+annotation as it is.
 """
 
 import json
@@ -16,6 +18,7 @@ from typing import Any
 
 from data_pipelines.records import RejectedRecord
 from data_pipelines.sources.rows import Row
+from data_pipelines.sources.segments import segments_of
 from qwen_audio_jax.tasks import KINDS, AnnotationError, check_annotation
 
 _WITHOUT_AUDIO = [task for task, row in KINDS.items() if not row.clips]
@@ -82,8 +85,9 @@ def _row(number: int, line: bytes, folder: pathlib.Path) -> Row:
     for path in paths:
         if not _is_file(path):
             raise RejectedRecord(f"field 'audio': {path} is not there")
+    segments = segments_of(fields, len(paths))
     own_id = f"{paths[0].stem if paths else task}-{number}"
-    return Row(number, own_id if given_id is None else str(given_id), task, paths, fields)
+    return Row(number, own_id if given_id is None else str(given_id), task, paths, fields, segments)
 
 
 def _fields(line: bytes) -> dict[str, Any]:

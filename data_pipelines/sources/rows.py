@@ -1,21 +1,32 @@
 """A record whose audio lies in files: what most sources list, and how it is read."""
 
 import dataclasses
+import itertools
 import pathlib
 from typing import Any
 
 from data_pipelines.records import Record, RejectedRecord
+from data_pipelines.sources import recordings
+from data_pipelines.sources.segments import Segment
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A usable row: `line` is its number in the source, from 1; the rest is the record's."""
+    """A usable row.
+
+    Attributes:
+        line: its number in the source, from 1.
+        id, task, annotation: the record's.
+        paths: where its clips lie.
+        segments: which part of each file is the clip; None, or none at all, is the whole.
+    """
 
     line: int
     id: str
     task: str
     paths: tuple[pathlib.Path, ...]
     annotation: dict[str, Any]
+    segments: tuple[Segment | None, ...] = ()
 
 
 def row_of(row: Row) -> int:
@@ -24,14 +35,25 @@ def row_of(row: Row) -> int:
 
 
 def size_of(row: Row) -> int:
-    """Bytes of the row's audio files; those that are not there have none."""
-    return sum(path.stat().st_size for path in row.paths if path.is_file())
+    """Bytes of the row's clips, about; files that are not there have none."""
+    return sum(
+        recordings.size_of(path, segment) if segment else path.stat().st_size
+        for path, segment in _clips(row)
+        if path.is_file()
+    )
 
 
 def make(row: Row) -> Record:
-    """Reads the row's audio files."""
+    """Reads the row's audio files, and cuts out what the row names of them."""
     try:
-        audio = tuple(path.read_bytes() for path in row.paths)
+        audio = tuple(
+            recordings.clip_of(path, segment) if segment else path.read_bytes()
+            for path, segment in _clips(row)
+        )
     except OSError as error:
         raise RejectedRecord(f"{error.filename}: cannot be read ({error.strerror})") from error
     return Record(row.id, row.task, audio, row.annotation)
+
+
+def _clips(row: Row) -> list[tuple[pathlib.Path, Segment | None]]:
+    return list(itertools.zip_longest(row.paths, row.segments))

@@ -21,7 +21,6 @@ from qwen_audio_jax.metrics import Answer, score
 from qwen_audio_jax.parallel.sharding import local_rows, place_rows, row_shards
 from qwen_audio_jax.run_config import EvaluateConfig
 from qwen_audio_jax.tasks import TASKS
-from qwen_audio_jax.text.tokenizer import END_OF_TEXT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,8 +116,8 @@ class Evaluator:
                 record = self.corpus.record(self.split, number)
                 try:
                     questions.append(self.preprocessor.question(record))
-                except ValueError as error:
-                    logging.warning("record %s is dropped: %s", record.id, error)
+                except (ValueError, TypeError, LookupError, AttributeError) as error:
+                    logging.warning("record %s is dropped: %s", record.id, _reason(record, error))
                     continue
                 records.append(record)
             if records:
@@ -135,7 +134,8 @@ class Evaluator:
         placed = place_rows({name: array[mine] for name, array in batch.items()}, self.mesh)
         ids = np.asarray(self._greedy(parameters, placed))[: len(examples)]
         tokenizer = self.preprocessor.tokenizer
-        return [tokenizer.decode(row).partition(END_OF_TEXT)[0] for row in ids]
+        # By id: a text may say "<|endoftext|>" and go on.
+        return [tokenizer.decode(_up_to(row.tolist(), tokenizer.end_of_text)) for row in ids]
 
     @functools.cached_property
     def _greedy(self):
@@ -154,6 +154,17 @@ class Evaluator:
     def _prompt_text(self, example: Example) -> str:
         text = example.text
         return self.preprocessor.tokenizer.decode(text.tokens[text.audio < 0])
+
+
+def _reason(record: Record, error: Exception) -> str:
+    """Why a record cannot be asked, in a sentence."""
+    if isinstance(error, ValueError):
+        return str(error)
+    return f"its annotation does not fit task {record.task!r} ({error!r}); build the corpus again"
+
+
+def _up_to(ids: list[int], end: int) -> list[int]:
+    return ids[: ids.index(end)] if end in ids else ids
 
 
 def rows_for(samples: int, rows: int) -> int:

@@ -1,5 +1,7 @@
 """Scores of a model's answers, task by task: thin over jiwer, sacrebleu and rapidfuzz."""
 
+import dataclasses
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +12,7 @@ from qwen_audio_jax.metrics.error_rate import wer
 from qwen_audio_jax.metrics.speakers import diarization, utterances
 from qwen_audio_jax.metrics.timelines import events, timestamps
 from qwen_audio_jax.metrics.understanding import entities, grounding, intent
+from qwen_audio_jax.rendering import render
 from qwen_audio_jax.tasks import TASKS
 
 __all__ = ["METRICS", "Answer", "score"]
@@ -39,6 +42,43 @@ def score(task: str, answers: list[Answer]) -> list[dict[str, Any]]:
 
     Returns:
         Rows {"task", "metric", "value", "baseline", "n"} in JSON types. "value" and "baseline" are
-        None only where the set leaves them undefined, as a word error rate without any words.
+        None only where the set leaves them undefined, as a word error rate without any words. "n"
+        counts what was scored: an answer to a label that no build would take is left out, and a
+        warning tells how many.
     """
-    return [{"task": task, **row} for row in METRICS[TASKS[task].metric](answers)]
+    metric = METRICS[TASKS[task].metric]
+    answers = [dataclasses.replace(a, exact=_is_label(task, a)) for a in answers]
+    try:
+        rows = metric(answers)
+    except _BAD_LABEL:
+        scored = [answer for answer in answers if _is_scored(metric, answer)]
+        rows = metric(scored)
+        logging.warning(
+            "%s: %d of %d answers are not scored, since their labels are not as the task needs "
+            "them; build the corpus again",
+            task,
+            len(answers) - len(scored),
+            len(answers),
+        )
+    return [{"task": task, **row} for row in rows]
+
+
+_BAD_LABEL = (TypeError, ValueError, LookupError, AttributeError)
+
+
+def _is_scored(metric: Callable[[list[Answer]], list[dict[str, Any]]], answer: Answer) -> bool:
+    try:
+        metric([answer])
+    except _BAD_LABEL:
+        return False
+    return True
+
+
+def _is_label(task: str, answer: Answer) -> bool:
+    """Whether an answer is what the model was to learn, in either conditioning."""
+    said = answer.hypothesis.strip()
+    try:
+        labels = [render(task, answer.annotation, form)[1] for form in ("tags", "prompts")]
+    except _BAD_LABEL:
+        return False
+    return any(said == "".join(s.tag or s.text for s in spans).strip() for spans in labels)

@@ -12,10 +12,18 @@ class Answer:
         annotation: the record's labels, see `data_pipelines.records.Record`.
         hypothesis: the decoded output up to the end token. Tags (`<|en|>`, `<|0.54|>`) are still in
             it, as text.
+        exact: whether it is the label, character by character; `score` finds out. A label whose
+            text looks like a tag cannot be read back from it, and is right all the same.
     """
 
     annotation: dict[str, Any]
     hypothesis: str
+    exact: bool = False
+
+
+def text_of(annotation: dict[str, Any], field: str = "text") -> str:
+    """A field as the label writes it; "" where there is none."""
+    return "" if annotation.get(field) is None else str(annotation[field])
 
 
 def table_row(metric: str, value: float | None, baseline: float | None, n: int) -> dict[str, Any]:

@@ -4,8 +4,8 @@ import collections
 from collections.abc import Hashable, Iterable
 from typing import Any
 
-from qwen_audio_jax.metrics.answer import Answer, table_row
-from qwen_audio_jax.metrics.text import without_tags
+from qwen_audio_jax.metrics.answer import Answer, table_row, text_of
+from qwen_audio_jax.metrics.text import squeezed, without_tags
 from qwen_audio_jax.tasks import parse
 
 
@@ -39,7 +39,7 @@ def _accuracy_row(
 
 def accuracy(answers: list[Answer]) -> list[dict[str, Any]]:
     """Row "accuracy", a fraction. Baseline: the commonest answer, question by question."""
-    references = [str(a.annotation.get("text", "")) for a in answers]
+    references = [text_of(a.annotation) for a in answers]
     right = [is_correct(text, a.hypothesis) for text, a in zip(references, answers, strict=True)]
     labels = [
         (str(a.annotation.get("question")), without_tags(text))
@@ -60,10 +60,15 @@ def note(answers: list[Answer]) -> list[dict[str, Any]]:
         ("velocity_accuracy", "velocity"),
         ("instrument_accuracy", "instrument"),
     ):
-        labels = [a.annotation.get(field) for a in answers]
+        labels = [_value(a.annotation, field) for a in answers]
         right = [
-            label is not None and guess.get(field) == label
-            for guess, label in zip(parsed, labels, strict=True)
+            label is not None and (a.exact or _value(guess, field) == label)
+            for a, guess, label in zip(answers, parsed, labels, strict=True)
         ]
         rows.append(_accuracy_row(metric, right, [(None, label) for label in labels]))
     return rows
+
+
+def _value(fields: dict[str, Any], field: str) -> str | None:
+    value = fields.get(field)
+    return None if value is None else squeezed(value)

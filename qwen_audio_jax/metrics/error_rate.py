@@ -5,7 +5,7 @@ from typing import Any
 
 import jiwer
 
-from qwen_audio_jax.metrics.answer import Answer, table_row
+from qwen_audio_jax.metrics.answer import Answer, table_row, text_of
 from qwen_audio_jax.metrics.text import scoring_units
 
 
@@ -33,6 +33,6 @@ def wer(answers: list[Answer]) -> list[dict[str, Any]]:
     Baseline: the empty answer, which deletes every word.
     """
     value = word_error_rate(
-        (a.annotation.get("text", ""), a.hypothesis, a.annotation.get("language")) for a in answers
+        (text_of(a.annotation), a.hypothesis, a.annotation.get("language")) for a in answers
     )
     return [table_row("wer", value, None if value is None else 1.0, len(answers))]

@@ -1,6 +1,5 @@
 """Several speakers: what each says, and who speaks when."""
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -8,10 +7,9 @@ from rapidfuzz.distance import Levenshtein
 from scipy.optimize import linear_sum_assignment
 
 from qwen_audio_jax.metrics.answer import Answer, table_row
+from qwen_audio_jax.metrics.intervals import stretches
 from qwen_audio_jax.metrics.text import scoring_units
 from qwen_audio_jax.tasks import parse
-
-TICK = 0.01  # seconds; the grid of the vocabulary's times
 
 
 def utterances(answers: list[Answer]) -> list[dict[str, Any]]:
@@ -23,13 +21,16 @@ def utterances(answers: list[Answer]) -> list[dict[str, Any]]:
     errors = words = 0
     for answer in answers:
         language = answer.annotation.get("language")
-        wanted = [scoring_units(t, language) for t in answer.annotation.get("texts", [])]
-        found = [scoring_units(t, language) for t in parse.utterances(answer.hypothesis)["texts"]]
-        pairs = itertools.zip_longest(wanted, found, fillvalue=[])
-        wanted, found = zip(*pairs, strict=True) if wanted or found else ((), ())
-        costs = np.array([[Levenshtein.distance(w, f) for f in found] for w in wanted])
-        if costs.size:
-            errors += costs[linear_sum_assignment(costs)].sum()
+        texts = [str(text) for text in answer.annotation.get("texts") or []]
+        said = texts if answer.exact else parse.utterances(answer.hypothesis)["texts"]
+        wanted, found = ([scoring_units(t, language) for t in side] for side in (texts, said))
+        # What pairing two of them saves, against one that is missed and one that is made up.
+        saved = np.array(
+            [[len(w) + len(f) - Levenshtein.distance(w, f) for f in found] for w in wanted]
+        )
+        errors += sum(map(len, wanted)) + sum(map(len, found))
+        if saved.size:
+            errors -= saved[linear_sum_assignment(saved, maximize=True)].sum()
         words += sum(map(len, wanted))
     value = errors / words if words else None
     return [table_row("wer", value, None if value is None else 1.0, len(answers))]
@@ -41,33 +42,21 @@ def diarization(answers: list[Answer]) -> list[dict[str, Any]]:
     Speakers are matched one to one for the most common time (NIST's diarization error rate).
     Baseline: one speaker from 0 to the last end.
     """
-    errors = guess = speech = 0.0
+    errors = guess = speech = 0
     for answer in answers:
-        turns = answer.annotation.get("turns", [])
-        reference = activity(turns)
-        end = max((turn["end"] for turn in turns), default=0.0)
-        alone = activity([{"speaker": "", "start": 0.0, "end": end}])
-        errors += _error_ticks(reference, activity(parse.timed_turns(answer.hypothesis)["turns"]))
-        guess += _error_ticks(reference, alone)
-        speech += sum(line.sum() for line in reference.values())
+        turns = answer.annotation.get("turns") or []
+        alone = [{"start": 0.0, "end": max((turn["end"] for turn in turns), default=0.0)}]
+        found = turns if answer.exact else parse.timed_turns(answer.hypothesis)["turns"]
+        errors += _error_ticks(turns, found)
+        guess += _error_ticks(turns, alone)
+        speech += _error_ticks(turns, [])
     value, baseline = (errors / speech, guess / speech) if speech else (None, None)
     return [table_row("der", value, baseline, len(answers))]
 
 
-def activity(turns: list[dict[str, Any]]) -> dict[str, np.ndarray]:
-    """Each speaker's bool [ticks] of the 100 seconds that times can name."""
-    lines: dict[str, np.ndarray] = {}
-    for turn in turns:
-        line = lines.setdefault(turn["speaker"], np.zeros(round(100 / TICK), bool))
-        line[round(turn["start"] / TICK) : round(turn["end"] / TICK)] = True
-    return lines
-
-
-def _error_ticks(reference: dict[str, np.ndarray], found: dict[str, np.ndarray]) -> float:
-    """Per tick max(speakers there are, speakers found) less those found rightly."""
-    if not reference or not found:
-        return float(sum(line.sum() for line in (reference or found).values()))
-    there, heard = np.stack(list(reference.values())), np.stack(list(found.values()))
-    common = there.astype(np.int64) @ heard.T.astype(np.int64)
+def _error_ticks(reference: list[dict[str, Any]], found: list[dict[str, Any]]) -> int:
+    """In each stretch max(speakers there are, speakers found) less those found rightly."""
+    length, (there, heard) = stretches(reference, found)
+    common = (there * length) @ heard.T.astype(np.int64)
     right = common[linear_sum_assignment(common, maximize=True)].sum()
-    return float(np.maximum(there.sum(0), heard.sum(0)).sum() - right)
+    return int((np.maximum(there.sum(0), heard.sum(0)) * length).sum() - right)

@@ -25,6 +25,11 @@ def without_tags(text: str) -> str:
     return _SPACE_BEFORE_PUNCTUATION.sub(r"\1", text).strip()
 
 
+def squeezed(value: object) -> str:
+    """A value as text, with single spaces between its words and none around it."""
+    return " ".join(str(value).split())
+
+
 def scoring_units(text: str, language: object) -> list[str]:
     """Lower-cased words, or characters for CHARACTER_LANGUAGES, as word error rates count them.
 

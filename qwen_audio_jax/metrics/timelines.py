@@ -78,20 +78,15 @@ def timestamps(answers: list[Answer]) -> list[dict[str, Any]]:
     may thus keep few units and still have a small shift: read both rows together. Baselines: the
     empty answer; the right words spread evenly over the time up to the last boundary.
     """
+    texts = [" ".join(str(w["word"]) for w in a.annotation.get("words") or []) for a in answers]
     error_rate = word_error_rate(
-        (
-            " ".join(str(word["word"]) for word in a.annotation.get("words", [])),
-            a.hypothesis,
-            a.annotation.get("language"),
-        )
-        for a in answers
+        (text, text if a.exact else a.hypothesis, a.annotation.get("language"))
+        for text, a in zip(texts, answers, strict=True)
     )
-    references = [reference_timeline(a.annotation) for a in answers if a.annotation.get("words")]
-    hypotheses = [parse_timeline(a.hypothesis) for a in answers if a.annotation.get("words")]
-    shift = average_shift(
-        [(r, h) for r, h in zip(references, hypotheses, strict=True) if h is not None]
-    )
-    guess = average_shift([(r, evenly_spread(r)) for r in references])
+    timed = [(reference_timeline(a.annotation), a) for a in answers if a.annotation.get("words")]
+    pairs = [(r, r if a.exact else parse_timeline(a.hypothesis)) for r, a in timed]
+    shift = average_shift([(r, h) for r, h in pairs if h is not None])
+    guess = average_shift([(r, evenly_spread(r)) for r, _ in timed])
     n = len(answers)
     return [
         table_row("wer", error_rate, None if error_rate is None else 1.0, n),
@@ -102,7 +97,15 @@ def timestamps(answers: list[Answer]) -> list[dict[str, Any]]:
 def parse_events(answer: str) -> list[Unit]:
     """The events of an answer."""
     found = parse.timed_events(answer)["events"]
-    return [Unit(without_tags(e["event"]), e["start"], e["end"]) for e in found]
+    return _events(found)
+
+
+def _events(listed: list[dict[str, Any]]) -> list[Unit]:
+    # Read as an answer's is, so that both sides lose the same.
+    return [
+        Unit(without_tags(parse.text(str(e["event"]))["text"]), e["start"], e["end"])
+        for e in listed
+    ]
 
 
 def matched_events(reference: list[Unit], hypothesis: list[Unit]) -> int:
@@ -132,11 +135,8 @@ def events(answers: list[Answer]) -> list[dict[str, Any]]:
     """
     matched = wanted = found = 0
     for answer in answers:
-        reference = [
-            Unit(without_tags(str(e["event"])), e["start"], e["end"])
-            for e in answer.annotation.get("events", [])
-        ]
-        hypothesis = parse_events(answer.hypothesis)
+        reference = _events(answer.annotation.get("events") or [])
+        hypothesis = reference if answer.exact else parse_events(answer.hypothesis)
         matched += matched_events(reference, hypothesis)
         wanted += len(reference)
         found += len(hypothesis)

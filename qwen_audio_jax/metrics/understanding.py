@@ -3,36 +3,43 @@
 import collections
 from typing import Any
 
-import numpy as np
-
 from qwen_audio_jax.metrics.answer import Answer, table_row
 from qwen_audio_jax.metrics.classification import majority_share
-from qwen_audio_jax.metrics.speakers import activity
+from qwen_audio_jax.metrics.intervals import stretches, ticks
+from qwen_audio_jax.metrics.text import squeezed
 from qwen_audio_jax.tasks import parse
 
 
 def intent(answers: list[Answer]) -> list[dict[str, Any]]:
     """Row "accuracy": scenario and action both right. Baseline: the commonest pair."""
-    labels = [(a.annotation.get("scenario"), a.annotation.get("action")) for a in answers]
-    found = [parse.intent(a.hypothesis) for a in answers]
+    labels = [_intent(a.annotation) for a in answers]
     right = [
-        (f.get("scenario"), f.get("action")) == label and None not in label
-        for f, label in zip(found, labels, strict=True)
+        None not in label and (a.exact or _intent(parse.intent(a.hypothesis)) == label)
+        for a, label in zip(answers, labels, strict=True)
     ]
     value = sum(right) / len(right) if right else None
     baseline = majority_share((None, label) for label in labels)
     return [table_row("accuracy", value, baseline, len(answers))]
 
 
+def _intent(fields: dict[str, Any]) -> tuple[str | None, str | None]:
+    scenario, action = (fields.get(name) for name in ("scenario", "action"))
+    return (
+        None if scenario is None else squeezed(scenario),
+        None if action is None else squeezed(action),
+    )
+
+
 def entities(answers: list[Answer]) -> list[dict[str, Any]]:
     """Row "entity_f1": pairs of type and value, counted over the set, each used once.
 
-    Exact but for upper and lower case. Baseline: the empty answer, 0.
+    Exact but for upper and lower case, and white space. Baseline: the empty answer, 0.
     """
     matched = wanted = found = 0
     for answer in answers:
-        reference = _pairs(answer.annotation.get("entities", []))
-        hypothesis = _pairs(parse.entities(answer.hypothesis)["entities"])
+        reference = _pairs(answer.annotation.get("entities") or [])
+        said = parse.entities(answer.hypothesis)["entities"]
+        hypothesis = reference if answer.exact else _pairs(said)
         matched += (reference & hypothesis).total()
         wanted += reference.total()
         found += hypothesis.total()
@@ -41,7 +48,9 @@ def entities(answers: list[Answer]) -> list[dict[str, Any]]:
 
 
 def _pairs(found: list[dict[str, Any]]) -> collections.Counter:
-    return collections.Counter((e["type"].lower(), e["value"].lower()) for e in found)
+    return collections.Counter(
+        (squeezed(e["type"]).lower(), squeezed(e["value"]).lower()) for e in found
+    )
 
 
 def grounding(answers: list[Answer]) -> list[dict[str, Any]]:
@@ -51,22 +60,29 @@ def grounding(answers: list[Answer]) -> list[dict[str, Any]]:
     """
     shares, guesses = [], []
     for answer in answers:
-        segments = answer.annotation.get("segments", [])
-        reference = _heard(segments)
-        end = max((s["end"] for s in segments), default=0.0)
-        shares.append(_overlap(reference, _heard(parse.segments(answer.hypothesis)["segments"])))
-        guesses.append(_overlap(reference, _heard([{"start": 0.0, "end": end}])))
-    value, baseline = (np.mean(shares), np.mean(guesses)) if answers else (None, None)
-    return [table_row("iou", value, baseline, len(answers))]
+        wanted = answer.annotation.get("segments") or []
+        end = max((segment["end"] for segment in wanted), default=0.0)
+        found = wanted if answer.exact else parse.segments(answer.hypothesis)["segments"]
+        shares.append(_overlap(wanted, found))
+        guesses.append(_overlap(wanted, [{"start": 0.0, "end": end}]))
+    n = len(answers)
+    value, baseline = (sum(shares) / n, sum(guesses) / n) if answers else (None, None)
+    return [table_row("iou", value, baseline, n)]
 
 
-def _heard(segments: list[dict[str, Any]]) -> np.ndarray:
-    return activity([{"speaker": "", **s} for s in segments] or [_NEVER])[""]
+def _overlap(wanted: list[dict[str, Any]], found: list[dict[str, Any]]) -> float:
+    """Intersection over union; where all are moments of no length, whether they are the same."""
+    length, (one, other) = stretches(_timed(wanted), _timed(found))
+    one, other = one.any(axis=0), other.any(axis=0)
+    either = int(length[one | other].sum())
+    if not either:
+        return float(_moments(wanted) == _moments(found))
+    return int(length[one & other].sum()) / either
 
 
-def _overlap(one: np.ndarray, other: np.ndarray) -> float:
-    either = (one | other).sum()
-    return float((one & other).sum() / either) if either else 1.0
+def _timed(segments: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"start": segment["start"], "end": segment["end"]} for segment in segments]
 
 
-_NEVER = {"speaker": "", "start": 0.0, "end": 0.0}
+def _moments(segments: list[dict[str, Any]]) -> set[int]:
+    return {ticks(segment["start"]) for segment in segments}

@@ -18,10 +18,12 @@ _OPENING = "<|0.00|>"
 _LANGUAGE = re.compile(r"\s*<\|([a-z]{2,3}(?:_[a-z]+)?)\|>(.*)", re.DOTALL)
 _STRING = r'"(?:[^"\\]|\\.)*"'
 _QUOTED = re.compile(_STRING)
-_QUOTED_ENTITY = re.compile(rf'([^",]+?)\s*({_STRING})')
+# A type begins after a quote or comma: tried at every letter, a long answer would take long.
+_QUOTED_ENTITY = re.compile(rf'(?<![^",])([^",]++)({_STRING})')
+_INSIDE = r"((?:(?!<\|startofentitytype\|>).)*?)"
 _MARKED_ENTITY = re.compile(
-    r"<\|startofentitytype\|>(.*?)<\|endofentitytype\|>"
-    r"<\|startofentityvalue\|>(.*?)<\|endofentityvalue\|>",
+    rf"<\|startofentitytype\|>{_INSIDE}<\|endofentitytype\|>"
+    rf"<\|startofentityvalue\|>{_INSIDE}<\|endofentityvalue\|>",
     re.DOTALL,
 )
 _INTENT = re.compile(
@@ -33,7 +35,9 @@ _NOTE_FIELDS = {
     "velocity": re.compile(r"<\|midi_velocity_([0-9]{1,3})\|>|\bvelocity ([0-9]{1,3})\b"),
     "qualities": re.compile(r'<\|sonic\|>([^<]*)|\bqualities "([^"]*)"'),
     "instrument": re.compile(
-        r'<\|instrument\|>([^<]*)|\bvelocity [0-9]{1,3}\s*,\s*(?:qualities "[^"]*"\s*,\s*)?([^<]*)'
+        r"<\|instrument\|>((?:(?!<\|).)*)"
+        r'|\bvelocity [0-9]{1,3}\s*,\s*(?:qualities "[^"]*"\s*,\s*)?((?:(?!<\|).)*)',
+        re.DOTALL,
     ),
 }
 

@@ -10,6 +10,7 @@ from data_pipelines.examples import Preprocessor
 from data_pipelines.records import Corpus, Record
 from data_pipelines.shards import write_split
 from qwen_audio_jax.evaluation.answering import Evaluator, rows_for
+from qwen_audio_jax.parallel.sharding import make_mesh
 from qwen_audio_jax.run_config import EvaluateConfig
 from qwen_audio_jax.text.tokenizer import load_tokenizer, train_sentencepiece
 
@@ -41,6 +42,42 @@ def test_long_records_are_answered_a_few_at_a_time(evaluator, caplog):
     assert len(set(asked)) == 22
     assert asked[-2:] == ["long-40", "long-50"]
     assert "record long-80 is dropped: a clip of it lasts 80.0 s, and config.data" in caplog.text
+
+
+def test_a_record_that_cannot_be_asked_is_dropped_by_name(tmp_path, evaluator, caplog):
+    good, samples = tone_of(1)
+    broken = [
+        dataclasses.replace(good, id=f"bad-{i}", task=task, annotation=annotation)
+        for i, (task, annotation) in enumerate(
+            [
+                ("asr", {}),
+                ("word_timestamps", {"words": [{"word": "a"}]}),
+                ("word_timestamps", {"words": 5}),
+                ("sound_event_detection", {"events": ["bell"]}),
+                ("entity_recognition", {"entities": [{"type": "a"}]}),
+            ]
+        )
+    ]
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    write_split(folder, "validation", [(record, samples) for record in [*broken, good]])
+    asked = dataclasses.replace(evaluator, corpus=Corpus(folder))
+    ((_, records, _),) = asked._groups(range(len(broken) + 1))
+    assert [record.id for record in records] == ["long-1"]
+    for record in broken:
+        assert f"record {record.id} is dropped: " in caplog.text
+
+
+def test_an_answer_ends_at_the_end_token_and_not_at_its_name(evaluator, monkeypatch):
+    """The text says what the token is called; only the token itself ends an answer."""
+    tokenizer = evaluator.preprocessor.tokenizer
+    said = "tone<|endoftext|> on"
+    ids = [*tokenizer.encode(said), tokenizer.end_of_text, *tokenizer.encode("more")]
+    monkeypatch.setattr(Evaluator, "_greedy", lambda self, *_: np.array([ids]))
+    ((_, _, questions),) = evaluator._groups(evaluator._numbers()[:1])
+    mesh = make_mesh({"replica": 1, "fsdp": -1, "tensor": 1})
+    answering = dataclasses.replace(evaluator, mesh=mesh)
+    assert answering._answer(None, [example for example, _ in questions], 1) == [said]
 
 
 def test_a_limit_is_spread_over_what_can_be_asked(evaluator):

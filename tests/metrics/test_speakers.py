@@ -2,9 +2,13 @@
 
 import itertools
 import random
+import tracemalloc
 
 import jiwer
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qwen_audio_jax.metrics import Answer, score
 from qwen_audio_jax.tasks import labels
@@ -80,3 +84,56 @@ def test_diarization_error_is_pooled_and_its_baseline_is_one_speaker():
     (row,) = score("speaker_diarization", [spoken(right), spoken("")])
     assert row["value"] == pytest.approx(0.5)
     assert row["baseline"] == pytest.approx((0.5 + 1.5) / 4.5)
+
+
+@pytest.mark.parametrize("start", [0, 90, 99.5, 120, 2000, 3590])
+def test_diarization_is_scored_wherever_it_lies(start):
+    turns = [{"speaker": "A", "start": start, "end": start + 10}]
+    right = labels.timed_turns({"turns": turns}).format(turns=turns)
+    half = [{"speaker": "B", "start": start + 5, "end": start + 10}]
+    late = labels.timed_turns({"turns": half}).format(turns=half)
+    assert value("speaker_diarization", spoken(right, turns)) == 0
+    assert value("speaker_diarization", spoken(late, turns)) == pytest.approx(0.5)
+    assert value("speaker_diarization", spoken("", turns)) == 1
+    false = right + "<|30.00|>" * 200 + "<|0.00|>C" + "<|30.00|>" * 200 + "<|5.00|>"
+    assert value("speaker_diarization", spoken(false, turns)) == pytest.approx(0.5)
+
+
+times = st.integers(0, 60).map(lambda tenth: 50 + tenth / 10)
+any_turns = st.lists(
+    st.tuples(st.sampled_from("ABC"), times, times).map(
+        lambda turn: dict(zip(("speaker", "start", "end"), turn, strict=True))
+    ),
+    max_size=6,
+)
+
+
+@given(any_turns, any_turns)
+def test_diarization_error_tick_by_tick(turns, found):
+    """Against every way to pair three speakers with three, a tenth of a second at a time."""
+
+    def heard(listed, speaker):
+        line = np.zeros(120, bool)
+        for turn in listed:
+            if turn["speaker"] == speaker:
+                line[round(10 * turn["start"]) - 500 : round(10 * turn["end"]) - 500] = True
+        return line
+
+    there, said = (np.stack([heard(side, name) for name in "ABC"]) for side in (turns, found))
+    right = max(
+        sum((there[i] & said[j]).sum() for i, j in enumerate(order))
+        for order in itertools.permutations(range(3))
+    )
+    wrong = np.maximum(there.sum(0), said.sum(0)).sum() - right
+    hypothesis = "".join(f"<|{t['start']:.2f}|>{t['speaker']}<|{t['end']:.2f}|>" for t in found)
+    expected = pytest.approx(wrong / there.sum()) if there.any() else None
+    assert value("speaker_diarization", spoken(hypothesis, turns)) == expected
+
+
+def test_an_hour_of_many_speakers_takes_little_memory():
+    turns = [{"speaker": f"S{i}", "start": 9 * i, "end": 9 * i + 12} for i in range(399)]
+    hypothesis = labels.timed_turns({"turns": turns}).format(turns=turns[::-1])
+    tracemalloc.start()
+    assert value("speaker_diarization", spoken(hypothesis, turns[:50])) > 0.5
+    assert tracemalloc.get_traced_memory()[1] < 20e6
+    tracemalloc.stop()
