@@ -128,7 +128,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _check_values(fields: dict[str, Any], line: bytes) -> None:
     """Refuses what JSON can spell and cannot be kept: each at a low price for all other rows."""
-    if line.count(b"[") + line.count(b"{") > MAX_DEPTH and _depth(fields) > MAX_DEPTH:
+    if line.count(b"[") + line.count(b"{") > MAX_DEPTH and _is_deep(fields):
         raise RejectedRecord(f"is nested more than {MAX_DEPTH} levels deep")
     try:
         # JSON can spell half a surrogate pair, which is no character and cannot be written.
@@ -146,9 +146,12 @@ def _check_values(fields: dict[str, Any], line: bytes) -> None:
                 raise RejectedRecord(f"field {field!r}: holds a number of more than 308 digits")
 
 
-def _depth(value: Any) -> int:
-    parts = value.values() if isinstance(value, dict) else value
-    return 1 + max(map(_depth, parts), default=0) if isinstance(value, dict | list) else 0
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        nested = [part for part in level if isinstance(part, dict | list)]
+        level = [v for part in nested for v in (part.values() if type(part) is dict else part)]
+    return any(isinstance(part, dict | list) for part in level)
 
 
 def _numbers(value: Any) -> Iterator[float]:

@@ -60,9 +60,7 @@ def without_stray(text: str) -> str:
 
 def is_seen(text: str) -> bool:
     """Whether a text has anything in it that can be seen."""
-    return any(map(str.isalnum, text[:8])) or any(
-        unicodedata.category(c) not in _UNSEEN_CATEGORIES and c not in _UNSEEN for c in text
-    )
+    return any(c not in _UNSEEN and unicodedata.category(c) not in _UNSEEN_CATEGORIES for c in text)
 
 
 @dataclasses.dataclass(frozen=True)

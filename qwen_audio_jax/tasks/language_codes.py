@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections.abc import Collection
 
-from babel import Locale, localedata
+from babel import Locale
 from babel.core import get_global
 from babel.languages import get_official_languages
 
@@ -33,6 +33,9 @@ _USUAL_NAMES = {
     "普通话": "zh",
     "farsi": "fa",
 }
+_BY_THEMSELVES = """
+    ar bg bn ca cs da el es et eu fa fi fr gl he hi hr hu id it ja ko lt lv mr ms nb nl
+    nn no pl pt ro ru sk sl sr sv sw ta te th tr uk ur vi yue zu"""
 _SHOWN = 40
 
 
@@ -49,7 +52,8 @@ def language_code(text: str) -> str:
     if text in (UNKNOWN, _TRADITIONAL_CHINESE) or (_is_code(text) and _subtag(text) == text):
         readings = {text}
     else:
-        readings = _of_tag(text) | _of_name(text)
+        # NaN is what tables write for nothing; `nan` is a language.
+        readings = _of_tag(text) | _of_name(text) if text != "NaN" else set()
     if len(readings) == 1 and not readings <= RESERVED:
         return next(iter(readings))
     shown = repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
@@ -134,12 +138,9 @@ def _english_names() -> dict[str, Collection[str]]:
 
 @functools.cache
 def _further_names() -> dict[str, Collection[str]]:
-    """Of all languages in Chinese and German, and of each that CLDR has a locale for in itself."""
+    """Of all languages in Chinese and German, and of some in themselves."""
     found = [*Locale("zh").languages.items(), *Locale("de").languages.items()]
-    for code in localedata.locale_identifiers():
-        if _is_code(code):
-            own = Locale(code).languages.get(code)
-            found += [(code, own)] if own else []
+    found += [(code, Locale(code).languages.get(code, code)) for code in _BY_THEMSELVES.split()]
     return _codes_by_name(found)
 
 

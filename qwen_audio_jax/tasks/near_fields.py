@@ -37,7 +37,7 @@ def may_be(name: str, field: str) -> bool:
         return True
     # Not where it differs by a word: `text_source` is no `text`.
     return abs(len(name) - len(field)) <= 2 and bool(
-        difflib.get_close_matches(name, [field], n=1, cutoff=0.8)
+        difflib.get_close_matches(name, [field], n=1, cutoff=0.75)
     )
 
 
