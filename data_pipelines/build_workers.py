@@ -13,7 +13,7 @@ import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from data_pipelines.records import Record, RejectedRecord, told
+from data_pipelines.records import Record, RejectedRecord, legible, told
 from data_pipelines.shards import Rejection, ShardFiles, ShardWriter
 from data_pipelines.staging import BuildInterrupted
 from qwen_audio_jax.audio.decode import AudioError, decode
@@ -200,9 +200,8 @@ def attempt(make: Callable[[Any], Record], row_of: Callable[[Any], int], job: An
 
 def _rejection(row: int, reason: str, name: str | None = None) -> Rejection:
     """As it is listed: in characters that can be written, which a file's name need not be in."""
-    texts = {"reason": reason} if name is None else {"id": name, "reason": reason}
-    safe = {key: text.encode("utf-8", "backslashreplace").decode() for key, text in texts.items()}
-    return {"row": row, **safe}
+    identity = {} if name is None else {"id": name.encode("utf-8", "backslashreplace").decode()}
+    return {"row": row, **identity, "reason": legible(reason)}
 
 
 def _checked(record: Record) -> Outcome:

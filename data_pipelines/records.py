@@ -69,6 +69,14 @@ def told(error: Exception) -> str:
     return " ".join(said.split())[:200] or type(error).__name__
 
 
+def legible(text: str) -> str:
+    """The text on one line, with what cannot be seen or written spelled out."""
+    if text.isprintable():
+        return text
+    spelled = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(spelled)
+
+
 class CorpusError(ValueError):
     """A corpus folder that cannot be used. The message names the folder and the fix."""
 

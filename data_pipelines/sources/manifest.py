@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from data_pipelines.records import RejectedRecord
+from data_pipelines.records import RejectedRecord, legible
 from data_pipelines.sources.paths import audio_file, is_address
 from data_pipelines.sources.rows import Row
 from qwen_audio_jax.tasks import KINDS, AnnotationError, check_annotation
@@ -64,7 +64,7 @@ def jobs(path: pathlib.Path) -> tuple[list[Row], list[dict[str, Any]]]:
                     "differ"
                 )
         except (RejectedRecord, AnnotationError) as error:
-            rejected.append({"row": number, "reason": str(error)})
+            rejected.append({"row": number, "reason": legible(str(error))})
             continue
         lines_by_id[row.id] = number
         rows.append(row)

@@ -10,6 +10,8 @@ import unicodedata
 
 from data_pipelines.records import RejectedRecord
 
+_SHOWN = 300
+
 _ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -35,27 +37,39 @@ def audio_file(folder: pathlib.Path, name: str) -> pathlib.Path:
     """
     if is_address(name):
         raise RejectedRecord(
-            f"field 'audio': {name} is an address; download it and give the path of the file"
+            f"field 'audio': {_short(name)} is an address; download it and give its path"
         )
     path = folder / name
     try:
         mode = path.stat().st_mode
     except ValueError:
-        raise RejectedRecord(f"field 'audio': {name!r} has a NUL in it, and is no path") from None
+        raise RejectedRecord(
+            f"field 'audio': {_short(name)} has a NUL in it, and is no path"
+        ) from None
     except (FileNotFoundError, NotADirectoryError):
         found = _in_another_form(path)
         if found is None:
-            raise RejectedRecord(f"field 'audio': {path} is {_missing(path)}") from None
+            raise RejectedRecord(f"field 'audio': {_short(path)} is {_missing(path)}") from None
         return audio_file(found.parent, found.name)
     except OSError as error:
         reason = "is a link that leads round in a circle"
         if error.errno != errno.ELOOP:
             reason = f"cannot be read ({error.strerror})"
-        raise RejectedRecord(f"field 'audio': {path} {reason}") from None
+        raise RejectedRecord(f"field 'audio': {_short(path)} {reason}") from None
     if not stat.S_ISREG(mode):
         kind = _KINDS.get(stat.S_IFMT(mode), "no file")
-        raise RejectedRecord(f"field 'audio': {path} is {kind}; give the path of an audio file")
+        raise RejectedRecord(
+            f"field 'audio': {_short(path)} is {kind}; give the path of an audio file"
+        )
     return path
+
+
+def _short(name: pathlib.Path | str) -> str:
+    """A name as a sentence tells it: the end of a long one, which tells files apart."""
+    name = str(name)
+    if name != name.strip():  # what would not be seen is the mistake
+        name = repr(name)
+    return name if len(name) <= _SHOWN else "..." + name[-_SHOWN:]
 
 
 def _missing(path: pathlib.Path) -> str:

@@ -28,7 +28,7 @@ def refused(folder, name) -> str:
 )
 def test_an_address_keeps_its_slashes(tmp_path, name):
     assert refused(tmp_path, name) == (
-        f"field 'audio': {name} is an address; download it and give the path of the file"
+        f"field 'audio': {name} is an address; download it and give its path"
     )
 
 
