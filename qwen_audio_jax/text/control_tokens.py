@@ -75,6 +75,15 @@ def qwen_audio_control_tokens() -> list[str]:
     ]
 
 
+@functools.cache
+def _no_languages() -> frozenset[str]:
+    return frozenset(
+        name
+        for name in (*control_tokens(), *qwen_audio_control_tokens())
+        if not is_language_tag(name)
+    )
+
+
 class ControlTokens(abc.ABC):
     """The part of a vocabulary that is looked up by name, which all vocabularies share.
 
@@ -104,7 +113,7 @@ class ControlTokens(abc.ABC):
 
         So is one that is called as a control token which is no language's.
         """
-        if language and not (name in self.control_ids and is_language_tag(name)):
+        if language and (name not in self.control_ids or name in _no_languages()):
             name = UNKNOWN
         return self.special(name)
 
