@@ -13,13 +13,14 @@ import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from data_pipelines.labels import stored_annotation
 from data_pipelines.records import Record, RejectedRecord, legible, told
 from data_pipelines.shards import Rejection, ShardFiles, ShardWriter
 from data_pipelines.staging import BuildInterrupted
 from qwen_audio_jax.audio.decode import AudioError, decode
 from qwen_audio_jax.audio.lengths import SAMPLE_RATE
 from qwen_audio_jax.rendering import texts_of
-from qwen_audio_jax.tasks import AnnotationError, check_annotation, check_times
+from qwen_audio_jax.tasks import AnnotationError, check_times
 
 SHARD_BYTES = 200_000_000
 """Of audio in a shard, about: few files, and each soon made again."""
@@ -206,7 +207,7 @@ def _rejection(row: int, reason: str, name: str | None = None) -> Rejection:
 
 def _checked(record: Record) -> Outcome:
     """The record as it is stored, with its clips' samples and notes."""
-    annotation, notes = check_annotation(record.task, record.annotation, len(record.audio))
+    annotation, notes = stored_annotation(record.task, record.annotation, len(record.audio))
     _check_json({"id": record.id, **annotation})
     for _ in texts_of(record.task, annotation):
         pass  # what cannot be rendered must not be found out in the middle of a training run

@@ -17,10 +17,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from data_pipelines.labels import stored_annotation
 from data_pipelines.records import RejectedRecord, legible
 from data_pipelines.sources.paths import audio_file, is_address
 from data_pipelines.sources.rows import Row
-from qwen_audio_jax.tasks import KINDS, AnnotationError, check_annotation
+from qwen_audio_jax.tasks import KINDS, AnnotationError
 from qwen_audio_jax.tasks.fields import is_seen
 from qwen_audio_jax.tasks.near_fields import near
 
@@ -90,7 +91,7 @@ def _row(number: int, line: bytes, folder: pathlib.Path) -> Row:
         raise RejectedRecord("field 'id': must be a text or a number; leave it out to get one")
     if not isinstance(task, str):
         raise RejectedRecord("field 'task': must be a text")
-    check_annotation(task, fields, len(names))
+    stored_annotation(task, fields, len(names))
     paths = tuple(audio_file(folder, name) for name in names)
     own_id = f"{paths[0].stem if paths else task}-{number}"
     return Row(number, own_id if given_id is None else str(given_id), task, paths, fields)

@@ -95,7 +95,7 @@ def test_a_language_called_as_a_control_token_is_found_before_decoding(
 
 
 def test_languages_become_tags_of_their_own_and_only_one_each(folder):
-    names = ["en", "EN", "English", "en-US", "be", "Belarusian", "unknown", "und"]
+    names = ["en", "EN", "English", "en-US", " en\u200b", "be", "Belarusian", "unknown", "und"]
     assert built(folder, [ASR | {"language": name} for name in names]) == 0
     tokenizer = load_tokenizer(folder / "corpus" / "tokenizer")
     assert tokenizer.tag("<|be|>", language=True) == tokenizer.special("<|be|>")

@@ -50,6 +50,7 @@ def replaced(value, path, new):
 
 
 EVERY_TEXT = [(task, path) for task, row in KINDS.items() for path in places(row.example)]
+EVERY_LABEL = [text for text in EVERY_TEXT if "language" not in text[1][0]]
 
 
 @pytest.mark.parametrize("task", KINDS)
@@ -69,7 +70,7 @@ def test_no_text_may_be_of_another_type_or_blank(task, path):
         assert f"field {path[0]!r}" in refused(task, annotation)
 
 
-@pytest.mark.parametrize(("task", "path"), EVERY_TEXT)
+@pytest.mark.parametrize(("task", "path"), EVERY_LABEL)
 def test_blanks_at_an_end_are_left_out_and_counted(task, path):
     row = KINDS[task]
     text = row.example
@@ -127,8 +128,8 @@ def test_a_tag_in_an_answer_is_refused(task):
     [
         ("asr", {"text": 42}, "field 'text': must be a text, not the number 42; write \"42\""),
         ("asr", {"text": None}, "field 'text': missing or empty"),
-        ("asr", {"language": "en,fr"}, "field 'language': 'en,fr' names no language"),
-        ("asr", {"target_language": "event"}, "field 'target_language': 'event' names no"),
+        ("asr", {"language": "en,fr"}, "field 'language': must be a code of ISO 639, as 'en'"),
+        ("asr", {"target_language": "event"}, "field 'target_language': must be a code"),
         ("audio_captioning", {"language": 3}, "field 'language': must be a text, not the number 3"),
         ("audio_captioning", {"text": ["a dog", "a cat"]}, "must be a text, not a list"),
         ("note_analysis", {"pitch": 60.5}, "must be a MIDI number from 0 to 127, not the number"),
@@ -167,28 +168,11 @@ def test_sentences(task, change, said):
     assert said in refused(task, KINDS[task].example | change)
 
 
-@pytest.mark.parametrize(
-    ("task", "change", "stored", "note"),
-    [
-        ("asr", {"language": "EN"}, {"language": "en"}, "field 'language': 'EN' read as 'en'"),
-        ("asr", {"language": "en "}, {"language": "en"}, "field 'language': 'en ' read as 'en'"),
-        (
-            "speech_translation",
-            {"target_language": "zh-CN"},
-            {"target_language": "zh"},
-            "field 'target_language': 'zh-CN' read as 'zh'",
-        ),
-        (
-            "note_analysis",
-            {"pitch": 60.0},
-            {"pitch": 60},
-            "field 'pitch': numbers such as 60.0 read as whole ones",
-        ),
-    ],
-)
-def test_what_has_one_reading_is_mended(task, change, stored, note):
-    example = KINDS[task].example
-    assert check_annotation(task, example | change, 1) == (example | stored, (note,))
+def test_a_whole_number_may_be_written_with_a_point():
+    example = KINDS["note_analysis"].example
+    stored, notes = check_annotation("note_analysis", example | {"pitch": 60.0}, 1)
+    assert str(stored["pitch"]) == "60"
+    assert notes == ("field 'pitch': numbers such as 60.0 read as whole ones",)
 
 
 def test_an_empty_field_that_may_be_missing_is_taken_as_missing():

@@ -16,10 +16,9 @@ from babel import Locale
 from babel.core import get_global
 from babel.languages import get_official_languages
 
-UNKNOWN = "unknown"
-RESERVED = frozenset({"sil", "itn"})
-"""Codes of small languages that are called as control tokens, and so cannot have a tag."""
+from qwen_audio_jax.text.control_tokens import is_language_tag
 
+UNKNOWN = "unknown"
 _TRADITIONAL_CHINESE = "zh_tr"  # a tag of Qwen-Audio's vocabulary
 # Parts of a macrolanguage that Common Voice has by their own codes: CLDR would read `ku` and `kv`.
 _OWN = frozenset({"kmr", "kpv"})
@@ -54,10 +53,11 @@ def language_code(text: str) -> str:
     else:
         # NaN is what tables write for nothing; `nan` is a language.
         readings = _of_tag(text) | _of_name(text) if text != "NaN" else set()
-    if len(readings) == 1 and not readings <= RESERVED:
-        return next(iter(readings))
     shown = repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
-    if readings & RESERVED:
+    if len(readings) == 1:
+        code = next(iter(readings))
+        if is_language_tag(f"<|{code}|>"):
+            return code
         raise ValueError(f"{shown} is the name of a control token here; write {UNKNOWN!r}")
     if readings:
         raise ValueError(f"{shown} may be {_either(readings)}; write one of them")
