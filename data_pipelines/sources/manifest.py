@@ -88,7 +88,9 @@ def _row(number: int, line: bytes, folder: pathlib.Path) -> Row:
         raise RejectedRecord("field 'audio': must be a path or a list of paths")
     given_id = fields.pop("id", None)
     if given_id is not None and not (type(given_id) in (str, int) and is_seen(str(given_id))):
-        raise RejectedRecord("field 'id': must be a text or a number; leave it out to get one")
+        raise RejectedRecord(
+            "field 'id': must be a text or a whole number; leave it out to get one"
+        )
     if not isinstance(task, str):
         raise RejectedRecord("field 'task': must be a text")
     stored_annotation(task, fields, len(names))

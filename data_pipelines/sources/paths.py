@@ -1,5 +1,6 @@
 """From a file's name in a list to the file, or why it is none that can be read."""
 
+import contextlib
 import errno
 import functools
 import os
@@ -75,7 +76,13 @@ def _short(name: pathlib.Path | str) -> str:
 def _missing(path: pathlib.Path) -> str:
     if path.is_symlink():
         return f"a link to {os.readlink(path)}, which is not there"
-    return "not there"
+    alike = _names(path.parent).get(_careless(path.name), [])
+    return f"not there; did you mean {alike[0]!r}?" if alike else "not there"
+
+
+def _careless(name: str) -> str:
+    """A name without what some file systems, and eyes, pass over."""
+    return unicodedata.normalize("NFC", name).casefold().strip()
 
 
 def _in_another_form(path: pathlib.Path) -> pathlib.Path | None:
@@ -85,7 +92,9 @@ def _in_another_form(path: pathlib.Path) -> pathlib.Path | None:
     found = pathlib.Path(path.anchor)
     for part in path.parts[len(found.parts) :]:
         if not os.path.lexists(found / part):
-            names = _names(found).get(unicodedata.normalize("NFC", part), [])
+            composed = unicodedata.normalize("NFC", part)
+            names = _names(found).get(_careless(part), [])
+            names = [name for name in names if unicodedata.normalize("NFC", name) == composed]
             if len(names) != 1:
                 return None
             part = names[0]
@@ -95,12 +104,9 @@ def _in_another_form(path: pathlib.Path) -> pathlib.Path | None:
 
 @functools.lru_cache(maxsize=64)
 def _names(folder: pathlib.Path) -> dict[str, list[str]]:
-    """The names in a folder that are not plain ASCII, by their composed form."""
+    """The names in a folder by what is left of them."""
     names: dict[str, list[str]] = {}
-    try:
+    with contextlib.suppress(OSError):
         for name in os.listdir(folder):
-            if not name.isascii():
-                names.setdefault(unicodedata.normalize("NFC", name), []).append(name)
-    except OSError:
-        pass
+            names.setdefault(_careless(name), []).append(name)
     return names

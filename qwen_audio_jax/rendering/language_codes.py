@@ -50,6 +50,8 @@ def language_code(text: str) -> str:
     """
     if text in (UNKNOWN, _TRADITIONAL_CHINESE) or (_is_code(text) and _subtag(text) == text):
         readings = {text}
+    elif text.lower().replace("-", "_") == _TRADITIONAL_CHINESE:
+        readings = {_TRADITIONAL_CHINESE}
     else:
         # NaN is what tables write for nothing; `nan` is a language.
         readings = _of_tag(text) | _of_name(text) if text != "NaN" else set()

@@ -70,7 +70,13 @@ def test_either_unicode_form_is_found(tmp_path, there, asked):
     assert refused(tmp_path, f"{asked}/é.wav").endswith("é.wav is not there")
 
 
+@pytest.mark.parametrize("name", ["A.WAV", "a.wav ", "\ta.Wav"])
+def test_a_name_in_other_letters_is_suggested(tmp_path, name):
+    (tmp_path / "a.wav").write_bytes(b"x")
+    assert refused(tmp_path, name).endswith(" is not there; did you mean 'a.wav'?")
+
+
 def test_two_other_forms_are_no_find(tmp_path):
     for name in ("e\u0323\u0302.wav", "\u1eb9\u0302.wav"):
         (tmp_path / name).write_bytes(b"x")
-    assert refused(tmp_path, "\u1ec7.wav").endswith("is not there")
+    assert "is not there; did you mean" in refused(tmp_path, "\u1ec7.wav")

@@ -30,6 +30,7 @@ READ = {
     "sw": "swh swh_Latn swa",
     "fa": "pes fas Farsi",
     "unknown": "und",
+    "zh_tr": "ZH_TR zh-tr",
 }
 SUGGESTED = {
     "jp": "'ja'",
