@@ -207,18 +207,18 @@ def _rejection(row: int, reason: str, name: str | None = None) -> Rejection:
 
 def _checked(record: Record) -> Outcome:
     """The record as it is stored, with its clips' samples and notes."""
-    annotation, notes = stored_annotation(record.task, record.annotation, len(record.audio))
+    annotation, mended = stored_annotation(record.task, record.annotation, len(record.audio))
     _check_json({"id": record.id, **annotation})
     for _ in texts_of(record.task, annotation):
         pass  # what cannot be rendered must not be found out in the middle of a training run
-    samples = []
+    samples, notes = [], list(mended)
     for clip in record.audio:
         wave = decode(clip)
         samples.append(len(wave))
-        # What is odd about a clip that can be used is added to `notes` here.
+        # What is odd about a clip that can be used is appended to `notes` here, in one sentence.
     if samples:
         check_times(record.task, annotation, samples[0] / SAMPLE_RATE)
-    return dataclasses.replace(record, annotation=annotation), tuple(samples), notes
+    return dataclasses.replace(record, annotation=annotation), tuple(samples), tuple(notes)
 
 
 def _check_json(annotation: Mapping[str, Any]) -> None:
