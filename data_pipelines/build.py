@@ -14,13 +14,12 @@ A manifest has one JSON object a line, with paths relative to the manifest:
 
 docs/tasks.md has the tasks and what fields each needs; further ones (source, license, ...) are
 kept. Clips are WAV, FLAC, Ogg or MP3, at any sampling rate, from 30 ms to an hour. Rows that cannot
-be used are listed with the reason in OUT/rejected.jsonl and the rest is built. The same source
-gives the same files, with any number of workers. A build that was broken off goes on where it was
-when it is started again.
+be used are listed with the reason in OUT/rejected.jsonl and the rest is built; what was mended in
+it is counted in OUT/notes.jsonl. The same source gives the same files, with any number of workers.
+A build that was broken off goes on where it was when it is started again.
 """
 
 import argparse
-import json
 import math
 import os
 import pathlib
@@ -28,12 +27,18 @@ import shlex
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from rich.console import Console
-from rich.table import Table
 from tqdm import tqdm
 
 from data_pipelines import staging
 from data_pipelines.beam_runner import RUNNERS, beam_runner
+from data_pipelines.build_summary import (
+    NOTES_FILE,
+    REJECTED_FILE,
+    SHOWN,
+    listed_notes,
+    show,
+    write_listed,
+)
 from data_pipelines.build_workers import ShardWork, Work, Workers, fingerprint, shards_of
 from data_pipelines.records import SPLITS, Corpus, CorpusError, RejectedRecord
 from data_pipelines.shards import Rejection, ShardSummary, join_shards, joined
@@ -53,12 +58,9 @@ FLAGS = {
 """Each source's own flags."""
 PUBLISHED_FLAGS = ("root", "tasks", "split")
 
-REJECTED_FILE = "rejected.jsonl"
 TOKENIZER_FOLDER = "tokenizer"
 VOCABULARY_RECORDS = 100_000
 """Whose text a vocabulary is trained on, at most."""
-
-_SHOWN = 5
 
 
 def build_corpus(
@@ -105,7 +107,9 @@ def build_corpus(
             )
             _check_any(split, made[split].records.total(), made[split].rejected)
         rejected = {split: done.rejected for split, done in made.items()}
-        _write_rejected(folder / REJECTED_FILE, out / REJECTED_FILE, rejected)
+        write_listed(REJECTED_FILE, folder, out, rejected)
+        notes = {split: listed_notes(done) for split, done in made.items()}
+        write_listed(NOTES_FILE, folder, out, notes)
         has_vocabulary = (out / TOKENIZER_FOLDER).is_dir() and not overwrite
         if "train" in work and not has_vocabulary:
             _train_vocabulary(folder)
@@ -208,24 +212,11 @@ def tfds_work(
 
 def _check_any(split: str, usable: int, rejected: Sequence[Rejection]) -> None:
     if not usable:
-        reasons = "; ".join(f"line {r['row']}: {r['reason']}" for r in rejected[:_SHOWN])
+        reasons = "; ".join(f"line {r['row']}: {r['reason']}" for r in rejected[:SHOWN])
         raise CorpusError(
             f"no usable row for the {split} split, so nothing was written ({len(rejected)} "
             f"rejected: {reasons or 'none'})"
         )
-
-
-def _write_rejected(
-    new: pathlib.Path, old: pathlib.Path, rejected: Mapping[str, Sequence[Rejection]]
-) -> None:
-    """Writes the list of rejected rows, keeping what it says of other splits."""
-    rows = []
-    if old.is_file():
-        lines = old.read_text(encoding="utf-8").splitlines()
-        rows = [row for row in map(json.loads, lines) if row.get("split") not in rejected]
-    rows += [{"split": split, **row} for split, part in rejected.items() for row in part]
-    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    new.write_text(text, encoding="utf-8")
 
 
 def _train_vocabulary(folder: pathlib.Path) -> None:
@@ -244,30 +235,6 @@ def _train_vocabulary(folder: pathlib.Path) -> None:
         if isinstance(row.annotation.get(key), str)
     }
     train_sentencepiece(texts, sorted(languages), folder / TOKENIZER_FOLDER)
-
-
-def _show(out: pathlib.Path, made: Mapping[str, ShardSummary]) -> None:
-    table = Table(title=str(out))
-    table.add_column("task")
-    table.add_column("records", justify="right")
-    table.add_column("hours", justify="right")
-    total = ShardSummary()
-    for done in made.values():
-        total.add(done)
-    rows = [(t, n, total.seconds[t]) for t, n in sorted(total.records.items())]
-    rows.append(("all", total.records.total(), sum(total.seconds.values())))
-    for task, records, seconds in rows:
-        table.add_row(task, f"{records:,}", f"{seconds / 3600:.2f}")
-    Console().print(table)
-    for split, done in made.items():
-        if rejected := done.rejected:
-            print(
-                f"{split}: {len(rejected)} rows rejected, listed in {out / REJECTED_FILE}:",
-                *(f"  line {r['row']}: {r['reason']}" for r in rejected[:_SHOWN]),
-                *(["  ..."] if len(rejected) > _SHOWN else []),
-                sep="\n",
-                file=sys.stderr,
-            )
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -392,7 +359,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    _show(arguments.out, made)
+    show(arguments.out, made)
     return 0
 
 

@@ -6,28 +6,35 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import json
 import multiprocessing
 import pathlib
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from data_pipelines.records import Record, RejectedRecord
+from data_pipelines.labels import stored_annotation
+from data_pipelines.records import Record, RejectedRecord, legible, told
 from data_pipelines.shards import Rejection, ShardFiles, ShardWriter
 from data_pipelines.staging import BuildInterrupted
 from qwen_audio_jax.audio.decode import AudioError, decode
+from qwen_audio_jax.audio.lengths import SAMPLE_RATE
 from qwen_audio_jax.rendering import texts_of
-from qwen_audio_jax.tasks import AnnotationError, check_annotation
+from qwen_audio_jax.tasks import AnnotationError, check_times
 
 SHARD_BYTES = 200_000_000
 """Of audio in a shard, about: few files, and each soon made again."""
 MOST_RECORDS = 8192
 """Of a shard."""
 
+CHECKS = 2
+"""Raised with every change of what is rejected or mended: older unfinished shards do not count."""
+
 _SAMPLE = 64
 _CHUNK = 16
 
-Outcome = tuple[Record, tuple[int, ...]] | Rejection
+Outcome = tuple[Record, tuple[int, ...], tuple[str, ...]] | Rejection
+"""A record, its clips' samples at 16 kHz and what is to be told of it; or why it is rejected."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +66,7 @@ class Work:
 
 def fingerprint(work: Mapping[str, Work], per_shard: Mapping[str, int]) -> str:
     """Sixteen hexadecimal digits that differ between builds that make different shards."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(bytes([CHECKS]))
     for split, part in sorted(work.items()):
         digest.update(pickle.dumps((split, part.make, per_shard[split], list(part.rejected))))
         # A list is taken piece by piece, to save memory; other sequences are told in a few bytes.
@@ -165,7 +172,7 @@ def _death_told() -> Iterator[None]:
 
 
 def attempt(make: Callable[[Any], Record], row_of: Callable[[Any], int], job: Any) -> Outcome:
-    """Makes and checks one record: the record and its clips' samples, or why it is rejected.
+    """Makes and checks one record.
 
     Raises:
         ImportError, MemoryError: no fault of the record.
@@ -174,23 +181,52 @@ def attempt(make: Callable[[Any], Record], row_of: Callable[[Any], int], job: An
     try:
         record = make(job)
     except RejectedRecord as error:
-        return {"row": row, "reason": str(error)}
+        return _rejection(row, str(error))
     except (ImportError, MemoryError):
         raise
     except Exception as error:  # whatever is wrong with one row, the others are built
-        return {"row": row, "reason": f"cannot be read ({error!r})"}
+        return _rejection(row, f"cannot be read ({told(error)})")
     try:
-        check_annotation(record.task, record.annotation, len(record.audio))
-        for _ in texts_of(record.task, record.annotation):
-            pass  # what cannot be rendered must not be found out in the middle of a training run
-        samples = tuple(len(decode(clip)) for clip in record.audio)
+        return _checked(record)
     except AudioError as error:
-        return {"row": row, "id": record.id, "reason": f"field 'audio': {error}"}
+        return _rejection(row, f"field 'audio': {error}", record.id)
     except AnnotationError as error:
-        return {"row": row, "id": record.id, "reason": str(error)}
+        return _rejection(row, str(error), record.id)
     except MemoryError:
         raise
     except Exception as error:
-        reason = f"its annotation does not fit task {record.task!r} ({error!r})"
-        return {"row": row, "id": record.id, "reason": reason}
-    return record, samples
+        reason = f"its annotation does not fit task {record.task!r} ({told(error)})"
+        return _rejection(row, reason, record.id)
+
+
+def _rejection(row: int, reason: str, name: str | None = None) -> Rejection:
+    """As it is listed: in characters that can be written, which a file's name need not be in."""
+    identity = {} if name is None else {"id": name.encode("utf-8", "backslashreplace").decode()}
+    return {"row": row, **identity, "reason": legible(reason)}
+
+
+def _checked(record: Record) -> Outcome:
+    """The record as it is stored, with its clips' samples and notes."""
+    annotation, mended = stored_annotation(record.task, record.annotation, len(record.audio))
+    _check_json({"id": record.id, **annotation})
+    for _ in texts_of(record.task, annotation):
+        pass  # what cannot be rendered must not be found out in the middle of a training run
+    samples, notes = [], list(mended)
+    for clip in record.audio:
+        wave = decode(clip)
+        samples.append(len(wave))
+        # What is odd about a clip that can be used is appended to `notes` here, in one sentence.
+    if samples:
+        check_times(record.task, annotation, samples[0] / SAMPLE_RATE)
+    return dataclasses.replace(record, annotation=annotation), tuple(samples), tuple(notes)
+
+
+def _check_json(annotation: Mapping[str, Any]) -> None:
+    """Refuses what is no JSON, wherever a source had it from."""
+    for field, value in annotation.items():
+        try:
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        except (ValueError, TypeError, RecursionError) as error:
+            raise AnnotationError(
+                f"field {field!r}: cannot be written as JSON ({told(error)})"
+            ) from error

@@ -62,6 +62,22 @@ class RejectedRecord(ValueError):
     """A source row that cannot become a Record. The message is the reason, one sentence."""
 
 
+def told(error: Exception) -> str:
+    """What a library's exception says, in words and on one line."""
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(said.split())[:200] or type(error).__name__
+
+
+def legible(text: str) -> str:
+    """The text on one line, with what cannot be seen or written spelled out."""
+    if text.isprintable():
+        return text
+    spelled = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(spelled)
+
+
 class CorpusError(ValueError):
     """A corpus folder that cannot be used. The message names the folder and the fix."""
 

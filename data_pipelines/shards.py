@@ -38,6 +38,8 @@ class ShardSummary:
         lengths: of each shard, in records.
         records, seconds: by task.
         rejected: rows that could not be used: {"row", "reason"}.
+        notes: what was mended in records, or is odd about them: how often each sentence was said.
+        examples: the first record of each sentence, by its id.
     """
 
     bytes: int = 0
@@ -45,6 +47,8 @@ class ShardSummary:
     records: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     seconds: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     rejected: list[Rejection] = dataclasses.field(default_factory=list)
+    notes: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    examples: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def add(self, other: "ShardSummary") -> None:
         """Counts another's in."""
@@ -53,12 +57,15 @@ class ShardSummary:
         self.records.update(other.records)
         self.seconds.update(other.seconds)
         self.rejected += other.rejected
+        self.notes.update(other.notes)
+        self.examples = other.examples | self.examples
 
     @classmethod
     def read(cls, path: pathlib.Path) -> "ShardSummary":
         """What a file that `write` wrote says."""
         values = json.loads(path.read_text(encoding="utf-8"))
-        counters = {name: collections.Counter(values[name]) for name in ("records", "seconds")}
+        names = ("records", "seconds", "notes")
+        counters = {name: collections.Counter(values[name]) for name in names}
         return cls(**values | counters)
 
     def write(self, path: pathlib.Path) -> None:
@@ -85,8 +92,14 @@ class ShardWriter:
         self._index = open(f"{self._files.index}{self._part}", "w", encoding="utf-8")
         return self
 
-    def add(self, record: Record, samples: tuple[int, ...]) -> None:
-        """Appends a record; `samples` are its clips' lengths at 16 kHz."""
+    def add(self, record: Record, samples: tuple[int, ...], notes: Iterable[str] = ()) -> None:
+        """Appends a record.
+
+        Args:
+            record: complete.
+            samples: its clips' lengths at 16 kHz.
+            notes: what is to be told of it in the build's summary.
+        """
         annotation = json.dumps(record.annotation, ensure_ascii=False, sort_keys=True)
         example = {
             "id": record.id,
@@ -105,6 +118,9 @@ class ShardWriter:
         self._done.bytes += len(data)
         self._done.records[record.task] += 1
         self._done.seconds[record.task] += sum(samples) / _RATE
+        for note in notes:
+            self._done.notes[note] += 1
+            self._done.examples.setdefault(note, record.id)
 
     def reject(self, rejection: Rejection) -> None:
         """Notes a row that could not be used."""

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
-from data_pipelines.records import RejectedRecord
+from data_pipelines.records import RejectedRecord, told
 from data_pipelines.sources import (
     aishell1,
     aishell2,
@@ -111,6 +111,6 @@ def _clips(name: str, root: pathlib.Path, split: str) -> Iterator[tuple[Any, dic
         raise
     except Exception as error:  # what is not as published breaks each source in its own way
         raise RejectedRecord(
-            f"{root}: a list of clips in it is not as {name} was published ({error!r}); unpack "
+            f"{root}: a list of clips in it is not as {name} was published ({told(error)}); unpack "
             "its archive anew"
         ) from error

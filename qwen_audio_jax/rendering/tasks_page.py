@@ -1,8 +1,12 @@
 """The page of tasks: `python -m qwen_audio_jax.rendering.tasks_page > docs/tasks.md`."""
 
+from collections.abc import Mapping
+
 from qwen_audio_jax.rendering import render
 from qwen_audio_jax.rendering.spans import Span
 from qwen_audio_jax.tasks import KINDS, Task
+from qwen_audio_jax.tasks.check import LATE
+from qwen_audio_jax.tasks.fields import Field
 
 HEAD = """# Tasks
 
@@ -21,12 +25,31 @@ timestamps or not, sub-task. Layouts marked *original* are those of the released
 evaluation scripts, token for token; the others are this project's own and keep that order. Where
 one tag covers several fields, as `<|speaker_meta|>` does, `<|question|>gender<|answer|>` says which
 one is asked for.
+
+## Fields
+
+Each field is of one of these kinds, which is checked when a corpus is built. A text must have
+something in it that can be seen; blanks and zero-width spaces at its ends are left out, which the
+build counts. Numbers are not taken for text: how they were written (`007`, `1.50`) is lost in JSON.
+Times are in seconds and lie within the clip, but for {late:g} s of rounding. `language` and
+`target_language` are of their kind in every record that has them; other fields that no task names
+are kept as they are, where JSON's numbers hold them.
+
+| kind | is |
+| --- | --- |
+{kinds}
 """
 
 
 def page() -> str:
     """The page in Markdown."""
-    parts = [HEAD]
+    kinds = {
+        kind.name: kind.says
+        for row in KINDS.values()
+        for kind in (*row.fields.values(), *row.optional.values())
+    }
+    table = "\n".join(f"| {name} | {says} |" for name, says in sorted(kinds.items()))
+    parts = [HEAD.format(late=LATE, kinds=table)]
     for group in ("speech", "sound", "music", "text"):
         rows = {name: row for name, row in KINDS.items() if row.group == group}
         parts.append(f"\n## {group.capitalize()}\n")
@@ -36,9 +59,9 @@ def page() -> str:
 
 def _section(name: str, row: Task) -> str:
     kind = "original" if row.original else "own layout"
-    fields = ", ".join(f"`{field}`" for field in row.fields)
+    fields = _named(row.fields)
     if row.optional:
-        fields += "; optional " + ", ".join(f"`{field}`" for field in row.optional)
+        fields += "; optional " + _named(row.optional)
     clips = "" if row.clips == 1 else f"; {row.clips or 'no'} clips"
     metric = f"metric `{row.metric}`" if row.metric else "not evaluated"
     lines = [f"\n### {name}\n", f"Fields {fields}{clips}; {metric}; {kind}.\n"]
@@ -48,6 +71,13 @@ def _section(name: str, row: Task) -> str:
         label = "prompt  " if wording == 0 else "        "
         lines.append(label + _written(*render(name, row.example, "prompts", wording=wording)))
     return "\n".join([*lines, "```\n"])
+
+
+def _named(fields: Mapping[str, Field]) -> str:
+    return ", ".join(
+        f"`{name}`" if name == kind.name else f"`{name}` ({kind.name})"
+        for name, kind in fields.items()
+    )
 
 
 def _written(prompt: list[Span], answer: list[Span]) -> str:

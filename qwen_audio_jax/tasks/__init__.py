@@ -5,7 +5,8 @@ Tag layouts follow the released Qwen-Audio evaluation scripts where those fix on
 timestamps, sub-task -- and are this project's own. docs/tasks.md shows an example of each.
 """
 
-from qwen_audio_jax.tasks.check import AnnotationError, check_annotation
+from qwen_audio_jax.tasks.check import check_annotation, check_times
+from qwen_audio_jax.tasks.fields import AnnotationError
 from qwen_audio_jax.tasks.table import KINDS, TASKS
 from qwen_audio_jax.tasks.task import CONDITIONINGS, Annotation, Task
 
@@ -17,4 +18,5 @@ __all__ = [
     "AnnotationError",
     "Task",
     "check_annotation",
+    "check_times",
 ]

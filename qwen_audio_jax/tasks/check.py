@@ -1,124 +1,119 @@
-"""What an annotation must hold to be rendered as its task."""
+"""What an annotation must hold to be rendered as its task, and to be scored in it."""
 
 import difflib
+import functools
 from typing import Any
 
+from qwen_audio_jax.tasks.fields import LANGUAGE, AnnotationError, Field, Timeline
+from qwen_audio_jax.tasks.near_fields import near
 from qwen_audio_jax.tasks.table import KINDS
-from qwen_audio_jax.tasks.task import Annotation
+from qwen_audio_jax.tasks.task import Annotation, Task
 
-MAX_SECONDS = 3600
-"""No time can be later; nor is any clip longer, see `audio.decode`."""
+LATE = 0.1
+"""Seconds that a time may lie past its clip's end, for how it was rounded.
+
+Labels are written with one decimal at the coarsest, which is half of this; the other half is for a
+clip whose codec or resampler gives another length than the one that was labelled (an MP3 frame is
+26 ms at 44.1 kHz, a frame of aligners and of Whisper 10 to 20 ms).
+"""
+
+EVERYWHERE: dict[str, Field] = {"language": LANGUAGE, "target_language": LANGUAGE}
+"""Fields that are of their kind wherever a record has them: a vocabulary has a tag for each."""
+
+_GIVEN_OTHERWISE = ("audio", "task", "id")
 
 
-class AnnotationError(ValueError):
-    """A record whose annotation does not fit its task. The message names field and fix."""
+def check_annotation(
+    task: str, annotation: Annotation, clips: int
+) -> tuple[Annotation, tuple[str, ...]]:
+    """Checks an annotation, whatever JSON it holds.
 
+    Args:
+        task: a key of KINDS.
+        annotation: the record's.
+        clips: how many the record has.
 
-def check_annotation(task: str, annotation: Annotation, clips: int) -> None:
-    """Raises AnnotationError unless the annotation has what `task` needs, in usable form."""
-    if task not in KINDS:
-        near = difflib.get_close_matches(str(task), KINDS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known tasks: {', '.join(sorted(KINDS))}"
-        raise AnnotationError(f"field 'task': unknown task {task!r}; {hint}")
-    row = KINDS[task]
+    Returns:
+        The annotation as it is to be stored, and a sentence for each thing that was mended in it.
+
+    Raises:
+        AnnotationError: it lacks what `task` needs, or has it in no usable form.
+    """
+    row = _row(task)
     for field in row.fields:
-        if annotation.get(field) in (None, "", []):
-            raise AnnotationError(f"field {field!r}: missing or empty; task {task!r} needs it")
+        if not _is_given(annotation.get(field)):
+            raise AnnotationError(_missing(task, field, annotation))
     if clips != row.clips:
         raise AnnotationError(
             f"field 'audio': {clips} clips given; task {task!r} takes {row.clips}"
         )
-    for field in (*row.fields, *row.optional):
-        if annotation.get(field) not in (None, "", []):
-            _CHECKS.get(field, _anything)(field, annotation[field])
+    stored, mended = dict(annotation), []
+    for field, kind in _kinds(task).items():
+        if field in annotation:
+            if annotation[field] is None or annotation[field] == "":
+                del stored[field]
+                mended.append(f"field {field!r}: empty, taken as not given")
+                continue
+            notes: list[str] = []
+            try:
+                stored[field] = kind.read(annotation[field], notes)
+            except AnnotationError as error:
+                raise AnnotationError(f"field {field!r}: {error}") from None
+            mended += [f"field {field!r}: {note}" for note in dict.fromkeys(notes)]
+        elif field in row.optional and (other := near(field, _others(row, annotation))):
+            raise AnnotationError(
+                f"field {other!r}: did you mean {field!r}? task {task!r} reads it"
+            )
+    return stored, tuple(mended)
 
 
-def _anything(field: str, value: Any) -> None:
-    del field, value
-
-
-def _midi_number(field: str, value: Any) -> None:
-    if type(value) is not int or not 0 <= value <= 127:
-        raise AnnotationError(f"field {field!r}: must be a MIDI number from 0 to 127")
-
-
-def _one_word(field: str, value: Any) -> None:
-    # Where an answer lists such fields, commas and tags part them.
-    if not isinstance(value, str) or set(value) & set(',<"'):
-        raise AnnotationError(f'field {field!r}: must be text without comma, < and "')
-
-
-def _words(field: str, value: Any) -> None:
-    if not isinstance(value, list):
-        raise AnnotationError(f"field {field!r}: must be a list of texts")
-    for word in value:
-        _one_word(field, word)
-
-
-def _utterances(field: str, value: Any) -> None:
-    if not isinstance(value, list) or not all(isinstance(x, str) and x.strip() for x in value):
-        raise AnnotationError(f"field {field!r}: must be a list of what each speaker says")
-    if not 2 <= len(value) <= 6:
-        raise AnnotationError(f"field {field!r}: must have 2 to 6 utterances, not {len(value)}")
-
-
-def _entities(field: str, value: Any) -> None:
-    need = f"field {field!r}: must be a list of {{'type': text, 'value': text}}"
-    if not isinstance(value, list):
-        raise AnnotationError(need)
-    for entity in value:
-        if not isinstance(entity, dict) or not {"type", "value"} <= entity.keys():
-            raise AnnotationError(need)
-        if not isinstance(entity["value"], str) or not entity["value"].strip():
-            raise AnnotationError(need)
-        _one_word(field, entity["type"])
-
-
-def _timeline(key: str, *, one_after_another: bool = False):
-    """The check of a list of units with times.
+def check_times(task: str, annotation: Annotation, seconds: float) -> None:
+    """Checks that nothing is said of a time at which its clip has ended.
 
     Args:
-        key: what each has beside its times; "" for nothing.
-        one_after_another: whether a unit may begin only where the one before it ends.
+        task: a key of KINDS; those with times have one clip.
+        annotation: one that `check_annotation` gave.
+        seconds: how long the clip is.
+
+    Raises:
+        AnnotationError: a time is later.
     """
-
-    def check(field: str, units: Any) -> None:
-        form = f"{key!r}: text, " if key else ""
-        need = f"field {field!r}: must be a list of {{{form}'start': s, 'end': s}}"
-        if not isinstance(units, list):
-            raise AnnotationError(need)
-        clock = 0.0
-        for number, unit in enumerate(units, start=1):
-            if not isinstance(unit, dict) or not {"start", "end", *([key] * bool(key))} <= set(
-                unit
-            ):
-                raise AnnotationError(need)
-            name = repr(unit[key]) if key else f"number {number}"
-            if not all(type(unit[edge]) in (int, float) for edge in ("start", "end")):
-                raise AnnotationError(
-                    f"field {field!r}: start and end of {name} must be numbers, in seconds"
-                )
-            if not 0 <= unit["start"] <= unit["end"] <= MAX_SECONDS:
-                raise AnnotationError(
-                    f"field {field!r}: times of {name} must rise within 0..{MAX_SECONDS:g} s"
-                )
-            if unit["start"] < clock - 0.005:
-                raise AnnotationError(f"field {field!r}: {name} begins before its predecessor")
-            clock = unit["end"] if one_after_another else unit["start"]
-
-    return check
+    for field, kind in KINDS[task].fields.items():
+        if isinstance(kind, Timeline) and (last := kind.last(annotation[field])) > seconds + LATE:
+            raise AnnotationError(
+                f"field {field!r}: a time of {last:g} s, and the clip lasts {seconds:.2f} s; times "
+                "are in seconds from its beginning"
+            )
 
 
-_CHECKS = {
-    "pitch": _midi_number,
-    "velocity": _midi_number,
-    "scenario": _one_word,
-    "action": _one_word,
-    "qualities": _words,
-    "texts": _utterances,
-    "entities": _entities,
-    "words": _timeline("word", one_after_another=True),
-    "events": _timeline("event"),
-    "turns": _timeline("speaker"),
-    "segments": _timeline("", one_after_another=True),
-}
+def _is_given(value: Any) -> bool:
+    return value is not None and not (isinstance(value, str | list) and not value)
+
+
+@functools.cache
+def _kinds(task: str) -> dict[str, Field]:
+    return {**EVERYWHERE, **KINDS[task].optional, **KINDS[task].fields}
+
+
+def _row(task: str) -> Task:
+    if task not in KINDS:
+        near_tasks = difflib.get_close_matches(task.strip().lower(), KINDS, n=1)
+        hint = (
+            f"did you mean {near_tasks[0]!r}?"
+            if near_tasks
+            else f"known tasks: {', '.join(sorted(KINDS))}"
+        )
+        raise AnnotationError(f"field 'task': unknown task {task[:80]!r}; {hint}")
+    return KINDS[task]
+
+
+def _missing(task: str, field: str, annotation: Annotation) -> str:
+    other = near(field, _others(KINDS[task], annotation))
+    hint = f"; if {other!r} is it, call it {field!r}" if other else ""
+    return f"field {field!r}: missing or empty; task {task!r} needs it{hint}"
+
+
+def _others(row: Task, annotation: Annotation) -> list[str]:
+    """Names of fields that mean nothing to the task."""
+    known = {*row.fields, *row.optional, *EVERYWHERE, *_GIVEN_OTHERWISE}
+    return [name for name in annotation if name not in known]

@@ -1,12 +1,12 @@
 """Tasks on music."""
 
-from qwen_audio_jax.tasks import labels, parse
+from qwen_audio_jax.tasks import fields, labels, parse
 from qwen_audio_jax.tasks.task import Task
 
 MUSIC: dict[str, Task] = {
     "singer_identification": Task(
         group="music",
-        fields=("text",),
+        fields={"text": fields.LABEL},
         example={"text": "Singer 12"},
         tags="<|startofanalysis|><|unknown|><|keyword|><|en|><|notimestamps|>"
         "<|song_meta|><|question|>singer<|answer|>",
@@ -22,7 +22,7 @@ MUSIC: dict[str, Task] = {
     ),
     "music_emotion": Task(
         group="music",
-        fields=("text",),
+        fields={"text": fields.LABEL},
         example={"text": "calm"},
         tags="<|startofanalysis|><|unknown|><|keyword|><|en|><|notimestamps|>"
         "<|song_meta|><|emotion_recognition|>",
@@ -38,7 +38,7 @@ MUSIC: dict[str, Task] = {
     ),
     "music_captioning": Task(
         group="music",
-        fields=("text",),
+        fields={"text": fields.LABEL},
         example={"text": "a slow piano piece in a minor key"},
         tags="<|startofanalysis|><|unknown|><|caption|><|en|><|notimestamps|><|music_description|>",
         label="{text}",
@@ -54,7 +54,7 @@ MUSIC: dict[str, Task] = {
     ),
     "instrument_classification": Task(
         group="music",
-        fields=("text",),
+        fields={"text": fields.LABEL},
         example={"text": "flute"},
         tags="<|startofanalysis|><|unknown|><|keyword|><|en|><|notimestamps|><|instrument|>",
         label="{text}",
@@ -69,8 +69,8 @@ MUSIC: dict[str, Task] = {
     ),
     "note_analysis": Task(
         group="music",
-        fields=("pitch", "velocity", "instrument"),
-        optional=("qualities",),
+        fields={"pitch": fields.MIDI, "velocity": fields.MIDI, "instrument": fields.INSTRUMENT},
+        optional={"qualities": fields.NAMES},
         example={
             "pitch": 60,
             "velocity": 100,
@@ -93,7 +93,7 @@ MUSIC: dict[str, Task] = {
     ),
     "genre_classification": Task(
         group="music",
-        fields=("text",),
+        fields={"text": fields.LABEL},
         example={"text": "jazz"},
         tags="<|startofanalysis|><|unknown|><|keyword|><|en|><|notimestamps|>"
         "<|song_meta|><|question|>genre<|answer|>",
@@ -109,7 +109,7 @@ MUSIC: dict[str, Task] = {
     ),
     "music_recognition": Task(
         group="music",
-        fields=("text",),
+        fields={"text": fields.LABEL},
         example={"text": "Ode to Joy"},
         tags="<|startofanalysis|><|unknown|><|keyword|><|en|><|notimestamps|>"
         "<|song_meta|><|question|>title<|answer|>",
@@ -125,7 +125,7 @@ MUSIC: dict[str, Task] = {
     ),
     "music_question_answering": Task(
         group="music",
-        fields=("question", "text"),
+        fields={"question": fields.QUESTION, "text": fields.LABEL},
         example={"question": "Does the tempo rise or fall?", "text": "rise"},
         tags="<|startofanalysis|><|en|><|question|>{question}<|answer|>",
         label="{text}",

@@ -1,12 +1,12 @@
 """Tasks on everyday sounds."""
 
-from qwen_audio_jax.tasks import labels, parse
+from qwen_audio_jax.tasks import fields, labels, parse
 from qwen_audio_jax.tasks.task import Task
 
 SOUND: dict[str, Task] = {
     "audio_captioning": Task(
         group="sound",
-        fields=("text",),
+        fields={"text": fields.LABEL},
         example={"text": "a dog barks while rain falls"},
         tags="<|startofanalysis|><|unknown|><|caption|><|en|><|notimestamps|><|caption_plain|>",
         label="{text}",
@@ -23,7 +23,7 @@ SOUND: dict[str, Task] = {
     ),
     "sound_event_classification": Task(
         group="sound",
-        fields=("text",),
+        fields={"text": fields.LABEL},
         example={"text": "dog bark"},
         tags="<|startofanalysis|><|unknown|><|keyword|><|en|><|notimestamps|><|event|>",
         label="{text}",
@@ -39,7 +39,7 @@ SOUND: dict[str, Task] = {
     ),
     "acoustic_scene_classification": Task(
         group="sound",
-        fields=("text",),
+        fields={"text": fields.LABEL},
         example={"text": "metro station"},
         tags="<|startofanalysis|><|unknown|><|keyword|><|en|><|notimestamps|><|scene|>",
         label="{text}",
@@ -56,7 +56,7 @@ SOUND: dict[str, Task] = {
     ),
     "sound_event_detection": Task(
         group="sound",
-        fields=("events",),
+        fields={"events": fields.EVENTS},
         example={
             "events": [
                 {"event": "siren", "start": 0.1, "end": 1.5},
@@ -77,7 +77,7 @@ SOUND: dict[str, Task] = {
     ),
     "audio_question_answering": Task(
         group="sound",
-        fields=("question", "text"),
+        fields={"question": fields.QUESTION, "text": fields.LABEL},
         example={"question": "How many knocks are heard?", "text": "three"},
         tags="<|startofanalysis|><|en|><|question|>{question}<|answer|>",
         label="{text}",
@@ -94,7 +94,7 @@ SOUND: dict[str, Task] = {
     ),
     "audio_grounding": Task(
         group="sound",
-        fields=("phrase", "segments"),
+        fields={"phrase": fields.QUESTION, "segments": fields.SEGMENTS},
         example={
             "phrase": "a dog barks",
             "segments": [{"start": 0.5, "end": 1.2}, {"start": 3.0, "end": 3.4}],

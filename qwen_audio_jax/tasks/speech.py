@@ -1,12 +1,12 @@
 """Speech tasks."""
 
-from qwen_audio_jax.tasks import labels, parse
+from qwen_audio_jax.tasks import fields, labels, parse
 from qwen_audio_jax.tasks.task import Task
 
 SPEECH: dict[str, Task] = {
     "asr": Task(
         group="speech",
-        fields=("text", "language"),
+        fields={"text": fields.LABEL, "language": fields.LANGUAGE},
         example={"text": "good morning", "language": "en"},
         tags="<|startoftranscript|><|{language}|><|transcribe|><|{language}|>"
         "<|notimestamps|><|wo_itn|>",
@@ -26,7 +26,11 @@ SPEECH: dict[str, Task] = {
     ),
     "speech_translation": Task(
         group="speech",
-        fields=("text", "language", "target_language"),
+        fields={
+            "text": fields.LABEL,
+            "language": fields.LANGUAGE,
+            "target_language": fields.LANGUAGE,
+        },
         example={"text": "guten Morgen", "language": "en", "target_language": "de"},
         tags="<|startoftranscript|><|{language}|><|translate|><|{target_language}|>"
         "<|notimestamps|><|itn|>",
@@ -44,7 +48,7 @@ SPEECH: dict[str, Task] = {
     ),
     "overlapped_speech_recognition": Task(
         group="speech",
-        fields=("texts", "language"),
+        fields={"texts": fields.UTTERANCES, "language": fields.LANGUAGE},
         example={"texts": ["good morning", "how are you"], "language": "en"},
         tags="<|startoftranscript|><|{language}|><|transcribe|><|{language}|>"
         "<|notimestamps|><|wo_itn|><|delim|>",
@@ -62,7 +66,7 @@ SPEECH: dict[str, Task] = {
     ),
     "dialect_speech_recognition": Task(
         group="speech",
-        fields=("text", "language"),
+        fields={"text": fields.LABEL, "language": fields.LANGUAGE},
         example={"text": "你今天吃饭了吗", "language": "zh"},
         tags="<|startoftranscript|><|unknown|><|transcribe|><|{language}|>"
         "<|notimestamps|><|wo_itn|>",
@@ -79,7 +83,7 @@ SPEECH: dict[str, Task] = {
     ),
     "word_timestamps": Task(
         group="speech",
-        fields=("words", "language"),
+        fields={"words": fields.WORDS, "language": fields.LANGUAGE},
         example={
             "words": [
                 {"word": "good", "start": 0.54, "end": 0.8},
@@ -103,7 +107,7 @@ SPEECH: dict[str, Task] = {
     ),
     "dialect_identification": Task(
         group="speech",
-        fields=("text", "language"),
+        fields={"text": fields.LABEL, "language": fields.LANGUAGE},
         example={"text": "Sichuan", "language": "zh"},
         tags="<|startofanalysis|><|{language}|><|keyword|><|en|><|notimestamps|>"
         "<|speaker_meta|><|question|>dialect<|answer|>",
@@ -119,7 +123,7 @@ SPEECH: dict[str, Task] = {
     ),
     "language_identification": Task(
         group="speech",
-        fields=("text",),
+        fields={"text": fields.LABEL},
         example={"text": "German"},
         tags="<|startofanalysis|><|unknown|><|keyword|><|en|><|notimestamps|>",
         label="{text}",
@@ -135,7 +139,8 @@ SPEECH: dict[str, Task] = {
     ),
     "speaker_gender": Task(
         group="speech",
-        fields=("text",),
+        fields={"text": fields.LABEL},
+        optional={"language": fields.LANGUAGE},
         example={"text": "female", "language": "en"},
         tags="<|startofanalysis|><|{language}|><|keyword|><|en|><|notimestamps|>"
         "<|speaker_meta|><|question|>gender<|answer|>",
@@ -151,7 +156,7 @@ SPEECH: dict[str, Task] = {
     ),
     "emotion_recognition": Task(
         group="speech",
-        fields=("text", "language"),
+        fields={"text": fields.LABEL, "language": fields.LANGUAGE},
         example={"text": "joy", "language": "en"},
         tags="<|startofanalysis|><|{language}|><|keyword|><|en|><|notimestamps|>"
         "<|emotion_recognition|>",
@@ -168,7 +173,7 @@ SPEECH: dict[str, Task] = {
     ),
     "speaker_verification": Task(
         group="speech",
-        fields=("text",),
+        fields={"text": fields.LABEL},
         example={"text": "same"},
         tags="<|startofanalysis|><|unknown|><|keyword|><|en|><|notimestamps|>"
         "<|speaker_meta|><|choice|>",
@@ -185,7 +190,8 @@ SPEECH: dict[str, Task] = {
     ),
     "speaker_diarization": Task(
         group="speech",
-        fields=("turns",),
+        fields={"turns": fields.TURNS},
+        optional={"language": fields.LANGUAGE},
         example={
             "turns": [
                 {"speaker": "A", "start": 0.0, "end": 1.3},
@@ -207,7 +213,7 @@ SPEECH: dict[str, Task] = {
     ),
     "entity_recognition": Task(
         group="speech",
-        fields=("entities", "language"),
+        fields={"entities": fields.ENTITIES, "language": fields.LANGUAGE},
         example={
             "entities": [{"type": "person", "value": "Anna"}, {"type": "city", "value": "Berlin"}],
             "language": "en",
@@ -228,7 +234,7 @@ SPEECH: dict[str, Task] = {
     ),
     "keyword_spotting": Task(
         group="speech",
-        fields=("text", "language"),
+        fields={"text": fields.LABEL, "language": fields.LANGUAGE},
         example={"text": "stop", "language": "en"},
         tags="<|startofanalysis|><|{language}|><|keyword|><|{language}|><|notimestamps|>",
         label="{text}",
@@ -244,7 +250,7 @@ SPEECH: dict[str, Task] = {
     ),
     "intent_classification": Task(
         group="speech",
-        fields=("scenario", "action", "language"),
+        fields={"scenario": fields.NAME, "action": fields.NAME, "language": fields.LANGUAGE},
         example={"scenario": "alarm", "action": "set", "language": "en"},
         tags="<|startofanalysis|><|{language}|><|keyword|><|en|><|notimestamps|>"
         "<|speech_understanding|>",
@@ -262,7 +268,7 @@ SPEECH: dict[str, Task] = {
     ),
     "slot_filling": Task(
         group="speech",
-        fields=("entities", "language"),
+        fields={"entities": fields.ENTITIES, "language": fields.LANGUAGE},
         example={
             "entities": [{"type": "time", "value": "seven"}, {"type": "day", "value": "tomorrow"}],
             "language": "en",
@@ -283,7 +289,8 @@ SPEECH: dict[str, Task] = {
     ),
     "speaker_age": Task(
         group="speech",
-        fields=("text",),
+        fields={"text": fields.LABEL},
+        optional={"language": fields.LANGUAGE},
         example={"text": "twenties", "language": "en"},
         tags="<|startofanalysis|><|{language}|><|keyword|><|en|><|notimestamps|>"
         "<|speaker_meta|><|question|>age<|answer|>",
@@ -299,7 +306,7 @@ SPEECH: dict[str, Task] = {
     ),
     "vocal_sound_classification": Task(
         group="speech",
-        fields=("text",),
+        fields={"text": fields.LABEL},
         example={"text": "Cough"},
         tags="<|startofanalysis|><|en|><|keyword|><|en|><|notimestamps|><|vocal_classification|>",
         label="{text}",

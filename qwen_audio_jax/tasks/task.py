@@ -1,8 +1,10 @@
 """What a row of the task table says."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from qwen_audio_jax.tasks.fields import Field
 
 Annotation = dict[str, Any]
 
@@ -21,8 +23,8 @@ class Task:
 
     Attributes:
         group: "speech", "sound", "music" or "text".
-        fields: annotation fields that every record of the task must have.
-        optional: further ones that the label tells where a record has them.
+        fields: annotation fields that every record of the task must have, and the kind of each.
+        optional: further ones that tags or label tell where a record has them.
         example: an annotation, for docs/tasks.md.
         tags: Qwen-Audio's hierarchical tags, written after the audio.
         label: what the model learns to write after the tags, before `<|endoftext|>`; a template, or
@@ -41,7 +43,7 @@ class Task:
     """
 
     group: str
-    fields: tuple[str, ...]
+    fields: Mapping[str, Field]
     example: Annotation
     tags: str
     label: str | Callable[[Annotation], str]
@@ -49,7 +51,7 @@ class Task:
     metric: str
     parse: Callable[[str], Annotation]
     answer: str | Callable[[Annotation], str] | None = None
-    optional: tuple[str, ...] = ()
+    optional: Mapping[str, Field] = dataclasses.field(default_factory=dict)
     clips: int = 1
     survives: tuple[str, ...] = ("noise", "gain")
     original: bool = False

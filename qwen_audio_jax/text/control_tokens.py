@@ -11,6 +11,7 @@ IM_START = "<|im_start|>"
 IM_END = "<|im_end|>"
 UNKNOWN = "<|unknown|>"
 LANGUAGE_CODES = ("en", "zh", "de", "es", "ko", "fr", "ja", "it")
+_LANGUAGE_TAG = re.compile(r"<\|(?:[a-z]{2,3}|zh_tr|unknown)\|>")
 
 
 def _tags() -> list[str]:
@@ -36,13 +37,20 @@ def _tags() -> list[str]:
     ]
 
 
+def is_language_tag(name: str) -> bool:
+    """Whether a control token says a language, by its form; `<|sil|>` and `<|itn|>` do not."""
+    return _LANGUAGE_TAG.fullmatch(name) is not None and name not in ("<|sil|>", "<|itn|>")
+
+
 def control_tokens(languages: Iterable[str] = ()) -> list[str]:
     """The control tokens of both families: what a vocabulary of one's own begins with.
 
     Args:
-        languages: further language codes that the corpus has; each gets a tag of its own.
+        languages: further language codes that the corpus has; each gets a tag of its own. What is
+            no code gets none: it would be taken for the control token that is called so.
     """
-    further = sorted(set(languages) - set(LANGUAGE_CODES) - {"unknown", "zh_tr"})
+    codes = {code for code in languages if is_language_tag(f"<|{code}|>")}
+    further = sorted(codes - set(LANGUAGE_CODES) - {"unknown", "zh_tr"})
     return [
         *(END_OF_TEXT, IM_START, IM_END),
         *_tags(),
@@ -65,6 +73,15 @@ def qwen_audio_control_tokens() -> list[str]:
         *_tags(),
         *("<audio>", "</audio>"),
     ]
+
+
+@functools.cache
+def _no_languages() -> frozenset[str]:
+    return frozenset(
+        name
+        for name in (*control_tokens(), *qwen_audio_control_tokens())
+        if not is_language_tag(name)
+    )
 
 
 class ControlTokens(abc.ABC):
@@ -92,8 +109,11 @@ class ControlTokens(abc.ABC):
         return self.control_ids[name]
 
     def tag(self, name: str, *, language: bool = False) -> int:
-        """The id of a tag; a language that the vocabulary has no tag for is `<|unknown|>`."""
-        if language and name not in self.control_ids:
+        """The id of a tag; a language that the vocabulary has no tag for is `<|unknown|>`.
+
+        So is one that is called as a control token which is no language's.
+        """
+        if language and (name not in self.control_ids or name in _no_languages()):
             name = UNKNOWN
         return self.special(name)
 

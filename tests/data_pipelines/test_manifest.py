@@ -1,6 +1,7 @@
 """The manifest source: what is found out about a manifest before any audio is decoded."""
 
 import json
+import pathlib
 
 import pytest
 
@@ -9,6 +10,10 @@ from data_pipelines.sources import manifest
 from data_pipelines.sources.rows import make
 
 GOOD = {"audio": "a.wav", "task": "asr", "text": "größe 大きい ɸ", "language": "en"}
+
+
+def deep(levels: int) -> str:
+    return json.dumps(GOOD)[:-1] + f', "n": {"[" * (levels - 1)}{"]" * (levels - 1)}}}'
 
 
 @pytest.fixture
@@ -93,17 +98,35 @@ def test_bad_rows_do_not_stop_the_others(folder):
         ({**GOOD, "audio": ["a.wav", None]}, "field 'audio': must be a path or a list of paths"),
         ({**GOOD, "audio": ["a.wav", "b.wav"]}, "2 clips given; task 'asr' takes 1"),
         ({**GOOD, "audio": "gone.wav"}, "gone.wav is not there"),
-        ({**GOOD, "audio": "."}, "is not there"),
-        ({**GOOD, "audio": "a\0.wav"}, "is not there"),
-        ({**GOOD, "audio": "a" * 5000}, "is not there"),
+        ({**GOOD, "audio": "."}, "is a folder; give the path of an audio file"),
+        ({**GOOD, "audio": "a\0.wav"}, "has a NUL in it, and is no path"),
+        ({**GOOD, "audio": "a" * 5000}, "cannot be read (File name too long)"),
+        ({**GOOD, "audio": "https://a.org/b.wav"}, "https://a.org/b.wav is an address; download"),
+        ({**GOOD, "audio": "a.wav/b.wav"}, "a.wav/b.wav is not there"),
         ({**GOOD, "id": ""}, "field 'id'"),
         ({**GOOD, "id": [1]}, "field 'id'"),
+        ({**GOOD, "id": True}, "field 'id'"),
+        ({**GOOD, "id": "\u200b"}, "field 'id'"),
         ({**GOOD, "text": "half \ud83d"}, "surrogate"),
         ({**GOOD, "task": "word_timestamps", "words": [{"word": "a", "start": "x", "end": 1}]}, ""),
         ("[1, 2]", "must be a JSON object"),
         ('{"audio": ', "is not valid JSON"),
         ('{"audio": "a.wav", "task": "asr", "text": NaN}', "is not valid JSON (NaN is not JSON)"),
-        ("[" * 100_000, "is not valid JSON"),
+        (
+            '{"audio": "a.wav", "task": "asr", "text": "x", "text": "y"}',
+            "field 'text' is there twice",
+        ),
+        ("[" * 100_000, "is nested more than 100 levels deep"),
+        (deep(101), "is nested more than 100 levels deep"),
+        (deep(600), "is nested more than 100 levels deep"),
+        (json.dumps(GOOD)[:-1] + ', "n": 1e999}', "field 'n': holds a number beyond 1.8e308"),
+        (json.dumps(GOOD)[:-1] + ', "n": [{"m": -1e999}]}', "field 'n': holds a number beyond"),
+        ({**GOOD, "n": 10**308}, "field 'n': holds a number of more than 308 digits"),
+        (json.dumps(GOOD)[:-1] + f', "n": {"9" * 6000}}}', "a number of more than 308 digits"),
+        ({**GOOD, "text": 42}, "field 'text': must be a text, not the number 42"),
+        ({**GOOD, "language": "endoftext"}, "field 'language': 'endoftext' names no language"),
+        ({"audio_filepath": "a.wav", "task": "asr"}, "if 'audio_filepath' is it, call it 'audio'"),
+        ({"audio": "a.wav", "Task": "asr"}, "if 'Task' is it, call it 'task'"),
     ],
 )
 def test_rejections(folder, row, says):
@@ -125,6 +148,18 @@ def test_missing_and_empty_manifest(folder):
     (folder / "m.jsonl").write_text("\n \n")
     with pytest.raises(RejectedRecord, match="is empty"):
         manifest.jobs(folder / "m.jsonl")
+
+
+def test_an_address_for_a_manifest(folder):
+    with pytest.raises(RejectedRecord, match=r"^--manifest: is an address; download it"):
+        manifest.jobs(pathlib.Path("https://a.org/train.jsonl"))
+
+
+def test_rows_at_the_edge_of_what_is_read(folder):
+    digits = {**GOOD, "n": 10**307, "id": "9" * 400, "tiny": 1e-320}
+    rows, rejected = read(folder, deep(100), digits)
+    assert rejected == []
+    assert rows[1].annotation["n"] == 10**307
 
 
 def test_file_that_vanishes_later(folder):

@@ -179,7 +179,7 @@ def test_a_row_that_breaks_its_source_is_one_row(tmp_path, monkeypatch):
     monkeypatch.setenv("FAIL", "odd")
     part = {"train": Work(failing, range(8, 12), row_of, size_of)}
     made = build.build_corpus(tmp_path / "corpus", part, workers=1)
-    assert made["train"].rejected == [{"row": 10, "reason": "cannot be read (KeyError('it'))"}]
+    assert made["train"].rejected == [{"row": 10, "reason": "cannot be read ('it' is missing)"}]
     assert len(Corpus(tmp_path / "corpus").index("train")) == 3
 
 

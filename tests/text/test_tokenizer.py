@@ -63,6 +63,21 @@ def test_unknown_language_falls_back_and_unknown_tag_does_not(tokenizer):
         tokenizer.tag("<|sw|>")
 
 
+def test_a_language_is_never_another_control_token(tokenizer):
+    for name in ("caption", "0.00", "endoftext", "sil", "itn", "im_start", "AUDIO", "extra_0"):
+        assert tokenizer.tag(f"<|{name}|>", language=True) == tokenizer.special("<|unknown|>")
+    names = control_tokens(["caption", "0.00", "endoftext", "sil", "x" * 500, "en,fr", "", "be"])
+    assert names == control_tokens(["be"])
+    assert len(set(names)) == len(names)
+
+
+def test_a_tag_that_an_older_corpus_gave_a_language_stays(tmp_path):
+    """Its runs go on with the same tokens."""
+    tokenizer = train_sentencepiece(TEXTS, ["be"], tmp_path)
+    tokenizer.control_ids["<|en-US|>"] = tokenizer.special("<|be|>")
+    assert tokenizer.tag("<|en-US|>", language=True) == tokenizer.special("<|be|>")
+
+
 def test_training_and_reading_are_deterministic(tokenizer, tmp_path):
     again = train_sentencepiece(TEXTS, ["be", "en"], tmp_path)
     for text in TEXTS[:5]:
