@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -75,10 +76,17 @@ def _is_scored(metric: Callable[[list[Answer]], list[dict[str, Any]]], answer: A
 
 
 def _is_label(task: str, answer: Answer) -> bool:
-    """Whether an answer is what the model was to learn, in either conditioning."""
-    said = answer.hypothesis.strip()
+    """Whether an answer is what the model was to learn, in either conditioning.
+
+    Letters with marks may be written in two ways, and Qwen's vocabulary always gives one of them.
+    """
+    said = _composed(answer.hypothesis)
     try:
         labels = [render(task, answer.annotation, form)[1] for form in ("tags", "prompts")]
     except _BAD_LABEL:
         return False
-    return any(said == "".join(s.tag or s.text for s in spans).strip() for spans in labels)
+    return any(said == _composed("".join(s.tag or s.text for s in spans)) for spans in labels)
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text).strip()
