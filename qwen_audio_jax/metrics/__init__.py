@@ -48,6 +48,7 @@ def score(task: str, answers: list[Answer]) -> list[dict[str, Any]]:
         warning tells how many.
     """
     metric = METRICS[TASKS[task].metric]
+    answers = [Answer(_composed(a.annotation), _composed(a.hypothesis)) for a in answers]
     answers = [dataclasses.replace(a, exact=_is_label(task, a)) for a in answers]
     try:
         rows = metric(answers)
@@ -76,17 +77,23 @@ def _is_scored(metric: Callable[[list[Answer]], list[dict[str, Any]]], answer: A
 
 
 def _is_label(task: str, answer: Answer) -> bool:
-    """Whether an answer is what the model was to learn, in either conditioning.
-
-    Letters with marks may be written in two ways, and Qwen's vocabulary always gives one of them.
-    """
-    said = _composed(answer.hypothesis)
+    """Whether an answer is what the model was to learn, in either conditioning."""
+    said = answer.hypothesis.strip()
     try:
         labels = [render(task, answer.annotation, form)[1] for form in ("tags", "prompts")]
     except _BAD_LABEL:
         return False
-    return any(said == _composed("".join(s.tag or s.text for s in spans)) for spans in labels)
+    texts = (_composed("".join(s.tag or s.text for s in spans)) for spans in labels)
+    return any(said == text.strip() for text in texts)
 
 
-def _composed(text: str) -> str:
-    return unicodedata.normalize("NFC", text).strip()
+def _composed(value: Any) -> Any:
+    """JSON with its texts in one form: a letter with a mark may be one code point or two.
+
+    Qwen's vocabulary can write the first alone (NFC), whatever the label has.
+    """
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", value)
+    if isinstance(value, dict):
+        return {key: _composed(item) for key, item in value.items()}
+    return [_composed(item) for item in value] if isinstance(value, list) else value
