@@ -1,5 +1,6 @@
 """Shapes of parameters and of the original tensors they make, without computing anything."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 
 import jax
@@ -19,8 +20,10 @@ def parameter_shapes(parts: Parts) -> dict[str, tuple[int, ...]]:
     )
     begin, end = parts.audio_begin, parts.audio_end
     family = parts.family or "qwen2_audio"
-    model = model_config(family, encoder, decoder, audio_begin=begin, audio_end=end)
-    shapes = model_shapes(model)
+    # The position table is computed even where nothing is, and may be large by mistake.
+    short = dataclasses.replace(encoder, max_positions=1)
+    model = model_config(family, short, decoder, audio_begin=begin, audio_end=end)
+    shapes = model_shapes(model) | {"encoder/positions": (encoder.max_positions, encoder.width)}
     if parts.whole:
         return shapes
     kept = ("encoder/",) * bool(parts.encoder) + ("decoder/",) * bool(parts.decoder)
