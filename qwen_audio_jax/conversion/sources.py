@@ -48,8 +48,8 @@ def open_source(folder: pathlib.Path) -> Source:
     tensors = find_tensors(folder, fields.values if fields else {})
     if fields:
         title, parts, rows, ignored = _recognise(fields, tensors)
-    elif any("blocks.0.attn.query.weight" in name for name in tensors):
-        title, parts, rows, ignored = _openai_whisper(None, tensors)
+    elif encoder := _by_tensors(tensors):
+        title, parts, rows, ignored = _openai_whisper(encoder, tensors)
     else:
         raise ConversionError(f"{path}: is missing, so nothing tells what model this is")
     tensors = {name: stored for name, stored in tensors.items() if not re.search(ignored, name)}
@@ -66,7 +66,7 @@ _BUFFERS = r"(rotary_emb\.inv_freq|\.masked_bias|\.attn\.bias|logn_tensor)$"
 def _recognise(fields: Fields, tensors: Mapping[str, Stored]) -> Recognised:
     kind = fields.get("model_type", "")
     if "n_audio_state" in fields.values:
-        return _openai_whisper(fields, tensors)
+        return _openai_whisper(configs.openai_encoder(fields), tensors)
     if kind == "qwen2_audio":
         return _qwen2_audio(fields, tensors)
     if kind == "qwen" and "audio" in fields.values:
@@ -138,26 +138,22 @@ def _transformers_whisper(fields: Fields, tensors: Mapping[str, Stored]) -> Reco
     return "Whisper encoder", parts, rows, r"^(model\.)?decoder\.|^proj_out\."
 
 
-def _openai_whisper(fields: Fields | None, tensors: Mapping[str, Stored]) -> Recognised:
-    prefix = _prefix(tensors, "conv1.weight")
-    encoder = configs.openai_encoder(fields) if fields else _by_tensors(prefix, tensors)
-    rows = names.openai_encoder(prefix)
+def _openai_whisper(encoder: EncoderConfig, tensors: Mapping[str, Stored]) -> Recognised:
+    rows = names.openai_encoder(_prefix(tensors, "conv1.weight"))
     return "Whisper encoder", Parts(encoder=encoder), rows, r"^decoder\."
 
 
-def _by_tensors(prefix: str, tensors: Mapping[str, Stored]) -> EncoderConfig:
+def _by_tensors(tensors: Mapping[str, Stored]) -> EncoderConfig | None:
     """openai/whisper keeps its dimensions inside the pickle; all its sizes have heads of 64."""
+    prefix = _prefix(tensors, "conv1.weight")
     first = tensors.get(f"{prefix}conv1.weight")
-    if first is None or len(first.shape) != 3 or first.shape[0] % 64 or 0 in first.shape:
-        raise ConversionError(
-            f"{prefix}conv1.weight is missing or not of a Whisper model, and there is no "
-            "config.json to tell its sizes"
-        )
-    width, mel_bins = first.shape[:2]
     layers = sum(
         name.startswith(f"{prefix}blocks.") and name.endswith(".attn.key.weight")
         for name in tensors
     )
+    if not first or not layers or len(first.shape) != 3 or first.shape[0] % 64 or 0 in first.shape:
+        return None
+    width, mel_bins = first.shape[:2]
     return EncoderConfig(mel_bins, layers, width, width // 64)
 
 

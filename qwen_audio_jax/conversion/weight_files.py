@@ -70,7 +70,7 @@ def _weight_files(folder: pathlib.Path, config: Mapping[str, Any]) -> list[pathl
         return [folder / _SINGLE]
     if (folder / _INDEX).is_file():
         return _indexed(folder, folder / _INDEX)
-    files = sorted(folder.glob("*.safetensors"))
+    files = sorted(path for path in folder.glob("*.safetensors") if path.is_file())
     if not files or any((folder / name).is_file() for name in _PICKLED_MODELS):
         _refuse(folder)
     return files
@@ -120,7 +120,7 @@ def _read_header(file: pathlib.Path) -> dict[str, Stored]:
     try:
         with safe_open(file, "numpy"):
             pass
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise ConversionError(
             f"{file}: is not a whole safetensors file ({error}); fetch it again"
         ) from error
