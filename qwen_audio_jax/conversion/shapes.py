@@ -1,6 +1,7 @@
 """Shapes of parameters and of the original tensors they make, without computing anything."""
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping
 
 import jax
@@ -32,6 +33,11 @@ def parameter_shapes(parts: Parts) -> dict[str, tuple[int, ...]]:
 
 def model_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Shapes of a model's parameters by path; nothing is computed."""
+    return dict(_model_shapes(model))
+
+
+@functools.lru_cache(maxsize=16)
+def _model_shapes(model: ModelConfig) -> Mapping[str, tuple[int, ...]]:
     graph = nnx.eval_shape(lambda: QwenAudio(model, nnx.Rngs(0)))
     leaves = jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(nnx.split(graph)[1]))
     return {path_name(path): leaf.shape for path, leaf in leaves}

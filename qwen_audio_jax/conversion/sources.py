@@ -91,6 +91,8 @@ def _head(head: names.Head, levels: Sequence[Fields], tensors: Mapping[str, Stor
 
     So does transformers 5: it ties what is equal, and takes both where they differ.
     """
+    for level in levels:
+        level.flag("tie_word_embeddings")
     if head.name in tensors or not configs.is_tied(levels):
         return head.name
     return head.embedding

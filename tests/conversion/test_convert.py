@@ -1,7 +1,9 @@
 """Conversion both ways keeps every bit, recognises what it is given, and says what is wrong."""
 
+import functools
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -159,10 +161,69 @@ def test_encoder_and_decoder_together_start_a_model(tmp_path, capsys):
     assert "is a part of a model" in capsys.readouterr().err
 
 
-def test_tied_embeddings_become_a_head(tmp_path):
-    _, parameters = load_original(originals.qwen2(tmp_path / "tied", tied=True))
-    decoder = parameters["decoder"]
+def without(folder, name):
+    """Takes a tensor out of a folder."""
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "numpy") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        if tensors.pop(name, None) is not None:
+            save_file(tensors, file, {"format": "pt"})
+
+
+TIED_AUDIO = (
+    (originals.qwen2_audio, "language_model.lm_head.weight"),
+    (functools.partial(originals.qwen2_audio, in_memory=True), "lm_head.weight"),
+)
+TIED = (
+    *TIED_AUDIO,
+    (originals.qwen_audio, "lm_head.weight"),
+    (originals.qwen2, "lm_head.weight"),
+    (originals.qwen, "lm_head.weight"),
+)
+
+
+@pytest.mark.parametrize(
+    ("make", "head", "level"),
+    [(*case, "") for case in TIED] + [(*case, "text_config/") for case in TIED_AUDIO],
+)
+def test_tied_embeddings_become_a_head(tmp_path, capsys, make, head, level):
+    folder = make(tmp_path / "tied")
+    without(folder, head)
+    inner = "text_config/tie_word_embeddings"
+    for key in ["tie_word_embeddings", *([inner] if "qwen2_audio" in str(make) else [])]:
+        config_value(key, None)(folder)
+    assert run("import", f"--source={folder}", f"--out={tmp_path / 'no'}") == 1
+    assert f"missing: {head}" in capsys.readouterr().err
+    config_value(f"{level}tie_word_embeddings", True)(folder)
+    decoder = load_original(folder)[1]["decoder"]
     np.testing.assert_array_equal(decoder["head"], decoder["embedding"].T)
+
+
+@pytest.mark.parametrize(("outer", "inner"), [(True, False), (False, True)])
+def test_tied_and_not_tied(tmp_path, capsys, outer, inner):
+    folder = originals.qwen2_audio(tmp_path / "source")
+    config_value("tie_word_embeddings", outer)(folder)
+    config_value("text_config/tie_word_embeddings", inner)(folder)
+    head = load_original(folder)[1]["decoder"]["head"]
+    name = "language_model.lm_head.weight"
+    np.testing.assert_array_equal(head, read_tensors(folder)[name].T)
+    without(folder, name)
+    assert run("import", f"--source={folder}", f"--out={tmp_path / 'no'}") == 1
+    said = capsys.readouterr().err
+    assert f"{str(inner).lower()} in {folder / 'config.json'}, text_config and " in said
+    assert f"{str(outer).lower()} in {folder / 'config.json'}, and no tensor is the head" in said
+
+
+def test_a_tied_model_goes_there_and_back_with_a_head_of_its_own(tmp_path):
+    source = originals.qwen2_audio(tmp_path / "source")
+    without(source, "language_model.lm_head.weight")
+    config_value("text_config/tie_word_embeddings", True)(source)
+    out = exported(imported(source, tmp_path / "checkpoint"), tmp_path / "out")
+    tensors = read_tensors(source)
+    tensors["language_model.lm_head.weight"] = tensors["language_model.model.embed_tokens.weight"]
+    assert same(read_tensors(out), tensors)
+    config = json.loads((out / "config.json").read_text())
+    assert config["text_config"]["tie_word_embeddings"] is False
 
 
 def test_every_fault_is_named_at_once(tmp_path, capsys):
@@ -255,6 +316,122 @@ def test_a_bad_folder_is_told_in_a_sentence(tmp_path, capsys, change, message):
     assert message in error
     assert "Traceback" not in error
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def spoilt(folder, name, value):
+    """Gives a tensor one weight of another value."""
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "numpy") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        if name in tensors:
+            tensors[name].reshape(-1)[-1] = value
+            save_file(tensors, file, {"format": "pt"})
+            return file.name
+    raise AssertionError(name)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("name", ["norm.weight", "layers.1.mlp.up_proj.weight"])
+def test_weights_that_are_no_numbers_are_named(tmp_path, capfd, name, value):
+    source = originals.qwen2_audio(tmp_path / "source", "float32")
+    file = spoilt(source, f"language_model.model.{name}", value)
+    assert run("import", f"--source={source}", f"--out={tmp_path / 'out'}") == 1
+    said = capfd.readouterr().err
+    assert f"{file}: language_model.model.{name}: " in said
+    assert "NaN" in said
+    assert said.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_nor_are_they_exported(tmp_path, capfd, monkeypatch):
+    source = originals.qwen2_audio(tmp_path / "source", "float32")
+    spoilt(source, "language_model.model.norm.weight", 1e5)
+    spoilt(source, "language_model.model.layers.1.mlp.up_proj.weight", np.nan)
+    with monkeypatch.context() as patched:
+        # A run that went wrong has such weights; an import would not take them.
+        patched.setattr("qwen_audio_jax.conversion.importing.require_finite", lambda *_: None)
+        checkpoint = imported(source, tmp_path / "checkpoint")
+    capfd.readouterr()
+    for option, name, says in (
+        ("--shard-gb=1", "layers.1.mlp.up_proj", "1 of its 320 weights are NaN and 0 infinite"),
+        ("--dtype=float16", "layers.1.mlp.up_proj", "1 of its 320 weights are NaN"),
+    ):
+        arguments = [f"--checkpoint={checkpoint}", f"--out={tmp_path / 'out'}", option]
+        assert run("export", *arguments) == 1
+        said = capfd.readouterr().err
+        assert f"checkpoints/0: language_model.model.{name}.weight: {says}" in said
+        assert said.count("\n") == 1
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "source"]
+
+
+def test_a_cast_that_overflows_is_named(tmp_path, capfd):
+    source = originals.qwen2_audio(tmp_path / "source", "float32")
+    spoilt(source, "language_model.model.norm.weight", 1e5)
+    checkpoint = imported(source, tmp_path / "checkpoint")
+    capfd.readouterr()
+    arguments = [f"--checkpoint={checkpoint}", f"--out={tmp_path / 'out'}"]
+    assert run("export", *arguments, "--dtype=float16") == 1
+    said = capfd.readouterr().err
+    assert "language_model.model.norm.weight: its largest weight is 1e+05, and float16 en" in said
+    assert said.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint", "source"]
+    assert run("export", *arguments, "--dtype=bfloat16") == 0
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("size", ["inf", "nan", "0", "-1", "-inf", "1e300"])
+def test_a_size_of_files_that_is_none(tmp_path, capsys, size):
+    arguments = [f"--checkpoint={tmp_path}", f"--out={tmp_path / 'out'}", f"--shard-gb={size}"]
+    assert run("export", *arguments) == 1
+    assert "--shard-gb: must be a number of gigabytes above 0" in capsys.readouterr().err
+
+
+def test_layers_of_different_dtypes_are_told_before_anything_is_read(tmp_path, capsys):
+    source = originals.qwen2_audio(tmp_path / "source")
+    file = source / "model-0.safetensors"
+    with safe_open(file, "numpy") as opened:
+        here = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    name = next(name for name in here if "layers.1." in name)
+    save_file(here | {name: here[name].astype(np.float32)}, file, {"format": "pt"})
+    assert run("import", f"--source={source}", f"--out={tmp_path / 'out'}") == 1
+    assert "is BF16 in some layers and F32 in others" in capsys.readouterr().err
+
+
+def test_a_run_folder_that_is_damaged(tmp_path, capfd):
+    whole = imported(originals.qwen2_audio(tmp_path / "source"), tmp_path / "checkpoint")
+    metadata = "checkpoints/0/state/_METADATA"
+    model = json.loads((whole / "model.json").read_text())
+    capfd.readouterr()
+    for number, (name, content, says) in enumerate(
+        (
+            ("model.json", b"\xff", "model.json: is not a model description"),
+            ("model.json", b"[" * 100_000, "model.json: is not a model description"),
+            ("model.json", {"encoder": [1]}, "model.json: is not a model description"),
+            ("model.json", {"audio_token": "60"}, "(audio_token is '60')"),
+            ("model.json", {"decoder": model["decoder"] | {"layers": 10**18}}, "(layers is '1000"),
+            ("model.json", {"decoder": model["decoder"] | {"norm_eps": "1"}}, "(norm_eps is '1')"),
+            ("model.json", {"decoder": model["decoder"] | {"kv_heads": 3}}, "kv_heads must divide"),
+            ("model.json", {"encoder": model["encoder"] | {"heads": 5}}, "5 heads do not divide"),
+            (metadata, b"{}", "_METADATA: has no 'tree_metadata'"),
+            (metadata, {"tree_metadata": {"x": [1]}}, "_METADATA: 'x' is not what Orbax writes"),
+            (metadata, {"tree_metadata": {}}, "missing: decoder/blocks/attention_norm/scale"),
+            ("checkpoints/0/state/manifest.ocdbt", b"", "cannot be read, so the checkpoint is dam"),
+            ("companions/generation_config.json", b"[", "generation_config.json: is not JSON"),
+            ("companions/tokenizer_config.json", b"[]", "must hold a JSON object"),
+        )
+    ):
+        folder = tmp_path / str(number)
+        shutil.copytree(whole, folder)
+        (folder / name).parent.mkdir(exist_ok=True)
+        if isinstance(content, dict):
+            content = json.dumps((model if name == "model.json" else {}) | content).encode()
+        (folder / name).write_bytes(content)
+        assert run("export", f"--checkpoint={folder}", f"--out={tmp_path / 'out'}") == 1
+        said = capfd.readouterr().err
+        assert says in said, said
+        assert said.startswith("error: ")
+        assert "Traceback" not in said
+        assert not (tmp_path / "out").exists()
 
 
 def test_nothing_is_overwritten_and_the_disk_is_asked_first(tmp_path, capsys, monkeypatch):
