@@ -44,7 +44,7 @@ def run(checkpoint: pathlib.Path, out: pathlib.Path, dtype: str | None, shard_gb
     saved = _open_parameters(step)
     _compare(step, parts, saved)
     tokenizer = load_tokenizer(folder / "tokenizer") if (folder / "tokenizer").is_dir() else None
-    parts = with_vocabulary(parts, tokenizer, "model.json")
+    parts = with_vocabulary(parts, tokenizer, folder / "model.json")
     kept = companions.kept_files(folder / companions.FOLDER)
 
     rows = names.qwen_audio() if parts.family == "qwen_audio" else names.qwen2_audio()

@@ -78,13 +78,15 @@ def sentencepiece_to_fast(model: bytes) -> str:
 def as_trained(data: bytes) -> bytes:
     """A `tokenizer.json` that gives ids as training took them: of the text alone, and of all of it.
 
-    What would cut, pad, or put a token before or behind a text is taken out.
+    What would cut, pad, merge by chance, or put a token before or behind a text is taken out.
     """
     content = json.loads(data)
     adds = (content.get("post_processor") or {}).get("type", "ByteLevel") != "ByteLevel"
-    if not (content.get("truncation") or content.get("padding") or adds):
+    chance = content["model"].get("dropout")
+    if not (content.get("truncation") or content.get("padding") or adds or chance):
         return data
     content |= {"truncation": None, "padding": None}
+    content["model"] |= {"dropout": None}
     content |= {"post_processor": None} if adds else {}
     return json.dumps(content, ensure_ascii=False, indent=1).encode()
 

@@ -41,7 +41,8 @@ def run(folders: Sequence[pathlib.Path], out: pathlib.Path) -> None:
     sources = [open_source(folder) for folder in folders]
     parts = combine(sources)
     tokenizer = vocabulary.take_tokenizer(sources, parts)
-    parts = vocabulary.with_vocabulary(parts, tokenizer)
+    decoder = next((source for source in sources if source.parts.decoder), sources[0])
+    parts = vocabulary.with_vocabulary(parts, tokenizer, decoder.folder / "config.json")
     kept = [companions.kept_files(source.folder) for source in sources]
     for source in sources:
         if source.parts.encoder:
@@ -58,6 +59,11 @@ def run(folders: Sequence[pathlib.Path], out: pathlib.Path) -> None:
             companions.take(files, folder)
     for source in sources:
         print(f"{source.title}: {source.folder}, {len(source.tensors)} tensors")
+    if parts.decoder and not tokenizer:
+        print(
+            f"no vocabulary: {decoder.folder} holds neither tokenizer.json nor qwen.tiktoken; a "
+            "run takes its corpus's, whose ids are other words"
+        )
     print(_summary(parts, out))
 
 

@@ -1,6 +1,7 @@
 """The vocabulary of an imported model, and the embedding rows that it needs."""
 
 import dataclasses
+import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
@@ -21,6 +22,9 @@ def take_tokenizer(sources: Sequence[Source], parts: Parts) -> Tokenizer | None:
     """The vocabulary beside the decoder, if there is one.
 
     A text model's gets the control tokens of both families, so that it can learn to hear.
+
+    Raises:
+        ConversionError: it has ids beyond the rows of the embedding that are no control tokens.
     """
     source = next((source for source in sources if source.parts.decoder), None)
     if source is None:
@@ -29,32 +33,32 @@ def take_tokenizer(sources: Sequence[Source], parts: Parts) -> Tokenizer | None:
         tokenizer = load_tokenizer(source.folder)
     except FileNotFoundError:
         return None
-    return tokenizer if parts.family else with_control_tokens(tokenizer, control_tokens())
+    if parts.family:
+        return tokenizer
+    rows = source.parts.decoder.vocab_size
+    if tokenizer.vocab_size > rows + len(tokenizer.control_ids):
+        raise ConversionError(
+            f"{source.folder}: the tokenizer has ids up to {tokenizer.vocab_size - 1} and the model "
+            f"{rows} tokens; they do not belong together"
+        )
+    return with_control_tokens(tokenizer, control_tokens())
 
 
-def with_vocabulary(
-    parts: Parts, tokenizer: Tokenizer | None, config: str = "config.json"
-) -> Parts:
+def with_vocabulary(parts: Parts, tokenizer: Tokenizer | None, config: pathlib.Path) -> Parts:
     """The parts with what the vocabulary tells: ids around a clip, and rows enough for its ids.
 
     Args:
         parts: the model, or a part of one.
         tokenizer: the vocabulary.
-        config: the file that tells ids of its own, for the sentence.
+        config: the file that tells sizes and ids of its own, for the sentence.
 
     Raises:
-        ConversionError: a whole model whose vocabulary is another's, or ids beyond the rows of the
-            embedding that are no control tokens.
+        ConversionError: a whole model whose vocabulary is another's.
     """
     if tokenizer is None:
         return parts
     rows = parts.decoder.vocab_size
     if not parts.family:
-        if tokenizer.vocab_size > rows + len(tokenizer.control_ids):
-            raise ConversionError(
-                f"the tokenizer has ids up to {tokenizer.vocab_size - 1} and the model {rows} "
-                "tokens; they do not belong together"
-            )
         if tokenizer.vocab_size > rows:
             rows = -(-tokenizer.vocab_size // _ROUND) * _ROUND
         return dataclasses.replace(
@@ -62,14 +66,15 @@ def with_vocabulary(
         )
     if tokenizer.vocab_size > rows:
         raise ConversionError(
-            f"the tokenizer has {tokenizer.vocab_size} tokens and the model {rows}; they do not "
-            "belong together"
+            f"{config.parent}: the tokenizer has {tokenizer.vocab_size} tokens and the model "
+            f"{rows}; they do not belong together"
         )
     try:
         begin, placeholder, end = map(tokenizer.special, AUDIO_TAGS[parts.family])
     except KeyError as error:
         raise ConversionError(
-            f"{error.args[0]}, which a {parts.family} model needs; they do not belong together"
+            f"{config.parent}: {error.args[0]}, which a {parts.family} model needs; they do not "
+            "belong together"
         ) from error
     if parts.audio_begin not in (-1, begin):
         raise ConversionError(

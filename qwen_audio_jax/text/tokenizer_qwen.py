@@ -116,6 +116,7 @@ class JsonTokenizer(ControlTokens):
         # Left to the library, added tokens act wherever text spells them, and the switch against
         # that covers only those marked special. Without them there is nothing that could act.
         content["added_tokens"] = []
+        content["model"]["dropout"] = None  # merging by chance
         content["model"]["vocab"] = {
             piece: i
             for piece, i in vocabulary.items()

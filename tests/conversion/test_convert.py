@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from qwen_audio_jax.checkpoint import last_step, saved_shapes
 from qwen_audio_jax.conversion import names
 from qwen_audio_jax.conversion.importing import load_original
 from qwen_audio_jax.models.parts import path_name, read_parts
+from qwen_audio_jax.text.control_tokens import END_OF_TEXT
 
 
 def read_tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
@@ -522,6 +524,43 @@ def test_a_family_refuses_what_it_has_no_place_for(tmp_path, capsys):
         path.write_text(json.dumps(json.loads(path.read_text()) | change))
         assert run("export", f"--checkpoint={checkpoint}", f"--out={tmp_path / 'out'}") == 1
         assert message in capsys.readouterr().err
+
+
+def test_a_vocabulary_of_another_model(tmp_path, capsys):
+    for number, (make, change, says) in enumerate(
+        (
+            (originals.qwen2, {"<big>": 10**9}, "has ids up to 1000000000 and the model 64 tokens"),
+            (originals.qwen2_audio, {"<big>": 99}, "has 100 tokens and the model 64"),
+            (originals.qwen2_audio, {}, "no control token '<|audio_bos|>', which a qwen2_audio mo"),
+        )
+    ):
+        source = make(tmp_path / f"source-{number}")
+        tokens = {END_OF_TEXT: 1} | change
+        added = [{"content": name, "id": i, "special": True} for name, i in tokens.items()]
+        model = {"type": "BPE", "vocab": {"a": 0}, "merges": []}
+        content = json.dumps({"added_tokens": added, "model": model})
+        (source / "tokenizer.json").write_text(content)
+        assert run("import", f"--source={source}", f"--out={tmp_path / 'out'}") == 1
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: {source}: the ")
+        assert says in said
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_decoder_without_vocabulary_is_told(tmp_path, capsys):
+    imported(originals.qwen2(tmp_path / "source"), tmp_path / "out")
+    assert "no vocabulary: " in capsys.readouterr().out
+
+
+def test_a_folder_whose_name_is_no_text(tmp_path):
+    folder = pathlib.Path(os.fsdecode(bytes(tmp_path / "whisper") + b"-\xff"))
+    options = [f"--source={originals.whisper(folder)}", f"--out={tmp_path / 'out'}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "qwen_audio_jax.convert", "import", *options],
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_companions_are_kept(tmp_path):

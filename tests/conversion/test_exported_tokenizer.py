@@ -47,8 +47,9 @@ def qwen2() -> tokenizers.Tokenizer:
 
 
 def one_that_adds_and_cuts() -> tokenizers.Tokenizer:
-    """Llama 3's kind: a token before each text; and cut short, as some are saved."""
+    """Llama 3's kind: a token before each text; and cut short, or merged by chance, as some are."""
     made = smollm()
+    made.model = tokenizers.models.BPE(dropout=0.5)
     made.add_special_tokens([END_OF_TEXT])
     made.post_processor = tokenizers.processors.TemplateProcessing(
         single=f"{END_OF_TEXT} $A", special_tokens=[(END_OF_TEXT, 0)]
