@@ -38,8 +38,8 @@ def take_tokenizer(sources: Sequence[Source], parts: Parts) -> Tokenizer | None:
     rows = source.parts.decoder.vocab_size
     if tokenizer.vocab_size > rows + len(tokenizer.control_ids):
         raise ConversionError(
-            f"{source.folder}: the tokenizer has ids up to {tokenizer.vocab_size - 1} and the model "
-            f"{rows} tokens; they do not belong together"
+            f"{source.folder}: the tokenizer has ids up to {tokenizer.vocab_size - 1} and the "
+            f"model {rows} tokens; they do not belong together"
         )
     return with_control_tokens(tokenizer, control_tokens())
 
