@@ -150,7 +150,8 @@ class Damage:
         """Somewhere in a JSON file, a value is replaced, taken out, doubled or moved."""
         files = [f for f in self._files() if f.suffix == ".json" or f.name == "_METADATA"]
         # Long ones are mostly alike inside.
-        path = self.draw.choice([f for f in files for _ in range(4 if "config" in f.name else 1)])
+        often = [f for f in files for _ in range(4 if "config" in f.name else 1)]
+        path = self.draw.choice(often or [self._file("none.json")])
         root = self._json(path)
         if not isinstance(root, dict | list) or not root:
             return ""
@@ -174,7 +175,9 @@ class Damage:
 
     def bytes(self) -> str:
         """A file is cut, flipped, emptied, or led by bytes that are no UTF-8."""
-        path = self.draw.choice(self._files())
+        if not (files := self._files()):
+            return ""
+        path = self.draw.choice(files)
         data = bytearray(path.read_bytes())
         kind = self.draw.randrange(6)
         if kind == 0:
@@ -199,7 +202,9 @@ class Damage:
 
     def files(self) -> str:
         """A file is gone, a folder, a dead link, another's, or under another name."""
-        path = self.draw.choice(self._files())
+        if not (files := self._files()):
+            return ""
+        path = self.draw.choice(files)
         name = self.draw.choice([name for name in NAMES if not path.with_name(name).is_dir()])
         kind = self.draw.randrange(6)
         if kind == 0:
