@@ -6,7 +6,7 @@ import random
 import originals
 import pytest
 import tokenizers
-from test_convert import exported, imported
+from converting import exported, imported
 
 from qwen_audio_jax.conversion import companions
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS

@@ -7,7 +7,7 @@ import json
 
 import originals
 import pytest
-from test_convert import config_value
+from converting import config_value
 
 from qwen_audio_jax.conversion.errors import ConversionError
 from qwen_audio_jax.conversion.sources import open_source
