@@ -13,6 +13,8 @@ import pytest
 from converting import exported, imported, read_tensors, run, same
 from orbax.checkpoint import v1 as ocp
 from originals import ENCODER
+from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from qwen_audio_jax.checkpoint import last_step, saved_shapes
 from qwen_audio_jax.conversion import names
@@ -225,3 +227,19 @@ def test_help_teaches():
             check=True,
         )
         assert "safetensors" in done.stdout or "PyTorch" in done.stdout
+
+
+def test_the_dtype_of_a_mixed_model_holds_all_of_it(tmp_path):
+    """Each tensor keeps its own; transformers loads all in the one that config.json names."""
+    source = originals.qwen2_audio(tmp_path / "source", "bfloat16")
+    for file in source.glob("*.safetensors"):
+        with safe_open(file, "numpy") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+        halves = {
+            name: tensor.astype(np.float16) if "audio_tower" in name else tensor
+            for name, tensor in tensors.items()
+        }
+        save_file(halves, file, {"format": "pt"})
+    out = exported(imported(source, tmp_path / "checkpoint"), tmp_path / "out")
+    assert same(read_tensors(out), read_tensors(source))
+    assert json.loads((out / "config.json").read_text())["torch_dtype"] == "float32"
