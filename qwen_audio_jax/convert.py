@@ -89,4 +89,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    # The name of a folder may be no text.
+    sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(main())

@@ -2,14 +2,23 @@
 
 import json
 import pathlib
-import shutil
+from collections.abc import Mapping
 from typing import Any
 
 from qwen_audio_jax.conversion import configs
-from qwen_audio_jax.conversion.fast_tokenizer import sentencepiece_to_fast, tokenizer_config
+from qwen_audio_jax.conversion.errors import ConversionError
+from qwen_audio_jax.conversion.fast_tokenizer import (
+    as_trained,
+    sentencepiece_to_fast,
+    tokenizer_config,
+)
+from qwen_audio_jax.conversion.fields import Fields
+from qwen_audio_jax.conversion.json_files import read_json
 from qwen_audio_jax.models.parts import Parts
+from qwen_audio_jax.models.presets import EncoderConfig
 from qwen_audio_jax.text.control_tokens import END_OF_TEXT, IM_END
 from qwen_audio_jax.text.tokenizer import MODEL_FILE, Tokenizer
+from qwen_audio_jax.text.tokenizer_qwen import JSON_FILE
 
 KEPT = (
     "generation_config.json",
@@ -25,6 +34,8 @@ KEPT = (
 
 FOLDER = "companions"
 MAX_POSITIONS = 8192
+FEATURES = {"hop_length": 160, "n_fft": 400, "sampling_rate": 16000}
+"""How log-mel features are made, in the words of transformers."""
 
 CHAT_TEMPLATE = """\
 {%- set clips = namespace(count=0) -%}
@@ -54,12 +65,41 @@ CHAT_TEMPLATE = """\
 """Qwen2-Audio's conversation, as `rendering.chat` writes it."""
 
 
-def take(source: pathlib.Path, folder: pathlib.Path) -> None:
-    """Copies what is kept from an original's folder into an imported one."""
-    for name in KEPT:
-        if (source / name).is_file():
-            (folder / FOLDER).mkdir(exist_ok=True)
-            shutil.copyfile(source / name, folder / FOLDER / name)
+def kept_files(source: pathlib.Path) -> dict[str, bytes]:
+    """Name and contents of what is kept of an original's folder.
+
+    Raises:
+        ConversionError: one that should hold a JSON object does not.
+    """
+    kept = {name: source / name for name in KEPT if (source / name).is_file()}
+    for name, path in kept.items():
+        if name.endswith(".json"):
+            read_json(path)
+    return {name: path.read_bytes() for name, path in kept.items()}
+
+
+def take(kept: Mapping[str, bytes], folder: pathlib.Path) -> None:
+    """Puts what is kept of an original's folder into an imported one."""
+    for name, content in kept.items():
+        (folder / FOLDER).mkdir(exist_ok=True)
+        (folder / FOLDER / name).write_bytes(content)
+
+
+def check_features(source: pathlib.Path, encoder: EncoderConfig) -> None:
+    """Compares how an original makes its features, where it says so, with how they are made here.
+
+    Raises:
+        ConversionError: otherwise; the encoder would hear something else than it was trained on.
+    """
+    for path in (source / name for name in ("preprocessor_config.json", "processor_config.json")):
+        if not path.is_file():
+            continue
+        fields = Fields(read_json(path), str(path))
+        if path.name == "processor_config.json":
+            fields = fields.group("feature_extractor", {})
+        made = FEATURES | {"feature_size": encoder.mel_bins}
+        for key, value in made.items():
+            fields.must_be(key, value, default=value)
 
 
 def files(parts: Parts, tokenizer: Tokenizer | None, dtype: str) -> dict[str, Any]:
@@ -95,7 +135,7 @@ def _qwen_audio(parts: Parts, tokenizer: Tokenizer | None, dtype: str) -> dict[s
 def _qwen2_audio(parts: Parts, tokenizer: Tokenizer | None, dtype: str) -> dict[str, Any]:
     ends, generation = {}, {"do_sample": False}
     if tokenizer:
-        end, turn = tokenizer.special(END_OF_TEXT), tokenizer.special(IM_END)
+        end, turn = tokenizer.special(END_OF_TEXT), _im_end(tokenizer)
         ends = {"bos_token_id": end, "eos_token_id": turn}
         generation |= {"eos_token_id": [turn, end], "pad_token_id": end}
     config = configs.write_qwen2_audio(parts.model(), dtype, parts.audio_token, ends)
@@ -107,24 +147,28 @@ def _qwen2_audio(parts: Parts, tokenizer: Tokenizer | None, dtype: str) -> dict[
             "chunk_length": 30,
             "feature_extractor_type": "WhisperFeatureExtractor",
             "feature_size": parts.encoder.mel_bins,
-            "hop_length": 160,
-            "n_fft": 400,
+            **FEATURES,
             "n_samples": 480000,
             "nb_max_frames": 3000,
             "padding_side": "right",
             "padding_value": 0.0,
             "processor_class": "Qwen2AudioProcessor",
             "return_attention_mask": True,
-            "sampling_rate": 16000,
         },
     }
+
+
+def _im_end(tokenizer: Tokenizer) -> int:
+    if IM_END not in tokenizer.control_ids:
+        raise ConversionError(f"the vocabulary has no {IM_END}, which ends Qwen2-Audio's answers")
+    return tokenizer.special(IM_END)
 
 
 def write(
     out: pathlib.Path,
     written: dict[str, Any],
     tokenizer: Tokenizer | None,
-    folder: pathlib.Path,
+    kept: Mapping[str, bytes],
 ) -> None:
     """Writes the files, the vocabulary, and what an import kept, which goes before our own.
 
@@ -132,18 +176,26 @@ def write(
         out: the exported folder.
         written: from `files`.
         tokenizer: the vocabulary.
-        folder: the run or imported folder.
+        kept: from `kept_files`.
     """
     for name, content in written.items():
-        text = content if isinstance(content, str) else json.dumps(content, indent=2) + "\n"
+        text = content if isinstance(content, str) else _json(content)
         (out / name).write_text(text, encoding="utf-8")
-    if tokenizer:
-        tokenizer.save(out)
+    for name, content in kept.items():
+        (out / name).write_bytes(content)
+    if not tokenizer:
+        return
+    tokenizer.save(out)
+    path = out / JSON_FILE
     if (out / MODEL_FILE).is_file():
         fast = sentencepiece_to_fast((out / MODEL_FILE).read_bytes())
-        (out / "tokenizer.json").write_text(fast, encoding="utf-8")
-        config = json.dumps(tokenizer_config(MAX_POSITIONS), indent=2) + "\n"
-        (out / "tokenizer_config.json").write_text(config)
-    for name in KEPT:
-        if (folder / FOLDER / name).is_file():
-            shutil.copyfile(folder / FOLDER / name, out / name)
+        path.write_text(fast, encoding="utf-8")
+    if path.is_file():
+        path.write_bytes(as_trained(path.read_bytes()))
+        before = json.loads(kept.get("tokenizer_config.json", b"{}"))
+        config = tokenizer_config(MAX_POSITIONS, tokenizer.control_ids, before)
+        (out / "tokenizer_config.json").write_text(_json(config), encoding="utf-8")
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2) + "\n"

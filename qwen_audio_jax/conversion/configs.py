@@ -3,72 +3,38 @@
 Defaults are those of the originals' own configuration classes: published files leave them out.
 """
 
-import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from qwen_audio_jax.conversion.errors import ConversionError
+from qwen_audio_jax.conversion.fields import NEEDED, Fields, shown
 from qwen_audio_jax.models.presets import DecoderConfig, EncoderConfig, ModelConfig
 
-_NEEDED = object()
+_MOST_LAYERS = 1000
+"""Each layer's tensors are looked for by name."""
 
-
-@dataclasses.dataclass(frozen=True)
-class Fields:
-    """One level of a config.json.
-
-    Attributes:
-        values: its keys.
-        where: what to call it in an error.
-    """
-
-    values: Mapping[str, Any]
-    where: str
-
-    def get(self, key: str, default: Any = _NEEDED) -> Any:
-        """The value of a key that is there and not null, else the default."""
-        value = self.values.get(key)
-        if value is not None:
-            return value
-        if default is _NEEDED:
-            raise ConversionError(f"{self.where}: has no {key!r}, which this model needs")
-        return default
-
-    def group(self, key: str) -> "Fields":
-        """A nested level."""
-        value = self.get(key)
-        if not isinstance(value, Mapping):
-            raise ConversionError(f"{self.where}: {key!r} must be an object, not {value!r}")
-        return Fields(value, f"{self.where}, {key}")
-
-    def integer(self, key: str, default: Any = _NEEDED) -> int:
-        """A positive whole number."""
-        value = self.get(key, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ConversionError(
-                f"{self.where}: {key!r} must be a positive whole number, not {value!r}"
-            )
-        return value
-
-    def must_be(self, key: str, *allowed: Any, default: Any) -> None:
-        """Refuses what this project does not build."""
-        if (value := self.get(key, default)) not in allowed:
-            raise ConversionError(
-                f"{self.where}: {key} is {value!r}; only {allowed[0]!r} is supported"
-            )
+_ENCODER_NAMES = {
+    "hidden_size": "d_model",
+    "num_hidden_layers": "encoder_layers",
+    "num_attention_heads": "encoder_attention_heads",
+}
+_AUDIO_NAMES = {"intermediate_size": "encoder_ffn_dim"}
+_WHISPER_NAMES = {"num_key_value_heads": "encoder_attention_heads"}
+"""Other names of an encoder's keys, as `attribute_map` has them in transformers."""
 
 
 def transformers_encoder(fields: Fields) -> EncoderConfig:
     """The encoder of a transformers config: Whisper's, or `audio_config` of Qwen2-Audio."""
     whisper = fields.values.get("model_type") == "whisper"
-    width = fields.integer("d_model", _NEEDED if whisper else 1280)
+    fields = fields.under_one_name(_ENCODER_NAMES | (_WHISPER_NAMES if whisper else _AUDIO_NAMES))
+    width = fields.integer("d_model", NEEDED if whisper else 1280)
     fields.must_be("activation_function", "gelu", default="gelu")
     fields.must_be("encoder_ffn_dim", 4 * width, default=4 * width if whisper else 5120)
     return EncoderConfig(
         mel_bins=fields.integer("num_mel_bins", 80 if whisper else 128),
-        layers=fields.integer("encoder_layers", _NEEDED if whisper else 32),
+        layers=fields.integer("encoder_layers", NEEDED if whisper else 32, most=_MOST_LAYERS),
         width=width,
-        heads=_heads(fields, "encoder_attention_heads", width, _NEEDED if whisper else 20),
+        heads=_heads(fields, "encoder_attention_heads", width, NEEDED if whisper else 20),
         max_positions=fields.integer("max_source_positions", 1500),
     )
 
@@ -77,10 +43,7 @@ def qwen2_decoder(fields: Fields) -> DecoderConfig:
     """Qwen2 and Qwen2.5, or `text_config` of Qwen2-Audio."""
     fields.must_be("hidden_act", "silu", default="silu")
     fields.must_be("use_sliding_window", False, default=False)
-    rope = fields.get("rope_parameters", None) or fields.get("rope_scaling", None) or {}
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind != "default":
-        raise ConversionError(f"{fields.where}: rotary scaling {kind!r} is not supported")
+    fields.must_be("per_layer_config", None, default=None)
     width = fields.integer("hidden_size", 4096)
     heads = _heads(fields, "num_attention_heads", width, 32)
     kv_heads = fields.integer("num_key_value_heads", heads)
@@ -88,17 +51,73 @@ def qwen2_decoder(fields: Fields) -> DecoderConfig:
         raise ConversionError(
             f"{fields.where}: num_key_value_heads {kv_heads} does not divide {heads} heads"
         )
+    layers = fields.integer("num_hidden_layers", 32, most=_MOST_LAYERS)
+    _check_layer_types(fields, layers)
     return DecoderConfig(
         vocab_size=fields.integer("vocab_size", 151936),
-        layers=fields.integer("num_hidden_layers", 32),
+        layers=layers,
         width=width,
         heads=heads,
         kv_heads=kv_heads,
-        head_dim=fields.integer("head_dim", width // heads),
+        head_dim=_even(fields, fields.integer("head_dim", width // heads)),
         mlp_width=fields.integer("intermediate_size", 22016),
-        norm_eps=float(fields.get("rms_norm_eps", 1e-6)),
-        rope_base=float(rope.get("rope_theta", fields.get("rope_theta", 10000.0))),
+        norm_eps=fields.number("rms_norm_eps", 1e-6),
+        rope_base=_rope_base(fields),
     )
+
+
+def _rope_base(fields: Fields) -> float:
+    """The base of the rotary frequencies, from where transformers 5 takes it.
+
+    `rope_scaling`, the older name, goes before `rope_parameters`, and the base inside either before
+    `rope_theta` beside it. Null is no base there, but for transformers not "as by default" either.
+    """
+    older, newer = (fields.group(key, {}) for key in ("rope_scaling", "rope_parameters"))
+    rope = older if older.values else newer
+    kind = rope.values.get("rope_type", rope.values.get("type", "default"))
+    if kind != "default":
+        raise ConversionError(f"{rope.where}: rotary scaling {shown(kind)} is not supported")
+    for key, value in rope.values.items():
+        if isinstance(value, Mapping):
+            raise ConversionError(f"{rope.where}: {key!r}, rotary scaling by layer, not supported")
+    for level in (rope, fields):
+        level.must_be("partial_rotary_factor", 1.0, default=1.0)
+    for level in (rope, fields):
+        if "rope_theta" in level.values:
+            return level.number("rope_theta")
+    return 10000.0
+
+
+def _check_layer_types(fields: Fields, layers: int) -> None:
+    kinds = fields.get("layer_types", None)
+    if kinds is not None and kinds != ["full_attention"] * layers:
+        raise ConversionError(
+            f"{fields.where}: layer_types is {shown(kinds)}; only {layers} times 'full_attention', "
+            "one for each layer, is supported"
+        )
+
+
+def is_tied(levels: Sequence[Fields]) -> bool:
+    """Whether the head of a folder that has none is the word embedding.
+
+    Args:
+        levels: where `tie_word_embeddings` may stand.
+
+    Raises:
+        ConversionError: one says so and another not.
+    """
+    said = {
+        level.where: tied
+        for level in levels
+        if (tied := level.flag("tie_word_embeddings")) is not None
+    }
+    if len(set(said.values())) > 1:
+        places = " and ".join(f"{str(tied).lower()} in {where}" for where, tied in said.items())
+        raise ConversionError(
+            f"tie_word_embeddings is {places}, and no tensor is the head; say true in both if the "
+            "word embedding is"
+        )
+    return True in said.values()
 
 
 def qwen_decoder(fields: Fields) -> DecoderConfig:
@@ -108,19 +127,21 @@ def qwen_decoder(fields: Fields) -> DecoderConfig:
     fields.must_be("kv_channels", width // heads, default=128)
     fields.must_be("rotary_pct", 1.0, default=1.0)
     fields.must_be("no_bias", True, default=True)
-    fields.must_be("tie_word_embeddings", False, default=False)
+    mlp_width, odd = divmod(fields.integer("intermediate_size", 22016), 2)
+    if odd:
+        raise ConversionError(f"{fields.where}: intermediate_size is odd, and the MLP half as wide")
     return DecoderConfig(
         vocab_size=fields.integer("vocab_size", 151936),
-        layers=fields.integer("num_hidden_layers", 32),
+        layers=fields.integer("num_hidden_layers", 32, most=_MOST_LAYERS),
         width=width,
         heads=heads,
         kv_heads=heads,
-        head_dim=width // heads,
-        mlp_width=fields.integer("intermediate_size", 22016) // 2,
-        norm_eps=float(fields.get("layer_norm_epsilon", 1e-6)),
-        rope_base=float(fields.get("rotary_emb_base", 10000)),
-        log_n=bool(fields.get("use_logn_attn", True)),
-        dynamic_ntk=bool(fields.get("use_dynamic_ntk", True)),
+        head_dim=_even(fields, width // heads),
+        mlp_width=mlp_width,
+        norm_eps=fields.number("layer_norm_epsilon", 1e-6),
+        rope_base=fields.number("rotary_emb_base", 10000),
+        log_n=fields.flag("use_logn_attn", True),
+        dynamic_ntk=fields.flag("use_dynamic_ntk", True),
         trained_length=fields.integer("seq_length"),
     )
 
@@ -132,9 +153,9 @@ def qwen_audio_encoder(fields: Fields) -> EncoderConfig:
     width = fields.integer("n_state")
     return EncoderConfig(
         mel_bins=fields.integer("n_mels"),
-        layers=fields.integer("n_layer"),
+        layers=fields.integer("n_layer", most=_MOST_LAYERS),
         width=width,
-        heads=_heads(fields, "n_head", width, _NEEDED),
+        heads=_heads(fields, "n_head", width, NEEDED),
         max_positions=fields.integer("n_ctx"),
     )
 
@@ -144,9 +165,9 @@ def openai_encoder(fields: Fields) -> EncoderConfig:
     width = fields.integer("n_audio_state")
     return EncoderConfig(
         mel_bins=fields.integer("n_mels"),
-        layers=fields.integer("n_audio_layer"),
+        layers=fields.integer("n_audio_layer", most=_MOST_LAYERS),
         width=width,
-        heads=_heads(fields, "n_audio_head", width, _NEEDED),
+        heads=_heads(fields, "n_audio_head", width, NEEDED),
         max_positions=fields.integer("n_audio_ctx"),
     )
 
@@ -156,6 +177,14 @@ def _heads(fields: Fields, key: str, width: int, default: Any) -> int:
     if width % heads:
         raise ConversionError(f"{fields.where}: a width of {width} is not divided by {heads} heads")
     return heads
+
+
+def _even(fields: Fields, head_dim: int) -> int:
+    if head_dim % 2:
+        raise ConversionError(
+            f"{fields.where}: heads of {head_dim} cannot be rotated, since that takes pairs"
+        )
+    return head_dim
 
 
 def write_qwen_audio(model: ModelConfig, dtype: str, max_positions: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""Our SentencePiece vocabulary as a `tokenizer.json`, id for id, for engines that read no other."""
+"""Vocabularies as a `tokenizer.json` that engines read as training did, id for id."""
 
 import json
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import sentencepiece
@@ -74,24 +75,64 @@ def sentencepiece_to_fast(model: bytes) -> str:
     return json.dumps(content, ensure_ascii=False, indent=1)
 
 
-def tokenizer_config(max_length: int) -> dict[str, Any]:
-    """What `tokenizer_config.json` says beside such a `tokenizer.json`.
+def as_trained(data: bytes) -> bytes:
+    """A `tokenizer.json` that gives ids as training took them: of the text alone, and of all of it.
+
+    What would cut, pad, merge by chance, or put a token before or behind a text is taken out.
+    """
+    content = json.loads(data)
+    adds = (content.get("post_processor") or {}).get("type", "ByteLevel") != "ByteLevel"
+    chance = content["model"].get("dropout")
+    if not (content.get("truncation") or content.get("padding") or adds or chance):
+        return data
+    content |= {"truncation": None, "padding": None}
+    content["model"] |= {"dropout": None}
+    content |= {"post_processor": None} if adds else {}
+    return json.dumps(content, ensure_ascii=False, indent=1).encode()
+
+
+_KEPT = (
+    "bos_token",
+    "eos_token",
+    "pad_token",
+    "unk_token",
+    "additional_special_tokens",
+    "extra_special_tokens",
+    "added_tokens_decoder",
+    "chat_template",
+    "clean_up_tokenization_spaces",
+    "errors",
+    "model_max_length",
+    "padding_side",
+    "processor_class",
+)
+"""Of an original's `tokenizer_config.json`, what does not change the ids of a text."""
+
+
+def tokenizer_config(
+    max_length: int, control: Collection[str], before: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What `tokenizer_config.json` says beside a `tokenizer.json`.
 
     Args:
         max_length: positions that the model was made for.
+        control: names of the vocabulary's control tokens.
+        before: the original's, which goes before our own; empty if there is none.
     """
-    return {
-        # The plain class reads tokenizer.json as it is. Qwen2Tokenizer, which transformers takes
-        # for Qwen2-Audio where no class is named, would put its own normaliser, splitting and
-        # decoder in the place of ours.
-        "tokenizer_class": "PreTrainedTokenizerFast",
+    marks = (IM_START, "<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>")
+    config = {
         "processor_class": "Qwen2AudioProcessor",
         "bos_token": None,
         "unk_token": None,
-        "eos_token": IM_END,
+        "eos_token": IM_END if IM_END in control else END_OF_TEXT,
         "pad_token": END_OF_TEXT,
-        "additional_special_tokens": [IM_START, "<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>"],
+        "additional_special_tokens": [mark for mark in marks if mark in control],
         "clean_up_tokenization_spaces": False,
         "model_input_names": ["input_ids", "attention_mask"],
         "model_max_length": max_length,
     }
+    config |= {key: before[key] for key in _KEPT if key in before}
+    # The plain class reads tokenizer.json as it is. Qwen2Tokenizer, which transformers takes for
+    # Qwen2-Audio where no class is named, and the class of another original's vocabulary put their
+    # own normaliser, splitting and decoder in the place of the file's.
+    return config | {"tokenizer_class": "PreTrainedTokenizerFast"}

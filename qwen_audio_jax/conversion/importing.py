@@ -16,11 +16,13 @@ from tqdm import tqdm
 
 from qwen_audio_jax.conversion import companions, names, vocabulary
 from qwen_audio_jax.conversion.errors import ConversionError
+from qwen_audio_jax.conversion.finite import require_finite
 from qwen_audio_jax.conversion.names import Row
 from qwen_audio_jax.conversion.output import whole_folder
 from qwen_audio_jax.conversion.prefetch import prefetch
 from qwen_audio_jax.conversion.shapes import parameter_shapes, tensor_names
-from qwen_audio_jax.conversion.sources import DTYPES, Source, open_source
+from qwen_audio_jax.conversion.sources import Source, open_source
+from qwen_audio_jax.conversion.weight_files import DTYPES
 from qwen_audio_jax.models.parts import Parts, write_parts
 
 _GROUP_BYTES = 512 << 20
@@ -39,7 +41,12 @@ def run(folders: Sequence[pathlib.Path], out: pathlib.Path) -> None:
     sources = [open_source(folder) for folder in folders]
     parts = combine(sources)
     tokenizer = vocabulary.take_tokenizer(sources, parts)
-    parts = vocabulary.with_vocabulary(parts, tokenizer)
+    decoder = next((source for source in sources if source.parts.decoder), sources[0])
+    parts = vocabulary.with_vocabulary(parts, tokenizer, decoder.folder / "config.json")
+    kept = [companions.kept_files(source.folder) for source in sources]
+    for source in sources:
+        if source.parts.encoder:
+            companions.check_features(source.folder, source.parts.encoder)
     needed = sum(map(total_bytes, sources))
     with whole_folder(out, needed) as folder:
         arrays = itertools.chain.from_iterable(map(parameters, sources))
@@ -48,10 +55,15 @@ def run(folders: Sequence[pathlib.Path], out: pathlib.Path) -> None:
         write_parts(folder, parts)
         if tokenizer:
             tokenizer.save(folder / "tokenizer")
-        for source in sources:
-            companions.take(source.folder, folder)
+        for files in kept:
+            companions.take(files, folder)
     for source in sources:
         print(f"{source.title}: {source.folder}, {len(source.tensors)} tensors")
+    if parts.decoder and not tokenizer:
+        print(
+            f"no vocabulary: {decoder.folder} holds neither tokenizer.json nor qwen.tiktoken; a "
+            "run takes its corpus's, whose ids are other words"
+        )
     print(_summary(parts, out))
 
 
@@ -124,13 +136,7 @@ def parameters(source: Source) -> Iterator[tuple[str, np.ndarray]]:
 
 def _read(source: Source, row: Row, shape: tuple[int, ...]) -> np.ndarray:
     tensors = tensor_names(row, shape[0] if row.layered else 1)
-    dtypes = {source.tensors[name].dtype for name in tensors}
-    if len(dtypes) > 1:
-        raise ConversionError(
-            f"{source.folder}: {row.name} is {' in some layers and '.join(sorted(dtypes))} in "
-            "others; one array holds all layers, so they must agree"
-        )
-    array = _aligned(shape, np.dtype(DTYPES[dtypes.pop()]))
+    array = _aligned(shape, np.dtype(DTYPES[source.tensors[tensors[0]].dtype]))
     targets = array if row.layered else array[None]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
         list(threads.map(lambda name, target: _copy(source, row, name, target), tensors, targets))
@@ -146,6 +152,7 @@ def _copy(source: Source, row: Row, name: str, target: np.ndarray) -> None:
     # Not mapped into memory: a cold mapped file comes page by page, and counts as resident.
     data = np.fromfile(stored.file, np.uint8, size, offset=stored.offset + index * size)
     tensor = data.view(target.dtype).reshape(shape)
+    require_finite(tensor, f"{stored.file}: {name}")
     if row.layout == "linear":
         names.copy_transposed(target, tensor)
     else:

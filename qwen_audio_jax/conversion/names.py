@@ -49,6 +49,14 @@ def copy_transposed(target: np.ndarray, source: np.ndarray) -> None:
         target[:, i : i + rows] = source[i : i + rows].T
 
 
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """The tensor that is a decoder's head: its own, or the word embedding where they are tied."""
+
+    name: str
+    embedding: str
+
+
 _OPENAI_ENCODER = """
     conv1.weight                      encoder/conv1/kernel                 conv
     conv1.bias                        encoder/conv1/bias                   same
@@ -153,9 +161,18 @@ def transformers_encoder(prefix: str) -> tuple[Row, ...]:
     return _rows(_TRANSFORMERS_ENCODER, prefix)
 
 
-def qwen_decoder() -> tuple[Row, ...]:
+QWEN_HEAD = Head("lm_head.weight", "transformer.wte.weight")
+QWEN2_HEAD = Head("lm_head.weight", "model.embed_tokens.weight")
+QWEN2_AUDIO_HEADS = (
+    Head("language_model.lm_head.weight", "language_model.model.embed_tokens.weight"),
+    Head("lm_head.weight", "model.language_model.embed_tokens.weight"),
+)
+"""In published files, and in the names of transformers 5's modules."""
+
+
+def qwen_decoder(head: str = QWEN_HEAD.name) -> tuple[Row, ...]:
     """Qwen-7B: fused query, key and value; `w2` is the gate."""
-    return (*_rows(_QWEN_DECODER, "transformer."), Row("lm_head.weight", "decoder/head", "linear"))
+    return (*_rows(_QWEN_DECODER, "transformer."), Row(head, "decoder/head", "linear"))
 
 
 def qwen2_decoder(prefix: str, head: str) -> tuple[Row, ...]:
@@ -163,7 +180,7 @@ def qwen2_decoder(prefix: str, head: str) -> tuple[Row, ...]:
     return (*_rows(_QWEN2_DECODER, prefix), Row(head, "decoder/head", "linear"))
 
 
-def qwen_audio() -> tuple[Row, ...]:
+def qwen_audio(head: str = QWEN_HEAD.name) -> tuple[Row, ...]:
     """Qwen-Audio and Qwen-Audio-Chat, 749 tensors at real size."""
     audio = "transformer.audio."
     return (
@@ -171,23 +188,23 @@ def qwen_audio() -> tuple[Row, ...]:
         Row(f"{audio}proj.weight", "projector/kernel", "linear"),
         Row(f"{audio}proj.bias", "projector/bias", "same"),
         Row(f"{audio}audio_bos_eos_token.weight", "delimiters", "same"),
-        *qwen_decoder(),
+        *qwen_decoder(head),
     )
 
 
-def qwen2_audio(*, in_memory: bool = False) -> tuple[Row, ...]:
+def qwen2_audio(*, in_memory: bool = False, head: str = "") -> tuple[Row, ...]:
     """Qwen2-Audio, 876 tensors at real size.
 
     Args:
         in_memory: the names of transformers 5's modules rather than those of published files.
+        head: the tensor that is the head, if not its own.
     """
     outer = "model." if in_memory else ""
     projector = f"{outer}multi_modal_projector.linear"
     decoder = "model.language_model." if in_memory else "language_model.model."
-    head = "lm_head.weight" if in_memory else "language_model.lm_head.weight"
     return (
         *transformers_encoder(f"{outer}audio_tower."),
         Row(f"{projector}.weight", "projector/kernel", "linear"),
         Row(f"{projector}.bias", "projector/bias", "same"),
-        *qwen2_decoder(decoder, head),
+        *qwen2_decoder(decoder, head or QWEN2_AUDIO_HEADS[in_memory].name),
     )

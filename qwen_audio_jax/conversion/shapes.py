@@ -1,5 +1,7 @@
 """Shapes of parameters and of the original tensors they make, without computing anything."""
 
+import dataclasses
+import functools
 from collections.abc import Iterable, Mapping
 
 import jax
@@ -19,8 +21,10 @@ def parameter_shapes(parts: Parts) -> dict[str, tuple[int, ...]]:
     )
     begin, end = parts.audio_begin, parts.audio_end
     family = parts.family or "qwen2_audio"
-    model = model_config(family, encoder, decoder, audio_begin=begin, audio_end=end)
-    shapes = model_shapes(model)
+    # The position table is computed even where nothing is, and may be large by mistake.
+    short = dataclasses.replace(encoder, max_positions=1)
+    model = model_config(family, short, decoder, audio_begin=begin, audio_end=end)
+    shapes = model_shapes(model) | {"encoder/positions": (encoder.max_positions, encoder.width)}
     if parts.whole:
         return shapes
     kept = ("encoder/",) * bool(parts.encoder) + ("decoder/",) * bool(parts.decoder)
@@ -29,6 +33,11 @@ def parameter_shapes(parts: Parts) -> dict[str, tuple[int, ...]]:
 
 def model_shapes(model: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Shapes of a model's parameters by path; nothing is computed."""
+    return dict(_model_shapes(model))
+
+
+@functools.lru_cache(maxsize=16)
+def _model_shapes(model: ModelConfig) -> Mapping[str, tuple[int, ...]]:
     graph = nnx.eval_shape(lambda: QwenAudio(model, nnx.Rngs(0)))
     leaves = jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(nnx.split(graph)[1]))
     return {path_name(path): leaf.shape for path, leaf in leaves}

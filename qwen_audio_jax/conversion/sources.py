@@ -1,32 +1,18 @@
 """What lies in a PyTorch folder: which model, which tensors, and whether they agree."""
 
 import dataclasses
-import json
 import pathlib
 import re
-from collections.abc import Mapping
-from typing import Any
-
-from safetensors import SafetensorError, safe_open
+from collections.abc import Mapping, Sequence
 
 from qwen_audio_jax.conversion import configs, names
-from qwen_audio_jax.conversion.errors import ConversionError
-from qwen_audio_jax.conversion.shapes import parameter_shapes, tensor_shapes
+from qwen_audio_jax.conversion.errors import ConversionError, listed
+from qwen_audio_jax.conversion.fields import Fields, shown
+from qwen_audio_jax.conversion.json_files import read_json
+from qwen_audio_jax.conversion.shapes import parameter_shapes, tensor_names, tensor_shapes
+from qwen_audio_jax.conversion.weight_files import DTYPES, Stored, find_tensors
 from qwen_audio_jax.models.parts import Parts
 from qwen_audio_jax.models.presets import EncoderConfig
-
-DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-
-
-@dataclasses.dataclass(frozen=True)
-class Stored:
-    """A tensor on disk: its file, first byte, shape, and dtype as safetensors calls it."""
-
-    file: pathlib.Path
-    offset: int
-    shape: tuple[int, ...]
-    dtype: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,119 +38,79 @@ def open_source(folder: pathlib.Path) -> Source:
     """Recognises a folder and compares its configuration with its tensors.
 
     Raises:
-        ConversionError: no model that this project knows, a broken file, or tensors that are
-            missing, unexpected, misshapen or of another dtype; all of them are named.
+        ConversionError: no model that this project knows, a broken file, settings that contradict
+            each other, or tensors that are missing, unexpected, misshapen or of another dtype.
     """
-    tensors = _find_tensors(folder)
-    title, parts, rows, ignored = _recognise(folder, tensors)
-    tensors = {name: stored for name, stored in tensors.items() if not re.search(ignored, name)}
-    _compare(folder, title, tensor_shapes(rows, parameter_shapes(parts)), tensors)
-    return Source(folder, title, parts, rows, tensors)
-
-
-def _find_tensors(folder: pathlib.Path) -> dict[str, Stored]:
-    """All tensors of a folder's safetensors files; only their headers are read."""
     if not folder.is_dir():
         raise ConversionError(f"{folder}: is not a folder")
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        weight_map = read_json(index).get("weight_map", {})
-        files = sorted({folder / str(file) for file in weight_map.values()})
-        if absent := [file.name for file in files if not file.is_file()]:
-            raise ConversionError(f"{index}: names {', '.join(absent)}, which the folder lacks")
+    path = folder / "config.json"
+    fields = Fields(read_json(path), str(path)) if path.is_file() else None
+    tensors = find_tensors(folder, fields.values if fields else {})
+    if fields:
+        title, parts, rows, ignored = _recognise(fields, tensors)
+    elif encoder := _by_tensors(tensors):
+        title, parts, rows, ignored = _openai_whisper(encoder, tensors)
     else:
-        files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        _refuse(folder)
-    tensors: dict[str, Stored] = {}
-    for file in files:
-        try:
-            here = _read_header(file)
-        except SafetensorError as error:
-            raise ConversionError(
-                f"{file}: is not a whole safetensors file ({error}); fetch it again"
-            ) from error
-        for name in here.keys() & tensors.keys():
-            raise ConversionError(f"{file}: has {name}, as has {tensors[name].file.name}")
-        tensors |= here
-    return tensors
-
-
-def _read_header(file: pathlib.Path) -> dict[str, Stored]:
-    """The tensors of a file. The library checks it; where they begin, it does not tell."""
-    with safe_open(file, "numpy"):
-        pass
-    with file.open("rb") as opened:
-        size = int.from_bytes(opened.read(8), "little")
-        header = json.loads(opened.read(size))
-    header.pop("__metadata__", None)
-    return {
-        name: Stored(
-            file, 8 + size + entry["data_offsets"][0], tuple(entry["shape"]), entry["dtype"]
-        )
-        for name, entry in header.items()
-    }
-
-
-def _refuse(folder: pathlib.Path) -> None:
-    pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
-    if pickles:
-        raise ConversionError(
-            f"{folder}: its weights are pickled ({pickles[0]}), and opening a pickle runs whatever "
-            "code is in it. If you trust it, load it once with PyTorch and write the tensors with "
-            "safetensors.torch.save_file (transformers: model.save_pretrained(folder))"
-        )
-    raise ConversionError(f"{folder}: holds no *.safetensors file")
-
-
-def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """A JSON object from a file; anything else is told in a sentence."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ConversionError(f"{path}: is not JSON ({error})") from error
-    if not isinstance(values, dict):
-        raise ConversionError(f"{path}: must hold a JSON object")
-    return values
+        raise ConversionError(f"{path}: is missing, so nothing tells what model this is")
+    tensors = {name: stored for name, stored in tensors.items() if not re.search(ignored, name)}
+    _compare(folder, title, rows, parts, tensors)
+    return Source(folder, title, parts, rows, tensors)
 
 
 Recognised = tuple[str, Parts, tuple[names.Row, ...], str]
 """Title, configuration, rows, and a pattern of tensors to leave alone."""
 
-_NONE = r"(?!)"
 _BUFFERS = r"(rotary_emb\.inv_freq|\.masked_bias|\.attn\.bias|logn_tensor)$"
 
 
-def _recognise(folder: pathlib.Path, tensors: Mapping[str, Stored]) -> Recognised:
-    path = folder / "config.json"
-    if not path.is_file():
-        if any("blocks.0.attn.query.weight" in name for name in tensors):
-            return _openai_whisper(None, tensors)
-        raise ConversionError(f"{path}: is missing, so nothing tells what model this is")
-    fields = configs.Fields(read_json(path), str(path))
+def _recognise(fields: Fields, tensors: Mapping[str, Stored]) -> Recognised:
     kind = fields.get("model_type", "")
     if "n_audio_state" in fields.values:
-        return _openai_whisper(fields, tensors)
+        return _openai_whisper(configs.openai_encoder(fields), tensors)
     if kind == "qwen2_audio":
         return _qwen2_audio(fields, tensors)
     if kind == "qwen" and "audio" in fields.values:
-        return _qwen_audio(fields)
+        return _qwen_audio(fields, tensors)
     if kind == "qwen":
         parts = Parts(decoder=configs.qwen_decoder(fields))
-        return "Qwen decoder", parts, names.qwen_decoder(), _BUFFERS
+        return "Qwen decoder", parts, names.qwen_decoder(_qwen_head(fields, tensors)), _BUFFERS
     if kind == "qwen2":
-        return _qwen2(fields, tensors)
+        head = _head(names.QWEN2_HEAD, (fields,), tensors)
+        parts = Parts(decoder=configs.qwen2_decoder(fields))
+        return "Qwen2 decoder", parts, names.qwen2_decoder("model.", head), _BUFFERS
     if kind == "whisper":
         return _transformers_whisper(fields, tensors)
     raise ConversionError(
-        f"{path}: model_type is {kind!r}; known are qwen2_audio, qwen (Qwen-Audio, Qwen-7B), "
-        "qwen2 (Qwen2, Qwen2.5) and whisper"
+        f"{fields.where}: model_type is {shown(kind)}; known are qwen2_audio, qwen (Qwen-Audio, "
+        "Qwen-7B), qwen2 (Qwen2, Qwen2.5) and whisper"
     )
 
 
-def _qwen2_audio(fields: configs.Fields, tensors: Mapping[str, Stored]) -> Recognised:
-    text = configs.Fields(fields.get("text_config", {}), f"{fields.where}, text_config")
-    audio = configs.Fields(fields.get("audio_config", {}), f"{fields.where}, audio_config")
+def _head(head: names.Head, levels: Sequence[Fields], tensors: Mapping[str, Stored]) -> str:
+    """The tensor that is the head: where it has one of its own, that one, tied or not.
+
+    So does transformers 5: it ties what is equal, and takes both where they differ.
+    """
+    for level in levels:
+        level.flag("tie_word_embeddings")
+    if head.name in tensors or not configs.is_tied(levels):
+        return head.name
+    return head.embedding
+
+
+def _qwen_head(fields: Fields, tensors: Mapping[str, Stored]) -> str:
+    head = _head(names.QWEN_HEAD, (fields,), tensors)
+    if head in tensors and head == names.QWEN_HEAD.name:
+        # Qwen's own code goes with older releases, where one would overwrite the other.
+        fields.must_be("tie_word_embeddings", False, default=False)
+    return head
+
+
+def _qwen2_audio(fields: Fields, tensors: Mapping[str, Stored]) -> Recognised:
+    fields = fields.under_one_name({"audio_token_id": "audio_token_index"})
+    text, audio = fields.group("text_config", {}), fields.group("audio_config", {})
+    text.must_be("model_type", "qwen2", default="qwen2")
+    audio.must_be("model_type", "qwen2_audio_encoder", default="qwen2_audio_encoder")
     parts = Parts(
         "qwen2_audio",
         configs.transformers_encoder(audio),
@@ -172,26 +118,20 @@ def _qwen2_audio(fields: configs.Fields, tensors: Mapping[str, Stored]) -> Recog
         audio_token=fields.integer("audio_token_index", 151646),
     )
     in_memory = any(name.startswith("model.audio_tower.") for name in tensors)
-    return "Qwen2-Audio", parts, names.qwen2_audio(in_memory=in_memory), _BUFFERS
+    head = _head(names.QWEN2_AUDIO_HEADS[in_memory], (text, fields), tensors)
+    return "Qwen2-Audio", parts, names.qwen2_audio(in_memory=in_memory, head=head), _BUFFERS
 
 
-def _qwen_audio(fields: configs.Fields) -> Recognised:
+def _qwen_audio(fields: Fields, tensors: Mapping[str, Stored]) -> Recognised:
     audio = fields.group("audio")
     begin = audio.integer("audio_start_id")
     encoder, decoder = configs.qwen_audio_encoder(audio), configs.qwen_decoder(fields)
     audio.must_be("output_dim", decoder.width, default=decoder.width)
     parts = Parts("qwen_audio", encoder, decoder, begin, begin + 1)
-    return "Qwen-Audio", parts, names.qwen_audio(), _BUFFERS
+    return "Qwen-Audio", parts, names.qwen_audio(_qwen_head(fields, tensors)), _BUFFERS
 
 
-def _qwen2(fields: configs.Fields, tensors: Mapping[str, Stored]) -> Recognised:
-    tied = fields.get("tie_word_embeddings", False) and "lm_head.weight" not in tensors
-    head = "model.embed_tokens.weight" if tied else "lm_head.weight"
-    parts = Parts(decoder=configs.qwen2_decoder(fields))
-    return "Qwen2 decoder", parts, names.qwen2_decoder("model.", head), _BUFFERS
-
-
-def _transformers_whisper(fields: configs.Fields, tensors: Mapping[str, Stored]) -> Recognised:
+def _transformers_whisper(fields: Fields, tensors: Mapping[str, Stored]) -> Recognised:
     prefix = _prefix(tensors, "conv1.weight")
     rows = names.transformers_encoder(prefix)
     if f"{prefix}positional_embedding" in tensors:
@@ -200,20 +140,23 @@ def _transformers_whisper(fields: configs.Fields, tensors: Mapping[str, Stored])
     return "Whisper encoder", parts, rows, r"^(model\.)?decoder\.|^proj_out\."
 
 
-def _openai_whisper(fields: configs.Fields | None, tensors: Mapping[str, Stored]) -> Recognised:
-    prefix = _prefix(tensors, "conv1.weight")
-    if fields is None:
-        # openai/whisper keeps its dimensions inside the pickle; all its sizes have heads of 64.
-        width, mel_bins = tensors[f"{prefix}conv1.weight"].shape[:2]
-        layers = sum(
-            name.startswith(f"{prefix}blocks.") and name.endswith(".attn.key.weight")
-            for name in tensors
-        )
-        encoder = EncoderConfig(mel_bins, layers, width, width // 64)
-    else:
-        encoder = configs.openai_encoder(fields)
-    rows = names.openai_encoder(prefix)
+def _openai_whisper(encoder: EncoderConfig, tensors: Mapping[str, Stored]) -> Recognised:
+    rows = names.openai_encoder(_prefix(tensors, "conv1.weight"))
     return "Whisper encoder", Parts(encoder=encoder), rows, r"^decoder\."
+
+
+def _by_tensors(tensors: Mapping[str, Stored]) -> EncoderConfig | None:
+    """openai/whisper keeps its dimensions inside the pickle; all its sizes have heads of 64."""
+    prefix = _prefix(tensors, "conv1.weight")
+    first = tensors.get(f"{prefix}conv1.weight")
+    layers = sum(
+        name.startswith(f"{prefix}blocks.") and name.endswith(".attn.key.weight")
+        for name in tensors
+    )
+    if not first or not layers or len(first.shape) != 3 or first.shape[0] % 64 or 0 in first.shape:
+        return None
+    width, mel_bins = first.shape[:2]
+    return EncoderConfig(mel_bins, layers, width, width // 64)
 
 
 def _prefix(tensors: Mapping[str, Stored], end: str) -> str:
@@ -224,24 +167,36 @@ def _prefix(tensors: Mapping[str, Stored], end: str) -> str:
 def _compare(
     folder: pathlib.Path,
     title: str,
-    expected: Mapping[str, tuple[int, ...]],
+    rows: Sequence[names.Row],
+    parts: Parts,
     tensors: Mapping[str, Stored],
 ) -> None:
-    faults = [f"missing: {name} {list(expected[name])}" for name in expected if name not in tensors]
-    faults += [f"unexpected: {name}" for name in tensors if name not in expected]
-    for name in expected:
-        stored = tensors.get(name)
-        if stored and stored.shape != tuple(expected[name]):
-            faults.append(
+    parameters = parameter_shapes(parts)
+    expected = tensor_shapes(rows, parameters)
+    missing = [f"missing: {name} {list(expected[name])}" for name in expected.keys() - tensors]
+    unexpected = [f"unexpected: {name}" for name in tensors.keys() - expected]
+    misshapen, wrong = [], []
+    for name in expected.keys() & tensors.keys():
+        stored = tensors[name]
+        if stored.shape != tuple(expected[name]):
+            misshapen.append(
                 f"misshapen: {name} is {list(stored.shape)}, and by config.json it should be "
                 f"{list(expected[name])}"
             )
-        elif stored and stored.dtype not in DTYPES:
-            faults.append(
+        elif stored.dtype not in DTYPES:
+            wrong.append(
                 f"wrong dtype: {name} is {stored.dtype}; only {', '.join(DTYPES)} are read"
             )
-    if faults:
+    if missing or unexpected or misshapen or wrong:
         raise ConversionError(
             f"{folder}: its tensors are not those of a {title} model with its config.json:\n  "
-            + "\n  ".join(faults)
+            + listed(*map(sorted, (missing, unexpected, misshapen, wrong)))
         )
+    for row in rows:
+        layers = parameters[row.path][0] if row.layered else 1
+        dtypes = {tensors[name].dtype for name in tensor_names(row, layers)}
+        if len(dtypes) > 1:
+            raise ConversionError(
+                f"{folder}: {row.name} is {' in some layers and '.join(sorted(dtypes))} in "
+                "others; one array holds all layers, so they must agree"
+            )

@@ -86,16 +86,48 @@ def read_parts(folder: pathlib.Path) -> Parts:
     try:
         values = json.loads(path.read_text())
         encoder, decoder = values.pop("encoder"), values.pop("decoder")
-        parts = Parts(
-            encoder=encoder and EncoderConfig(**encoder),
-            decoder=decoder and DecoderConfig(**decoder),
-            **values,
+        parts = _typed(
+            Parts,
+            values
+            | {
+                "encoder": encoder and _typed(EncoderConfig, encoder),
+                "decoder": decoder and _typed(DecoderConfig, decoder),
+            },
         )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: is not a model description ({error})") from error
     if parts.family not in ("", *FAMILIES):
         raise ValueError(f"{path}: family {parts.family!r} is none of {', '.join(FAMILIES)}")
+    if (encoder := parts.encoder) and encoder.width % encoder.heads:
+        raise ValueError(f"{path}: {encoder.heads} heads do not divide a width of {encoder.width}")
+    if (decoder := parts.decoder) and (decoder.heads % decoder.kv_heads or decoder.head_dim % 2):
+        raise ValueError(
+            f"{path}: the decoder's kv_heads must divide its heads, and head_dim must be even"
+        )
     return parts
+
+
+_LARGEST = 1 << 24
+"""No size is larger; what says so would only be found out by running out of memory."""
+
+
+def _typed(kind: type, values: dict[str, Any]) -> Any:
+    """A dataclass of values whose types and ranges are those of its fields."""
+    made = kind(**values)
+    for field in dataclasses.fields(kind):
+        value = getattr(made, field.name)
+        if field.type is int:
+            least = -1 if kind is Parts else 1
+            right = type(value) is int and least <= value <= _LARGEST
+        elif field.type is float:
+            right = type(value) in (int, float) and 0 < value < 1e38
+        elif field.type in (bool, str):
+            right = type(value) is field.type
+        else:
+            right = value is None or dataclasses.is_dataclass(value)
+        if not right:
+            raise ValueError(f"{field.name} is {str(value)[:60]!r}")
+    return made
 
 
 def path_name(path: tuple[Any, ...]) -> str:

@@ -12,6 +12,7 @@ import json
 import pathlib
 import unicodedata
 from collections.abc import Sequence
+from typing import Any
 
 import tiktoken
 import tokenizers
@@ -115,6 +116,7 @@ class JsonTokenizer(ControlTokens):
         # Left to the library, added tokens act wherever text spells them, and the switch against
         # that covers only those marked special. Without them there is nothing that could act.
         content["added_tokens"] = []
+        content["model"]["dropout"] = None  # merging by chance
         content["model"]["vocab"] = {
             piece: i
             for piece, i in vocabulary.items()
@@ -186,25 +188,43 @@ def _parse_ranks(data: bytes) -> dict[bytes, int]:
 
 def _parse_json(data: bytes) -> dict:
     """Reads a BPE `tokenizer.json`. Raises ValueError with a sentence."""
-    try:
-        content = json.loads(data)
-    except ValueError as error:
-        raise ValueError(f"not valid JSON; the file is damaged: {error}") from error
+    content = _loads(data)
     model = content.get("model") if isinstance(content, dict) else None
     vocabulary = model.get("vocab") if isinstance(model, dict) else None
     if not isinstance(vocabulary, dict) or not vocabulary:
         raise ValueError("not a tokenizer.json with a BPE model")
-    if not content.get("added_tokens"):
+    added = content.get("added_tokens")
+    if not added:
         raise ValueError("has no control tokens (added_tokens)")
+    if not isinstance(added, list) or not all(isinstance(token, dict) for token in added):
+        raise ValueError("added_tokens must be a list of objects")
+    named = [(token.get("content"), token.get("id")) for token in added]
+    for name, i in [*vocabulary.items(), *named]:
+        is_id = isinstance(i, int) and not isinstance(i, bool) and 0 <= i < 1 << 31
+        if not isinstance(name, str) or not is_id:
+            raise ValueError(f"{str(name)[:60]!r} has {str(i)[:60]!r} for its id")
+    names = {i: name for name, i in vocabulary.items()}
+    for name, i in named:
+        if names.setdefault(i, name) != name:
+            raise ValueError(f"{name!r} has the id {i}, and so has {names[i]!r}")
     return content
+
+
+def _loads(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError as error:
+        raise ValueError(f"not valid JSON; the file is damaged: {error}") from error
+    except RecursionError:
+        raise ValueError("not JSON that can be read: nested too deep") from None
 
 
 def _read_names(path: pathlib.Path) -> list[str]:
     """Reads a JSON list of strings. Raises ValueError with a sentence."""
     try:
-        names = json.loads(path.read_bytes())
+        names = _loads(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from error
+        raise ValueError(f"{path}: {error}") from error
     if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
         raise ValueError(f"{path}: must be a list of names of control tokens")
     return names

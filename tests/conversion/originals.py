@@ -45,9 +45,12 @@ def write_folder(folder: pathlib.Path, config: dict | None, *shards: dict) -> pa
     return folder
 
 
-def qwen2_audio(folder, dtype="bfloat16", *, in_memory=False, **changes) -> pathlib.Path:
+def qwen2_audio(
+    folder, dtype="bfloat16", *, in_memory=False, vocab_size=64, **changes
+) -> pathlib.Path:
     """Qwen2-Audio in two shards."""
-    parts = Parts("qwen2_audio", ENCODER, GROUPED, audio_token=60)
+    decoder = dataclasses.replace(GROUPED, vocab_size=vocab_size)
+    parts = Parts("qwen2_audio", ENCODER, decoder, audio_token=60)
     config = configs.write_qwen2_audio(parts.model(), dtype, 60, {}) | changes
     tensors = random_tensors(parts, names.qwen2_audio(in_memory=in_memory), dtype)
     items = list(tensors.items())

@@ -130,7 +130,8 @@ def test_transformers_opens_the_folder(folder, ours, references, tmp_path, monke
     for name in ("config.json", "processor_config.json", "chat_template.jinja"):
         shutil.copyfile(example / name, tmp_path / name)
     shutil.copyfile(folder / "fast/tokenizer.json", tmp_path / "tokenizer.json")
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(tokenizer_config(2048)))
+    config = tokenizer_config(2048, ours.control_ids, {})
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
     theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
     assert len(theirs) == ours.vocab_size
     assert (theirs.pad_token_id, theirs.eos_token_id) == tuple(

@@ -208,6 +208,14 @@ def test_both_formats_agree_on_any_text(tmp_path):
         assert fast.decode(ids) == ranks.decode(ids)
 
 
+def changed(**values) -> bytes:
+    return json.dumps(json.loads(json_file()) | values).encode()
+
+
+def token(i) -> dict:
+    return {"content": "<x>", "id": i, "special": True}
+
+
 def test_damaged_files_are_named(tmp_path):
     whole, text = ranks_file(), json_file()
     line = whole.index(b"\n", 1500)
@@ -224,6 +232,14 @@ def test_damaged_files_are_named(tmp_path):
         ("tokenizer.json", b'{"model": {"vocab": {"a": 0}}}', "has no control tokens"),
         ("tokenizer.json", text.replace(b"NFC", b"NFX"), "not a tokenizer of the tokenizers"),
         ("tokenizer.json", text.replace(b"endoftext", b"eot"), "no control token '<.endoftext"),
+        ("tokenizer.json", b"[" * 100_000, "nested too deep"),
+        ("tokenizer.json", changed(added_tokens=[1]), "added_tokens must be a list of objects"),
+        ("tokenizer.json", changed(added_tokens={"a": 1}), "added_tokens must be a list of obj"),
+        ("tokenizer.json", changed(added_tokens=[{"id": 1}]), "'None' has '1' for its id"),
+        ("tokenizer.json", changed(added_tokens=[token(1.5)]), "'<x>' has '1.5' for its id"),
+        ("tokenizer.json", changed(added_tokens=[token(-1)]), "'<x>' has '-1' for its id"),
+        ("tokenizer.json", changed(added_tokens=[token(10**30)]), "'<x>' has '1000"),
+        ("tokenizer.json", changed(added_tokens=[token(0)]), "'<x>' has the id 0, and so has"),
         ("tokenizer.model", b"garbage", "not a vocabulary that this project made"),
         ("tokenizer.model", b"", "not a vocabulary that this project made"),
     ]
