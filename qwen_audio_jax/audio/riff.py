@@ -1,0 +1,119 @@
+"""WAV: sizes in its header that are not those of its sound."""
+
+import struct
+
+import numpy as np
+
+from qwen_audio_jax.audio import sndfile
+from qwen_audio_jax.audio.errors import TOLERANCE_SECONDS, AudioError, join
+
+_UNKNOWN_SIZE = 0x7FFFF000
+"""Writers that stream put this or more where they do not know the size."""
+
+_PLAIN = (1, 3)
+"""Format tags of PCM and of floating point."""
+
+
+def read(data: bytes) -> tuple[np.ndarray, int]:
+    """float32 [n, channels] and the sampling rate in Hz of a WAV, or of WAVs one after another.
+
+    Raises:
+        AudioError: it is broken off, its header contradicts itself or the file, or it is too long.
+    """
+    return join(sndfile.read(piece) for piece in _pieces(data))
+
+
+def is_plain(data: bytes) -> bool:
+    """Whether its samples are PCM or floating point, so that bytes can be counted."""
+    layout = _layout(data)
+    return bool(layout) and layout[1] in _PLAIN
+
+
+def _pieces(data: bytes):
+    """Every WAV of those that follow one another."""
+    at = 0
+    while at is not None:
+        data = data[at:] if at else data
+        piece, at = _piece(data)
+        yield piece
+
+
+def _piece(data: bytes) -> tuple[bytes, int | None]:
+    """The first WAV with a true size in its header, and where another one begins behind it."""
+    layout = _layout(data)
+    if not layout:
+        return data, None  # libsndfile says what is wrong
+    begin, _, bytes_per_second = layout
+    order = "little" if data[:4] == b"RIFF" else "big"
+    stated, there = int.from_bytes(data[begin - 4 : begin], order), len(data) - begin
+    if stated >= _UNKNOWN_SIZE:
+        return data, None
+    if stated > there:
+        raise AudioError(f"it is broken off: {there} of {stated} bytes of sound are there")
+    unknown = min(
+        (_unknown_from(data, begin + stated + odd, order) for odd in (stated & 1, 0)),
+        key=lambda at: len(data) - at,
+    )
+    if data[unknown : unknown + 4] == data[:4] and data[unknown + 8 : unknown + 12] == b"WAVE":
+        return data[:unknown], unknown
+    behind = len(data) - unknown
+    if data.count(0, unknown) == behind and stated:
+        return data, None
+    if not stated and behind and unknown == begin:
+        # Whoever wrote it never came to know the size, or was stopped before.
+        true = bytearray(data)
+        true[begin - 4 : begin] = behind.to_bytes(4, order)
+        true[4:8] = (len(data) - 8).to_bytes(4, order)
+        return bytes(true), None
+    if behind > TOLERANCE_SECONDS * bytes_per_second:
+        raise AudioError(
+            f"its header tells of {stated} bytes of sound, and the {behind} bytes from byte "
+            f"{unknown} on are no chunk of a WAV: they may be sound as well"
+        )
+    return data, None
+
+
+def _layout(data: bytes) -> tuple[int, int, int] | None:
+    """Where the sound begins, its format tag, and bytes a second; None if there is none."""
+    order = "<" if data[:4] == b"RIFF" else ">"
+    at, form = 12, None
+    while at + 8 <= len(data):
+        name, (size,) = data[at : at + 4], struct.unpack_from(order + "I", data, at + 4)
+        at += 8
+        if name == b"data":
+            return (at, *_format(form, order)) if form else None
+        if name == b"fmt ":
+            form = data[at : at + size]
+        at += size + (size & 1)
+    return None
+
+
+def _format(form: bytes, order: str) -> tuple[int, int]:
+    """Format tag and bytes a second of a fmt chunk."""
+    if len(form) < 16:
+        raise AudioError("its fmt chunk is cut short")
+    tag, channels, rate, speed, frame, bits = struct.unpack_from(order + "HHIIHH", form)
+    if tag == 0xFFFE and len(form) >= 26:
+        tag = struct.unpack_from(order + "H", form, 24)[0]
+    if tag not in _PLAIN:
+        return tag, speed
+    if not channels or frame % channels or frame // channels < -(-bits // 8):
+        raise AudioError(
+            f"its fmt chunk contradicts itself: {channels} channels of {bits} bits in {frame} bytes"
+        )
+    return tag, rate * frame
+
+
+def _unknown_from(data: bytes, at: int, order: str) -> int:
+    """Where what follows the sound is no chunk of a WAV any more."""
+    while at + 8 <= len(data):
+        name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], order)
+        end = at + 8 + size
+        if not all(32 <= letter < 127 for letter in name) or end > len(data):
+            break
+        if name == data[:4] and data[at + 8 : at + 12] == b"WAVE":
+            break
+        if name == b"data":
+            raise AudioError("it has two data chunks, and which of them is the sound is not known")
+        at = min(end + (size & 1), len(data))
+    return at

@@ -1,0 +1,53 @@
+"""What libsndfile reads: WAV and its kin, AIFF, AU, CAF, FLAC, one link of Ogg Vorbis."""
+
+import io
+import re
+
+import miniaudio
+import numpy as np
+import soundfile
+
+from qwen_audio_jax.audio.errors import MAX_SECONDS, AudioError, UnreadableError, too_long
+
+
+def read(data: bytes) -> tuple[np.ndarray, int]:
+    """float32 [n, channels] and the sampling rate in Hz.
+
+    Raises:
+        AudioError: libsndfile cannot read it, it is broken off, or too long.
+    """
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            rate, promised = file.samplerate, file.frames
+            most = int(MAX_SECONDS * rate)
+            if promised > most:
+                raise too_long(promised / rate)
+            wave = _samples(data, file)
+            missing = _missing(file, len(wave))
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        reason = str(error).rpartition(": ")[2].rstrip(".")
+        raise UnreadableError(f"it cannot be read by libsndfile ({reason})") from error
+    if missing:
+        raise AudioError(f"it is broken off: {missing}")
+    return wave, rate
+
+
+def _samples(data: bytes, file: soundfile.SoundFile) -> np.ndarray:
+    """Float32 [n, channels] of an opened file."""
+    if file.format == "FLAC" and file.subtype == "PCM_16":
+        try:
+            # The same samples as libsndfile's, in two thirds of its time.
+            pcm = np.frombuffer(miniaudio.flac_read_s16(data).samples, np.int16)
+            return pcm.reshape(-1, file.channels) * np.float32(1 / 32768)
+        except miniaudio.DecodeError:
+            pass  # let libsndfile say what is wrong
+    return file.read(dtype="float32", always_2d=True)
+
+
+def _missing(file: soundfile.SoundFile, samples: int) -> str:
+    """What a file that was broken off lacks, or "". libsndfile itself forgives such files."""
+    sizes = re.search(r"(?:data|SSND) : (\d+) \(should be (\d+)\)", file.extra_info)
+    # Writers that stream a WAV put a largest value where they do not know the size.
+    if sizes and int(sizes[2]) < int(sizes[1]) < 0x7FFFF000:
+        return f"{sizes[2]} of {sizes[1]} bytes of sound are there"
+    return f"{samples} of {file.frames} samples are there" if samples < file.frames else ""
