@@ -32,7 +32,9 @@ _MAX_JUNK = 1 << 17
 """Bytes before the sound, behind tags, in which its beginning is looked for."""
 
 _BEGINNING = re.compile(rb"RIFF.{4}WAVE|fLaC[\0\x80]\0\0\x22|OggS\0\x02", re.DOTALL)
-_BY_LIBSNDFILE = frozenset("riff wav w64 aiff au caf nistsphere voc ircam pvf avr mat".split())
+_BY_LIBSNDFILE = frozenset(
+    ("riff", "wav", "w64", "aiff", "au", "caf", "nistsphere", "voc", "ircam", "pvf", "avr", "mat")
+)
 
 
 def decode(data: bytes) -> np.ndarray:
@@ -136,11 +138,11 @@ def _find(data: bytes) -> tuple[str, bytes]:
     if name := containers.kind(data[at : at + 400]):
         return name, data[at:] if at else data
     # A tag may tell a wrong size, so what lies in it is looked at as well.
-    if found := _BEGINNING.search(data, 0, at + _MAX_JUNK):
-        return _find(data[found.start() :])
     first = mpeg.first_frame(data, at + _MAX_JUNK)
     if first is not None:
-        return "mp3", data[first:]
+        return "mp3", data[first:] if first else data
+    if found := _BEGINNING.search(data, 0, at + _MAX_JUNK):
+        return _find(data[found.start() :])
     if frames.is_adts(data[at:]):
         return "aac", data[at:]
     return "", data

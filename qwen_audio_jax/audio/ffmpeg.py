@@ -58,24 +58,29 @@ def read(data: bytes, demuxer: str) -> tuple[np.ndarray, int]:
 
 
 def read_packets(packets: Iterable[bytes], codec: str) -> tuple[np.ndarray, int]:
-    """The sound of a codec's packets, which a frame each comes of.
+    """The sound of a codec's packets, one frame of each.
 
     Args:
-        packets: the bytes of each.
+        packets: the bytes of each, all with as many channels.
         codec: FFmpeg's name of the decoder.
 
     Returns:
         float32 [n, channels] and the sampling rate in Hz.
 
     Raises:
-        AudioError: a packet is damaged, or they are too long.
+        AudioError: a packet is damaged, or there is none.
     """
+    queue = AudioFifo()
     try:
         decoder = av.CodecContext.create(codec, "r")
-        wave, rate, _ = _gather(_decoded(decoder, packets), timed=False)
+        for packet in packets:
+            for frame in decoder.decode(av.Packet(packet)):
+                queue.write(frame)
     except (av.FFmpegError, ValueError) as error:
         raise _damaged(error) from error
-    return wave, rate
+    if not queue.samples:
+        raise AudioError("the clip has no samples")
+    return _as_float(queue.read()), queue.sample_rate
 
 
 def seconds(data: bytes, demuxer: str) -> float:
@@ -98,12 +103,6 @@ def _frames(container, track) -> Iterator[av.AudioFrame]:
         yield from packet.decode()
 
 
-def _decoded(decoder, packets: Iterable[bytes]) -> Iterator[av.AudioFrame]:
-    for packet in packets:
-        yield from decoder.decode(av.Packet(packet))
-    yield from decoder.decode(None)
-
-
 def _gather(frames: Iterator[av.AudioFrame], timed: bool) -> tuple[np.ndarray, int, int]:
     """All frames' samples, float32 [n, channels], their rate, and the last one's padding.
 
@@ -123,7 +122,8 @@ def _gather(frames: Iterator[av.AudioFrame], timed: bool) -> tuple[np.ndarray, i
             heard = queue.samples_written / form[0]
             if time - first - heard > TOLERANCE_SECONDS:
                 raise AudioError(
-                    f"its timestamps jump from {heard:.2f} to {time - first:.2f} s: sound is missing"
+                    f"sound is missing: its timestamps jump from {heard:.2f} to "
+                    f"{time - first:.2f} s"
                 )
         # Else the queue would insist that timestamps have no gap at all.
         frame.pts = None
@@ -134,14 +134,14 @@ def _gather(frames: Iterator[av.AudioFrame], timed: bool) -> tuple[np.ndarray, i
         raise AudioError("the clip has no samples")
     length = round(frame.duration * frame.time_base * form[0]) if frame.time_base else 0
     padding = frame.samples - length if 0 < length < frame.samples else 0
-    return _as_float(queue.read(), form[1]), form[0], padding
+    return _as_float(queue.read()), form[0], padding
 
 
-def _as_float(frame: av.AudioFrame, channels: int) -> np.ndarray:
+def _as_float(frame: av.AudioFrame) -> np.ndarray:
     """float32 [n, channels], full scale 1, of any of FFmpeg's sample formats."""
     samples = frame.to_ndarray()
     kind = frame.format.packed.name
-    samples = samples.T if frame.format.is_planar else samples.reshape(-1, channels)
+    samples = samples.T if frame.format.is_planar else samples.reshape(frame.samples, -1)
     if kind == "u8":
         samples = samples.astype(np.float32) - _FULL_SCALE[kind]
     with np.errstate(over="ignore"):  # what is not finite is refused later

@@ -7,7 +7,7 @@ import numpy as np
 from qwen_audio_jax.audio import sndfile
 from qwen_audio_jax.audio.errors import AudioError, join
 
-_BEGINNING = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
+_STREAMINFO = (b"\0\0\0\x22", b"\x80\0\0\x22")
 _SYNC = re.compile(rb"\xff[\xf8\xf9]")
 _BLOCK_SIZES = (0, 192, 576, 1152, 2304, 4608, 0, 0, *(256 << n for n in range(8)))
 _TAIL = 1 << 16
@@ -20,7 +20,10 @@ def read(data: bytes) -> tuple[np.ndarray, int]:
     Raises:
         AudioError: it is damaged, broken off, longer than its header tells, or too long.
     """
-    starts = [found.start() for found in _BEGINNING.finditer(data)] or [0]
+    starts = [0]
+    while (at := data.find(b"fLaC", starts[-1] + 4)) >= 0:
+        starts.append(at)
+    starts = [at for at in starts if not at or data[at + 4 : at + 8] in _STREAMINFO]
     ends = [*starts[1:], len(data)]
     pieces = (data[start:end] for start, end in zip(starts, ends, strict=True))
     return join(sndfile.read(_with_length(piece)) for piece in pieces)

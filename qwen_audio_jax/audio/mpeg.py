@@ -18,6 +18,7 @@ _DECODER_DELAY = 529
 
 _DECODERS = {1: "mp1float", 2: "mp2float", 3: "mp3float"}
 _SYNC = re.compile(rb"\xff[\xe2-\xff]")
+_INFO = re.compile(rb"Xing|Info|VBRI")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,12 +80,15 @@ def first_frame(data: bytes, stop: int) -> int | None:
     """
     for sync in _SYNC.finditer(data, 0, stop):
         place, kind = sync.start(), None
-        for _ in range(4):
+        for follows in range(4):
             header = _header(data, place)
             if not header or (kind and header.kind != kind):
                 break
             kind, place = header.kind, place + header.size
-            if place >= len(data) or end_of_tags(data, place) == len(data):
+            # One alone may be chance, unless it begins the file.
+            if place >= len(data) and (follows or not sync.start()):
+                return sync.start()
+            if place < len(data) and end_of_tags(data, place) == len(data):
                 return sync.start()
         else:
             return sync.start()
@@ -102,19 +106,13 @@ def _parts(data: bytes) -> list[list[int]]:
 
     The last number of each is where its last frame ends.
     """
-    at = 0
-    parts: list[list[int]] = []
-    kind = _header(data, at).kind
-    frames: list[int] = []
+    at, parts, frames = 0, [], []
+    kind, mono = _header(data, 0).kind, data[3] >> 6 == 3
+    infos = [found.start() for found in _INFO.finditer(data)]
     while at < len(data):
-        header = _header(data, at)
-        if header and header.kind == kind:
-            if at + header.size > len(data):
-                raise AudioError(
-                    f"it is broken off: its last MP3 frame has {len(data) - at} of {header.size} "
-                    "bytes"
-                )
-            if frames and _info(data, at, header):
+        header = _HEADERS.get(data[at + 1] << 8 | data[at + 2]) if at + 4 <= len(data) else None
+        if header and data[at] == 0xFF and header.kind == kind and (data[at + 3] >> 6 == 3) == mono:
+            if frames and infos and infos[-1] > at and _info(data, at, header):
                 parts.append([*frames, at])
                 frames = []
             frames.append(at)
@@ -122,21 +120,24 @@ def _parts(data: bytes) -> list[list[int]]:
             continue
         end = end_of_tags(data, at)
         if end == at:
-            raise _no_frame(data, at, header, kind)
+            raise _no_frame(data, at, kind)
         parts.append([*frames, at])
-        frames = []
-        at = end
-    if frames:
-        parts.append([*frames, at])
-    return parts
-
-
-def _no_frame(data: bytes, at: int, header: Header | None, kind: tuple) -> AudioError:
-    if header and (following := _header(data, at + header.size)) and following.kind == header.kind:
-        return AudioError(
-            f"its MP3 frames change at byte {at} from {kind[2]} to {header.kind[2]} Hz or to "
-            "another version or layer; split it there"
+        frames, at = [], end
+    if at > len(data):
+        size = _header(data, frames[-1]).size
+        raise AudioError(
+            f"it is broken off: its last MP3 frame has {len(data) - frames[-1]} of {size} bytes"
         )
+    return [*parts, [*frames, at]] if frames else parts
+
+
+def _no_frame(data: bytes, at: int, kind: tuple[int, int, int]) -> AudioError:
+    """Why bytes at a place where a frame should begin are none of this kind."""
+    header = _header(data, at)
+    following = header and _header(data, at + header.size)
+    if following and following.kind == header.kind:
+        what = "sampling rate, version or layer" if header.kind != kind else "number of channels"
+        return AudioError(f"the {what} of its MP3 frames changes at byte {at}; split it there")
     if len(data) - at < 4:
         return AudioError(f"it is broken off: its last MP3 frame has {len(data) - at} bytes")
     return AudioError(f"it is damaged: at byte {at} begins no MP3 frame")

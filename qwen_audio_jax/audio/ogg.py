@@ -25,12 +25,12 @@ _AUDIO = {
 
 @dataclasses.dataclass(frozen=True)
 class Page:
+    """Where it begins and ends, its flags and stream, packet sizes in steps of 255, content."""
+
     begin: int
     end: int
     flags: int
-    granule: int
     serial: int
-    number: int
     lacing: bytes
     body: bytes
 
@@ -56,12 +56,10 @@ def _pages(data: bytes):
             if end == len(data):
                 return
             raise AudioError(f"it is damaged: at byte {end} begins no Ogg page")
-        lacing = data[at + 27 : at + 27 + data[at + 26]] if at + 26 < len(data) else b""
-        body = at + 27 + len(lacing)
-        end = body + sum(lacing)
-        if not lacing and at + 27 > len(data) or len(lacing) < data[at + 26] or end > len(data):
+        end = _end(data, at)
+        if end > len(data):
             raise AudioError("it is broken off: its last Ogg page is incomplete")
-        flags, granule, serial, number, checksum = struct.unpack_from("<xBqIII", data, at + 4)
+        flags, serial, number, checksum = struct.unpack_from("<xB8xIII", data, at + 4)
         if _checksum(data[at : at + 22] + bytes(4) + data[at + 26 : end]) != checksum:
             raise AudioError(f"it is damaged: the Ogg page at byte {at} has a wrong checksum")
         if flags & _FIRST:
@@ -72,8 +70,17 @@ def _pages(data: bytes):
                 f"{numbers[serial] - 1}"
             )
         numbers[serial] = (number + 1) & 0xFFFFFFFF
-        yield Page(at, end, flags, granule, serial, number, lacing, data[body:end])
+        body = at + 27 + data[at + 26]
+        yield Page(at, end, flags, serial, data[at + 27 : body], data[body:end])
         at = end
+
+
+def _end(data: bytes, at: int) -> int:
+    """Where the page that begins at `at` ends by its own sizes."""
+    if at + 27 > len(data) or at + 27 + data[at + 26] > len(data):
+        return len(data) + 1
+    body = at + 27 + data[at + 26]
+    return body + sum(data[at + 27 : body])
 
 
 def _checksum(page: bytes) -> int:
@@ -95,13 +102,8 @@ def _links(pages: list[Page]) -> list[list[Page]]:
 
 
 def _read_link(data: bytes, pages: list[Page]) -> tuple[np.ndarray, int]:
-    codecs = {
-        page.serial: next(
-            (name for magic, name in _AUDIO.items() if page.body.startswith(magic)), ""
-        )
-        for page in pages
-        if page.flags & _FIRST
-    }
+    firsts = [page for page in pages if page.flags & _FIRST]
+    codecs = {page.serial: _codec(page.body) for page in firsts}
     tracks = [serial for serial, codec in codecs.items() if codec]
     if len(tracks) > 1:
         raise AudioError(f"it has {len(tracks)} audio tracks, and one is needed")
@@ -113,6 +115,11 @@ def _read_link(data: bytes, pages: list[Page]) -> tuple[np.ndarray, int]:
         _check_vorbis(pages, len(wave))
         return wave, rate
     return ffmpeg.read(link, "ogg")
+
+
+def _codec(packet: bytes) -> str:
+    """Of a stream's first packet; "" if it is no audio that is known."""
+    return next((name for magic, name in _AUDIO.items() if packet.startswith(magic)), "")
 
 
 def _check_vorbis(pages: list[Page], found: int) -> None:
