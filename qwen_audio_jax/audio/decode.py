@@ -137,14 +137,14 @@ def _find(data: bytes) -> tuple[str, bytes]:
         at = end
     if name := containers.kind(data[at : at + 400]):
         return name, data[at:] if at else data
+    if frames.is_adts(data[at:]):
+        return "aac", data[at:]
     # A tag may tell a wrong size, so what lies in it is looked at as well.
     first = mpeg.first_frame(data, at + _MAX_JUNK)
     if first is not None:
         return "mp3", data[first:] if first else data
     if found := _BEGINNING.search(data, 0, at + _MAX_JUNK):
         return _find(data[found.start() :])
-    if frames.is_adts(data[at:]):
-        return "aac", data[at:]
     return "", data
 
 

@@ -1,17 +1,29 @@
-"""FLAC: its frames' own numbers against the length that its header tells."""
+"""FLAC: its frames' own numbers against the length that its header tells (RFC 9639)."""
 
+import dataclasses
 import re
 
+import miniaudio
 import numpy as np
 
 from qwen_audio_jax.audio import sndfile
-from qwen_audio_jax.audio.errors import AudioError, join
+from qwen_audio_jax.audio.errors import MAX_SECONDS, AudioError, join, too_long
 
 _STREAMINFO = (b"\0\0\0\x22", b"\x80\0\0\x22")
 _SYNC = re.compile(rb"\xff[\xf8\xf9]")
+_HEADER = re.compile(rb"\xff[\xf8\xf9][\x10-\xff][\x00-\xaf].{12}", re.DOTALL)
 _BLOCK_SIZES = (0, 192, 576, 1152, 2304, 4608, 0, 0, *(256 << n for n in range(8)))
-_TAIL = 1 << 16
-"""Bytes at the end in which the last frame is looked for, where the largest is not known."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Info:
+    """Of a STREAMINFO block: samples of a frame if all have as many, and of all (0: not told)."""
+
+    block_size: int
+    rate: int
+    channels: int
+    bits: int
+    total: int
 
 
 def read(data: bytes) -> tuple[np.ndarray, int]:
@@ -20,51 +32,114 @@ def read(data: bytes) -> tuple[np.ndarray, int]:
     Raises:
         AudioError: it is damaged, broken off, longer than its header tells, or too long.
     """
+    info = _info(data)
+    if info and _is_one(data, info):
+        return _decode(data, info, info.total)
     starts = [0]
     while (at := data.find(b"fLaC", starts[-1] + 4)) >= 0:
         starts.append(at)
     starts = [at for at in starts if not at or data[at + 4 : at + 8] in _STREAMINFO]
     ends = [*starts[1:], len(data)]
-    pieces = (data[start:end] for start, end in zip(starts, ends, strict=True))
-    return join(sndfile.read(_with_length(piece)) for piece in pieces)
+    return join(_read_one(data[start:end]) for start, end in zip(starts, ends, strict=True))
 
 
-def _with_length(data: bytes) -> bytes:
-    """A FLAC with the number of its samples in its header, where a writer did not know it."""
-    if len(data) < 42:
-        return data  # libsndfile says what is wrong
-    total = int.from_bytes(data[21:26], "big") & 0xFFFFFFFFF
-    largest = int.from_bytes(data[15:18], "big")
-    tail = max(42, len(data) - 2 * max(largest, 1 << 10)) if largest else len(data) - _TAIL
-    if total and all(end <= total for _, end in _frames(data, max(42, tail))):
-        return data
-    there = _samples_of_frames(data)
-    if total:
-        # What looked like the header of a later frame was none.
-        if there <= total:
-            return data
-        raise AudioError(f"its header tells of {total} samples, and its frames hold {there}")
-    true = bytearray(data)
-    true[21] = data[21] & 0xF0 | there >> 32
-    true[22:26] = (there & 0xFFFFFFFF).to_bytes(4, "big")
-    return bytes(true)
+def _info(data: bytes) -> Info | None:
+    if data[4:8] not in _STREAMINFO or len(data) < 42:
+        return None
+    packed = int.from_bytes(data[18:26], "big")
+    return Info(
+        block_size=int.from_bytes(data[8:10], "big"),
+        rate=packed >> 44,
+        channels=(packed >> 41 & 7) + 1,
+        bits=(packed >> 36 & 31) + 1,
+        total=packed & 0xFFFFFFFFF,
+    )
 
 
-def _samples_of_frames(data: bytes) -> int:
-    """Samples of all frames, which have to follow one after another."""
-    first = last = None
-    furthest = 0
-    for begin, end in _frames(data, _end_of_metadata(data)):
-        if first is None:
-            first = last = begin
-        if begin == last:
-            last = end
-        furthest = max(furthest, end)
-    if first is None:
-        raise AudioError("the clip has no samples")
-    if furthest > last:
-        raise AudioError(f"it is damaged: the FLAC frame at sample {last - first} is missing")
-    return last - first
+def _is_one(data: bytes, info: Info) -> bool:
+    """Whether its frames follow one another up to the length that its header tells.
+
+    Where this is not sure, it says no: it may pass over a frame behind what only looks like one.
+    """
+    start = _end_of_metadata(data)
+    heads, like = _HEADER.findall(data, start), data[start : start + 16]
+    ours = [head for head in heads if _is_like(head, like, info)]
+    begin, end, gap = _follow(ours, info)
+    if gap is not None or end - begin != info.total:
+        return False
+    others = len(ours) < len(heads) and [h for h in heads if not _is_like(h, like, info)]
+    return not any(_header(head, info.block_size) for head in others or ())
+
+
+def _read_one(data: bytes) -> tuple[np.ndarray, int]:
+    info = _info(data)
+    if not info:
+        return sndfile.read(data)  # libsndfile says what is wrong
+    there = _samples_of_frames(data, info)
+    if info.total > there:
+        raise AudioError(f"it is broken off: {there} of {info.total} samples are there")
+    if 0 < info.total < there:
+        raise AudioError(f"its header tells of {info.total} samples, and its frames hold {there}")
+    return _decode(data, info, there)
+
+
+def _decode(data: bytes, info: Info, there: int) -> tuple[np.ndarray, int]:
+    """The sound of one FLAC whose frames hold so many samples."""
+    if there > MAX_SECONDS * info.rate:
+        raise too_long(there / info.rate)
+    if info.bits == 16:
+        # The same samples as libsndfile's, in two thirds of its time.
+        try:
+            pcm = np.frombuffer(miniaudio.flac_read_s16(data).samples, np.int16)
+        except miniaudio.DecodeError:
+            pcm = np.zeros(0, np.int16)
+        wave = pcm.reshape(-1, info.channels) * np.float32(1 / 32768)
+    else:
+        packed = int.from_bytes(data[18:26], "big") | (0 if info.total else there)
+        wave, _ = sndfile.read(data[:18] + packed.to_bytes(8, "big") + data[26:])
+    # A frame whose checksum is wrong, or that is cut short, is missing from what was decoded.
+    if len(wave) != there:
+        raise AudioError(
+            f"it is damaged or broken off: {len(wave)} of {there} samples can be decoded"
+        )
+    return wave, info.rate
+
+
+def _samples_of_frames(data: bytes, info: Info) -> int:
+    """Samples of all frames, which have to follow one after another by their own numbers."""
+    start = _end_of_metadata(data)
+    like = data[start : start + 16]
+    heads = (data[sync.start() : sync.start() + 16] for sync in _SYNC.finditer(data, start))
+    begin, end, gap = _follow([head for head in heads if _is_like(head, like, info)], info)
+    if gap is not None:
+        raise AudioError(f"it is damaged: after FLAC sample {end - begin} comes {gap - begin}")
+    return end - begin
+
+
+def _follow(heads: list[bytes], info: Info) -> tuple[int, int, int | None]:
+    """First sample, the sample after the last that follows, and the one that comes instead."""
+    begin = end = None
+    for head in heads:
+        header = _header(head, info.block_size)
+        if not header:
+            continue
+        first, after = header
+        if end is None:
+            begin = end = first
+        if first != end:
+            return begin, end, first
+        end = after
+    return begin or 0, end or 0, None
+
+
+def _is_like(head: bytes, like: bytes, info: Info) -> bool:
+    """Whether what looks like a header has numbering, rate, size and channels of the first."""
+    if len(head) < 5 or head[1] != like[1] or head[2] & 15 != like[2] & 15:
+        return False
+    assignment = head[3] >> 4
+    return head[3] & 15 == like[3] & 15 and (
+        assignment == info.channels - 1 or (info.channels == 2 and 7 < assignment < 11)
+    )
 
 
 def _end_of_metadata(data: bytes) -> int:
@@ -75,36 +150,29 @@ def _end_of_metadata(data: bytes) -> int:
     return at
 
 
-def _frames(data: bytes, at: int):
-    """(first sample, sample after the last) of every frame whose header lies behind `at`."""
-    block_size = int.from_bytes(data[8:10], "big")
-    for sync in _SYNC.finditer(data, at):
-        if header := _header(data[sync.start() : sync.start() + 16], block_size):
-            yield header
-
-
 def _header(head: bytes, block_size: int) -> tuple[int, int] | None:
-    """First sample and the sample after the last, by RFC 9639, section 9.1; None if it is none.
+    """First sample and the sample after the last, by section 9.1; None if it is none.
 
     Args:
-        head: bytes from the sync code on.
+        head: 16 bytes from the sync code on.
         block_size: samples of a frame, where frames are numbered and not samples.
     """
-    if len(head) < 16 or head[3] & 1 or head[2] >> 4 == 0 or head[3] >> 4 > 10:
-        return None
+    if len(head) < 16:
+        head += bytes(16 - len(head))
     ones = 8 - (head[4] ^ 0xFF).bit_length()
     if ones in (1, 8):
         return None
-    length = max(1, ones)
+    at = 4 + max(1, ones)
     number = head[4] & (0x7F >> ones)
-    for byte in head[5 : 4 + length]:
+    for byte in head[5:at]:
         number = number << 6 | byte & 0x3F
-    at = 4 + length
-    size = _BLOCK_SIZES[head[2] >> 4]
-    if more := {6: 1, 7: 2}.get(head[2] >> 4, 0):
-        size = int.from_bytes(head[at : at + more], "big") + 1
-    at += more + {12: 1, 13: 2, 14: 2}.get(head[2] & 15, 0)
-    if at >= len(head) or _crc8(head[:at]) != head[at]:
+    code = head[2] >> 4
+    size = _BLOCK_SIZES[code]
+    if code in (6, 7):
+        size = int.from_bytes(head[at : at + code - 5], "big") + 1
+        at += code - 5
+    at += {12: 1, 13: 2, 14: 2}.get(head[2] & 15, 0)
+    if not size or _crc8(head[:at]) != head[at]:
         return None
     first = number if head[1] & 1 else number * block_size
     return first, first + size
