@@ -10,7 +10,7 @@ import re
 import numpy as np
 import soxr
 
-from qwen_audio_jax.audio import containers, ffmpeg, flac, frames, mpeg, ogg, riff, sndfile
+from qwen_audio_jax.audio import chunks, containers, ffmpeg, flac, frames, mpeg, ogg, riff, sndfile
 from qwen_audio_jax.audio.errors import (
     MAX_SECONDS,
     TOLERANCE_SECONDS,
@@ -140,7 +140,7 @@ def _find(data: bytes) -> tuple[str, bytes]:
     if frames.is_adts(data[at:]):
         return "aac", data[at:]
     # A tag may tell a wrong size, so what lies in it is looked at as well.
-    first = mpeg.first_frame(data, at + _MAX_JUNK)
+    first = mpeg.first_frame(data, at, at + _MAX_JUNK)
     if first is not None:
         return "mp3", data[first:] if first else data
     if found := _BEGINNING.search(data, 0, at + _MAX_JUNK):
@@ -158,6 +158,12 @@ def _by_libsndfile(data: bytes, name: str) -> tuple[np.ndarray, int]:
             return ffmpeg.read(data, demuxer)
         except AudioError:
             raise error from None
+    sound, behind = chunks.behind_sound(data, name)
+    if behind * len(wave) > TOLERANCE_SECONDS * rate * sound:
+        raise AudioError(
+            f"its header tells of {sound} bytes of sound, and {behind} more behind them are no "
+            "part of such a file: they may be sound as well"
+        )
     found = ffmpeg.seconds(data, demuxer)
     if found > len(wave) / rate + TOLERANCE_SECONDS:
         raise AudioError(

@@ -12,6 +12,7 @@ from qwen_audio_jax.audio.errors import MAX_SECONDS, AudioError, join, too_long
 _STREAMINFO = (b"\0\0\0\x22", b"\x80\0\0\x22")
 _SYNC = re.compile(rb"\xff[\xf8\xf9]")
 _HEADER = re.compile(rb"\xff[\xf8\xf9][\x10-\xff][\x00-\xaf].{12}", re.DOTALL)
+_RATES = (0, 88200, 176400, 192000, 8000, 16000, 22050, 24000, 32000, 44100, 48000, 96000)
 _BLOCK_SIZES = (0, 192, 576, 1152, 2304, 4608, 0, 0, *(256 << n for n in range(8)))
 
 
@@ -85,6 +86,11 @@ def _read_one(data: bytes) -> tuple[np.ndarray, int]:
 
 def _decode(data: bytes, info: Info, there: int) -> tuple[np.ndarray, int]:
     """The sound of one FLAC whose frames hold so many samples."""
+    at = _end_of_metadata(data)
+    frame = data[at : at + 16]
+    rate = _RATES[frame[2] & 15] if len(frame) > 2 and frame[2] & 15 < len(_RATES) else 0
+    if rate and rate != info.rate:
+        raise AudioError(f"its header tells of {info.rate} Hz, and its frames of {rate} Hz")
     if there > MAX_SECONDS * info.rate:
         raise too_long(there / info.rate)
     if info.bits == 16:

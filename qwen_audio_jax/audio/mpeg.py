@@ -73,25 +73,35 @@ def read(data: bytes) -> tuple[np.ndarray, int]:
     return join(_decode(data, part) for part in _parts(data))
 
 
-def first_frame(data: bytes, stop: int) -> int | None:
+def first_frame(data: bytes, at: int, stop: int) -> int | None:
     """Where the first frame begins: one that three others follow, or all that there are.
 
-    It is looked for before `stop`.
+    Two frames of the same kind that lie behind `at`, or one at it, come first even so: what is
+    wrong behind them is to be noticed.
+
+    Args:
+        data: a file's bytes.
+        at: where tags end by their own size.
+        stop: where the search ends.
     """
+    suspects: dict[tuple[int, int, int], int] = {}
     for sync in _SYNC.finditer(data, 0, stop):
-        place, kind = sync.start(), None
+        begin = place = sync.start()
+        kind = None
         for follows in range(4):
             header = _header(data, place)
             if not header or (kind and header.kind != kind):
                 break
             kind, place = header.kind, place + header.size
+            if begin == at or (follows and begin > at):
+                suspects.setdefault(kind, begin)
             # One alone may be chance, unless it begins the file.
-            if place >= len(data) and (follows or not sync.start()):
-                return sync.start()
+            if place >= len(data) and (follows or begin == at):
+                return suspects.get(kind, begin)
             if place < len(data) and end_of_tags(data, place) == len(data):
-                return sync.start()
+                return suspects.get(kind, begin)
         else:
-            return sync.start()
+            return suspects.get(kind, begin)
     return None
 
 

@@ -4,7 +4,7 @@ import struct
 
 import numpy as np
 
-from qwen_audio_jax.audio import sndfile
+from qwen_audio_jax.audio import chunks, sndfile
 from qwen_audio_jax.audio.errors import TOLERANCE_SECONDS, AudioError, join
 
 _UNKNOWN_SIZE = 0x7FFFF000
@@ -44,28 +44,26 @@ def _piece(data: bytes) -> tuple[bytes, int | None]:
     if not layout:
         return data, None  # libsndfile says what is wrong
     begin, _, bytes_per_second = layout
-    order = "little" if data[:4] == b"RIFF" else "big"
-    stated, there = int.from_bytes(data[begin - 4 : begin], order), len(data) - begin
+    form = chunks.RIFF if data[:4] == b"RIFF" else chunks.RIFX
+    stated, there = int.from_bytes(data[begin - 4 : begin], form.order), len(data) - begin
     if stated >= _UNKNOWN_SIZE:
         return data, None
     if stated > there:
         raise AudioError(f"it is broken off: {there} of {stated} bytes of sound are there")
-    unknown = min(
-        (_unknown_from(data, begin + stated + odd, order) for odd in (stated & 1, 0)),
-        key=lambda at: len(data) - at,
-    )
+    end = begin + stated
+    unknown = max(chunks.unknown_from(data, end + odd, form) for odd in (0, stated & 1))
+    behind = len(data) - unknown
     if data[unknown : unknown + 4] == data[:4] and data[unknown + 8 : unknown + 12] == b"WAVE":
         return data[:unknown], unknown
-    behind = len(data) - unknown
-    if data.count(0, unknown) == behind and stated:
-        return data, None
+    if data[unknown : unknown + 4] == b"data":
+        raise AudioError("it has two data chunks, and which of them is the sound is not known")
     if not stated and behind and unknown == begin:
         # Whoever wrote it never came to know the size, or was stopped before.
         true = bytearray(data)
-        true[begin - 4 : begin] = behind.to_bytes(4, order)
-        true[4:8] = (len(data) - 8).to_bytes(4, order)
+        true[begin - 4 : begin] = behind.to_bytes(4, form.order)
+        true[4:8] = (len(data) - 8).to_bytes(4, form.order)
         return bytes(true), None
-    if behind > TOLERANCE_SECONDS * bytes_per_second:
+    if behind > TOLERANCE_SECONDS * bytes_per_second and data.count(0, unknown) < behind:
         raise AudioError(
             f"its header tells of {stated} bytes of sound, and the {behind} bytes from byte "
             f"{unknown} on are no chunk of a WAV: they may be sound as well"
@@ -102,18 +100,3 @@ def _format(form: bytes, order: str) -> tuple[int, int]:
             f"its fmt chunk contradicts itself: {channels} channels of {bits} bits in {frame} bytes"
         )
     return tag, rate * frame
-
-
-def _unknown_from(data: bytes, at: int, order: str) -> int:
-    """Where what follows the sound is no chunk of a WAV any more."""
-    while at + 8 <= len(data):
-        name, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], order)
-        end = at + 8 + size
-        if not all(32 <= letter < 127 for letter in name) or end > len(data):
-            break
-        if name == data[:4] and data[at + 8 : at + 12] == b"WAVE":
-            break
-        if name == b"data":
-            raise AudioError("it has two data chunks, and which of them is the sound is not known")
-        at = min(end + (size & 1), len(data))
-    return at
