@@ -1,6 +1,7 @@
 """Containers made of chunks: where the sound lies, and whether anything but chunks follows it."""
 
 import dataclasses
+import re
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +49,18 @@ def unknown_from(data: bytes, at: int, form: Form) -> int:
     return at
 
 
+def content(data: bytes, container: str, name: bytes) -> bytes:
+    """What the first chunk of a name holds, told by its first 4 bytes; b"" if there is none."""
+    form = _FORMS[container]
+    at = form.first
+    while at + form.name + form.size <= len(data) and data[at : at + form.name] != form.sound:
+        end = _end(data, at, form)
+        if data[at : at + 4] == name:
+            return data[at + form.name + form.size : end]
+        at = max(end + -end % form.align, at + 8)
+    return b""
+
+
 def behind_sound(data: bytes, container: str) -> tuple[int, int]:
     """Bytes of the chunk that holds the sound, and of what follows it and is no chunk.
 
@@ -55,6 +68,8 @@ def behind_sound(data: bytes, container: str) -> tuple[int, int]:
     """
     if container == "voc":
         return _behind_blocks(data)
+    if container == "nistsphere":
+        return _behind_sphere(data)
     form = _FORMS.get(container)
     if not form:
         return 0, 0
@@ -86,3 +101,13 @@ def _behind_blocks(data: bytes) -> tuple[int, int]:
         at += 4 + int.from_bytes(data[at + 1 : at + 4], "little")
     behind = data[at + 1 :]
     return at - first, 0 if behind.count(0) == len(behind) else len(behind)
+
+
+def _behind_sphere(data: bytes) -> tuple[int, int]:
+    """Of a SPHERE file, whose head tells its own size and the number and size of samples."""
+    head = data[: int(data[8:16]) if data[8:16].strip().isdigit() else 1024]
+    told = dict(re.findall(rb"(sample_count|sample_n_bytes|channel_count) -i (\d+)", head))
+    size = int(told.get(b"sample_count", 0)) * int(told.get(b"sample_n_bytes", 2))
+    size *= int(told.get(b"channel_count", 1))
+    behind = data[len(head) + size :]
+    return size, 0 if behind.count(0) == len(behind) else len(behind)

@@ -1,5 +1,6 @@
-"""Which container some bytes are, and whether its last element is whole."""
+"""Which container some bytes are, and whether it is one, and whole."""
 
+import re
 from collections.abc import Callable
 
 _MOV = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp")
@@ -45,46 +46,55 @@ def kind(data: bytes) -> str:
     return next((name for magic, name in _SIGNATURES if data.startswith(magic)), "")
 
 
-def unfinished(data: bytes, name: str) -> str:
-    """What a container that was broken off lacks, or ""."""
-    walk = _WALKS.get(name)
-    end = walk(data) if walk else 0
+def fault(data: bytes, name: str) -> str:
+    """What is wrong with a container that its decoder would pass over in silence, or ""."""
+    end, files = _WALKS[name](data) if name in _WALKS else (0, 1)
     if end > len(data):
-        return f"{len(data)} of {end} bytes are there"
+        return f"it is broken off: {len(data)} of {end} bytes are there"
+    if files > 1:
+        return f"it is {files} files one after another, and only one would be heard; split it"
     return ""
 
 
-def _end_of_boxes(data: bytes) -> int:
-    """Of the last box of an MP4, by its own size (ISO 14496-12, section 4.2)."""
-    at = 0
+def _boxes(data: bytes) -> tuple[int, int]:
+    """Where an MP4's last box ends by its own size, and the number of files that begin.
+
+    ISO 14496-12, section 4.2.
+    """
+    at, kinds = 0, []
     while at + 8 <= len(data):
         size = int.from_bytes(data[at : at + 4], "big")
+        kinds.append(data[at + 4 : at + 8])
         if size == 1:
             size = int.from_bytes(data[at + 8 : at + 16], "big")
-        if not size:  # to the end of the file
-            return len(data)
-        at += max(size, 8)
-    return at
+        at = at + max(size, 8) if size else len(data)  # 0: up to the end of the file
+    return at, max(kinds.count(b"ftyp"), kinds.count(b"moov"))
 
 
-def _end_of_objects(data: bytes) -> int:
-    """Of the last object of an ASF file. The data object of a broadcast does not know its size."""
-    at = 0
+def _objects(data: bytes) -> tuple[int, int]:
+    """The same of an ASF file. The data object of a broadcast does not know its size."""
+    at, files = 0, 0
     while at + 24 <= len(data):
         size = int.from_bytes(data[at + 16 : at + 24], "little")
-        if size < 24:
-            return len(data)
-        at += size
-    return at
+        files += data[at : at + 16] == _ASF_HEADER
+        at = at + size if size >= 24 else len(data)
+    return at, files
 
 
-def _end_of_riff(data: bytes) -> int:
+def _flash(data: bytes) -> tuple[int, int]:
+    return 0, len(re.findall(rb"FLV\x01.\0\0\0\x09\0\0\0\0", data, re.DOTALL))
+
+
+def _riff(data: bytes) -> tuple[int, int]:
     size = int.from_bytes(data[4:8], "little")
-    return 8 + size if 0 < size < 0x7FFFF000 else len(data)
+    return 8 + size if 0 < size < 0x7FFFF000 else len(data), 1
 
 
-def _end_of_elements(data: bytes) -> int:
-    """Of the last element of a Matroska or WebM file (RFC 8794, section 4)."""
+def _elements(data: bytes) -> tuple[int, int]:
+    """Where the last element of a Matroska or WebM file ends (RFC 8794, section 4).
+
+    Files one after another are heard all.
+    """
     at = 0
     while at < len(data):
         identity, at = _number(data, at, keep_marker=True)
@@ -93,10 +103,10 @@ def _end_of_elements(data: bytes) -> int:
         if identity in (_SEGMENT, _CLUSTER) and size is None:
             continue
         if size is None or at + size > len(data):
-            return at + (size or 0)
+            return at + (size or 0), 1
         if identity not in (_SEGMENT, _CLUSTER):
             at += size
-    return at
+    return at, 1
 
 
 def _number(data: bytes, at: int, keep_marker: bool) -> tuple[int | None, int]:
@@ -111,9 +121,10 @@ def _number(data: bytes, at: int, keep_marker: bool) -> tuple[int | None, int]:
     return number, at + length
 
 
-_WALKS: dict[str, Callable[[bytes], int]] = {
-    "mov": _end_of_boxes,
-    "asf": _end_of_objects,
-    "avi": _end_of_riff,
-    "matroska": _end_of_elements,
+_WALKS: dict[str, Callable[[bytes], tuple[int, int]]] = {
+    "mov": _boxes,
+    "asf": _objects,
+    "flv": _flash,
+    "avi": _riff,
+    "matroska": _elements,
 }

@@ -115,8 +115,11 @@ def read_samples(data: bytes) -> tuple[np.ndarray, int]:
         return flac.read(data)
     if name == "ogg":
         return ogg.read(data)
-    if name == "riff" and riff.is_plain(data):
-        return riff.read(data)
+    if name == "riff":
+        if riff.is_plain(data):
+            return riff.read(data)
+        if sound := riff.mp3(data):
+            return read_samples(sound)
     if name in _BY_LIBSNDFILE:
         return _by_libsndfile(data, name)
     if not name:
@@ -125,8 +128,8 @@ def read_samples(data: bytes) -> tuple[np.ndarray, int]:
         data = frames.check_adts(data)
     if name == "amr":
         data = frames.check_amr(data)
-    if missing := containers.unfinished(data, name):
-        raise AudioError(f"it is broken off: {missing}")
+    if fault := containers.fault(data, name):
+        raise AudioError(fault)
     return ffmpeg.read(data, name)
 
 
@@ -151,20 +154,23 @@ def _find(data: bytes) -> tuple[str, bytes]:
 def _by_libsndfile(data: bytes, name: str) -> tuple[np.ndarray, int]:
     """What libsndfile reads, if FFmpeg does not find more; else what FFmpeg reads."""
     demuxer = "wav" if name == "riff" else name
+    if name in ("wav", "w64"):
+        riff.format_of(chunks.content(data, name, b"fmt "))
     try:
         wave, rate = riff.read(data) if name == "riff" else sndfile.read(data)
+        found = ffmpeg.seconds(data, demuxer)
     except UnreadableError as error:
         try:
-            return ffmpeg.read(data, demuxer)
+            wave, rate = ffmpeg.read(data, demuxer)
         except AudioError:
             raise error from None
+        found = 0.0
     sound, behind = chunks.behind_sound(data, name)
     if behind * len(wave) > TOLERANCE_SECONDS * rate * sound:
         raise AudioError(
             f"its header tells of {sound} bytes of sound, and {behind} more behind them are no "
             "part of such a file: they may be sound as well"
         )
-    found = ffmpeg.seconds(data, demuxer)
     if found > len(wave) / rate + TOLERANCE_SECONDS:
         raise AudioError(
             f"its length is not certain: libsndfile finds {len(wave) / rate:.2f} s, and FFmpeg "

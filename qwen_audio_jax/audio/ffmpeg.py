@@ -163,5 +163,7 @@ def _check_length(container, track, found: float) -> None:
 def _damaged(error: Exception) -> AudioError:
     if isinstance(error, AudioError):
         return error
+    if isinstance(error, av.EOFError):
+        return AudioError("the clip has no samples")
     reason = getattr(error, "strerror", None) or str(error)
     return AudioError(f"it is damaged ({' '.join(reason.split()).rstrip('.')})")

@@ -196,6 +196,6 @@ def _decode(data: bytes, part: list[int]) -> tuple[np.ndarray, int]:
             f"it is damaged: {len(wave)} of {frames * header.samples} samples can be decoded"
         )
     # A tag that tells of fewer frames than there are does not know where the end is.
-    if told == frames and (delay or padding):
-        wave = wave[delay + _DECODER_DELAY : max(len(wave) - padding + _DECODER_DELAY, 0)]
-    return wave, rate
+    late = _DECODER_DELAY if delay or padding else 0
+    end = len(wave) - max(padding - late, 0) if told == frames else len(wave)
+    return wave[delay + late : max(end, 0)], rate

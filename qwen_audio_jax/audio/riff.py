@@ -13,6 +13,8 @@ _UNKNOWN_SIZE = 0x7FFFF000
 _PLAIN = (1, 3)
 """Format tags of PCM and of floating point."""
 
+_MP3 = 0x55
+
 
 def read(data: bytes) -> tuple[np.ndarray, int]:
     """float32 [n, channels] and the sampling rate in Hz of a WAV, or of WAVs one after another.
@@ -27,6 +29,18 @@ def is_plain(data: bytes) -> bool:
     """Whether its samples are PCM or floating point, so that bytes can be counted."""
     layout = _layout(data)
     return bool(layout) and layout[1] in _PLAIN
+
+
+def mp3(data: bytes) -> bytes:
+    """The MP3 that a WAV holds, or b"" if it holds something else."""
+    layout = _layout(data)
+    if not layout or layout[1] != _MP3:
+        return b""
+    piece, other = _piece(data)
+    if other:
+        raise AudioError("it is two WAVs of MP3 one after another; split it")
+    size = int.from_bytes(piece[layout[0] - 4 : layout[0]], "little")
+    return piece[layout[0] :][:size]
 
 
 def _pieces(data: bytes):
@@ -79,15 +93,19 @@ def _layout(data: bytes) -> tuple[int, int, int] | None:
         name, (size,) = data[at : at + 4], struct.unpack_from(order + "I", data, at + 4)
         at += 8
         if name == b"data":
-            return (at, *_format(form, order)) if form else None
+            return (at, *format_of(form, order)) if form else None
         if name == b"fmt ":
             form = data[at : at + size]
         at += size + (size & 1)
     return None
 
 
-def _format(form: bytes, order: str) -> tuple[int, int]:
-    """Format tag and bytes a second of a fmt chunk."""
+def format_of(form: bytes, order: str = "<") -> tuple[int, int]:
+    """Format tag and bytes a second of a fmt chunk.
+
+    Raises:
+        AudioError: it is cut short or contradicts itself.
+    """
     if len(form) < 16:
         raise AudioError("its fmt chunk is cut short")
     tag, channels, rate, speed, frame, bits = struct.unpack_from(order + "HHIIHH", form)

@@ -9,6 +9,19 @@ import soundfile
 from qwen_audio_jax.audio.errors import MAX_SECONDS, AudioError, UnreadableError, too_long
 
 
+class _Bytes(io.BytesIO):
+    """Bytes as a file in which a seek before the beginning stays where it is.
+
+    libsndfile tries such where a header is wrong; soundfile would print what Python raises.
+    """
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return self.tell()
+
+
 def read(data: bytes) -> tuple[np.ndarray, int]:
     """float32 [n, channels] and the sampling rate in Hz.
 
@@ -16,7 +29,7 @@ def read(data: bytes) -> tuple[np.ndarray, int]:
         AudioError: libsndfile cannot read it, it is broken off, or too long.
     """
     try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
+        with soundfile.SoundFile(_Bytes(data)) as file:
             rate, promised = file.samplerate, file.frames
             most = int(MAX_SECONDS * rate)
             if promised > most:
