@@ -53,12 +53,20 @@ def content(data: bytes, container: str, name: bytes) -> bytes:
     """What the first chunk of a name holds, told by its first 4 bytes; b"" if there is none."""
     form = _FORMS[container]
     at = form.first
-    while at + form.name + form.size <= len(data) and data[at : at + form.name] != form.sound:
+    while at + form.name + form.size <= len(data):
         end = _end(data, at, form)
         if data[at : at + 4] == name:
             return data[at + form.name + form.size : end]
         at = max(end + -end % form.align, at + 8)
     return b""
+
+
+def told_by_caf(data: bytes) -> tuple[int, int] | None:
+    """Samples of encoder delay, and of sound, by a CAF's packet table; None if it has none."""
+    table = content(data, "caf", b"pakt")
+    if len(table) < 24:
+        return None
+    return int.from_bytes(table[16:20], "big"), int.from_bytes(table[8:16], "big")
 
 
 def behind_sound(data: bytes, container: str) -> tuple[int, int]:

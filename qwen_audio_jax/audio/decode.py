@@ -165,6 +165,13 @@ def _by_libsndfile(data: bytes, name: str) -> tuple[np.ndarray, int]:
         except AudioError:
             raise error from None
         found = 0.0
+    told = chunks.told_by_caf(data) if name == "caf" else None
+    if told and len(wave) != told[1]:
+        # Both take the padding off a last packet that has none.
+        wave, rate = ffmpeg.read(data, demuxer, trim=False)
+        wave = wave[told[0] :][: told[1]]
+        if len(wave) != told[1]:
+            raise AudioError(f"its packet table tells of {told[1]} samples, not of {len(wave)}")
     sound, behind = chunks.behind_sound(data, name)
     if behind * len(wave) > TOLERANCE_SECONDS * rate * sound:
         raise AudioError(

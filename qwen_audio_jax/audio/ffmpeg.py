@@ -21,35 +21,40 @@ from qwen_audio_jax.audio.errors import (
 _TIMED = ("mov", "matroska", "asf", "flv", "mpegts")
 """Demuxers whose timestamps are the file's own, so that a gap in them is sound that is missing."""
 
-_OPTIONS = {
-    "protocol_whitelist": "none",  # a file shall not name another one to be read
-    "err_detect": "crccheck",
-}
+_OPTIONS = {"protocol_whitelist": "none"}
+"""A file shall not name another one to be read."""
+
 _FULL_SCALE = {"u8": 1 << 7, "s16": 1 << 15, "s32": 1 << 31, "s64": 1 << 63}
 
 
-def read(data: bytes, demuxer: str) -> tuple[np.ndarray, int]:
+def read(data: bytes, demuxer: str, trim: bool = True) -> tuple[np.ndarray, int]:
     """The only audio track of a container.
 
     Args:
         data: the file's bytes.
         demuxer: FFmpeg's name of the container.
+        trim: whether encoder delay and padding are left out where the container tells them.
 
     Returns:
-        float32 [n, channels] and the sampling rate in Hz. Encoder delay and padding are left out
-        where the container tells them.
+        float32 [n, channels] and the sampling rate in Hz.
 
     Raises:
         AudioError: damaged, broken off, without an audio track or with several, or too long.
     """
     try:
         with av.open(
-            io.BytesIO(data), format=demuxer, options=_OPTIONS, metadata_errors="replace"
+            io.BytesIO(data),
+            format=demuxer,
+            options=_OPTIONS,
+            metadata_errors="replace",
         ) as container:
             tracks = container.streams.audio
             if len(tracks) != 1:
                 number = f"{len(tracks)} audio tracks" if tracks else "no audio track"
                 raise AudioError(f"it has {number}, and one is needed")
+            tracks[0].codec_context.options = {"err_detect": "crccheck"} | (
+                {} if trim else {"flags2": "+skip_manual"}
+            )
             wave, rate, padding = _gather(_frames(container, tracks[0]), demuxer in _TIMED)
             _check_length(container, tracks[0], len(wave) / rate)
     except (av.FFmpegError, ValueError) as error:

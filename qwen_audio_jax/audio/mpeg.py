@@ -10,7 +10,7 @@ import re
 import numpy as np
 
 from qwen_audio_jax.audio import ffmpeg
-from qwen_audio_jax.audio.errors import AudioError, join
+from qwen_audio_jax.audio.errors import MAX_SECONDS, AudioError, join, too_long
 from qwen_audio_jax.audio.tags import end_of_tags
 
 _DECODER_DELAY = 529
@@ -189,6 +189,8 @@ def _decode(data: bytes, part: list[int]) -> tuple[np.ndarray, int]:
     frames = len(part) - 1
     if told > frames:
         raise AudioError(f"it is broken off: {frames} of {told} MP3 frames are there")
+    if frames * header.samples > MAX_SECONDS * header.kind[2]:
+        raise too_long(frames * header.samples / header.kind[2])
     packets = (data[part[n] : part[n + 1]] for n in range(frames))
     wave, rate = ffmpeg.read_packets(packets, _DECODERS[header.kind[1]])
     if len(wave) != frames * header.samples:
