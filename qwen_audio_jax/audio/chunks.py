@@ -69,53 +69,65 @@ def told_by_caf(data: bytes) -> tuple[int, int] | None:
     return int.from_bytes(table[16:20], "big"), int.from_bytes(table[8:16], "big")
 
 
-def behind_sound(data: bytes, container: str) -> tuple[int, int]:
-    """Bytes of the chunk that holds the sound, and of what follows it and is no chunk.
+def around_sound(data: bytes, container: str) -> tuple[int, int, bytes]:
+    """How the size that a container tells of its sound fits the file.
 
-    Zeros are no sound. (0, 0) where the container is not known here or does not tell.
+    Returns:
+        bytes of sound by the container, of those how many are missing, and what follows them and
+        is no part of such a file; (0, 0, b"") where it does not tell. Zeros are nothing.
     """
-    if container == "voc":
-        return _behind_blocks(data)
-    if container == "nistsphere":
-        return _behind_sphere(data)
     form = _FORMS.get(container)
-    if not form:
-        return 0, 0
+    places = _OTHERS[container](data) if not form else _chunk(data, form)
+    if not places or (end := places[1]) >= len(data):
+        return (places[1] - places[0], places[1] - len(data), b"") if places else (0, 0, b"")
+    if form:
+        end = max(unknown_from(data, end + odd, form) for odd in (0, -end % form.align))
+    behind = data[end:]
+    return places[1] - places[0], 0, b"" if behind.count(0) == len(behind) else behind
+
+
+def _chunk(data: bytes, form: Form) -> tuple[int, int] | None:
+    """Where the chunk of the sound begins and ends; None where its size is not known."""
     begin = unknown_from(data, form.first, form)
     if data[begin : begin + form.name] != form.sound:
-        return 0, 0
-    end = _end(data, begin, form)
-    if end >= len(data):
-        return 0, 0
-    places = (unknown_from(data, end + odd, form) for odd in (0, -end % form.align))
-    behind = data[max(places) :]
-    return end - begin, 0 if behind.count(0) == len(behind) else len(behind)
+        return None
+    # Whoever streams one puts the largest number there.
+    unknown = _size(data, begin, form) in (256**form.size - 1, 256**8 - 1)
+    return None if unknown else (begin, _end(data, begin, form))
 
 
 def _end(data: bytes, at: int, form: Form) -> int:
     """Where a chunk ends, without padding."""
+    return at + form.name + form.size + _size(data, at, form) - form.counted
+
+
+def _size(data: bytes, at: int, form: Form) -> int:
     place = at + form.name
     size = int.from_bytes(data[place : place + form.size], form.order)
-    if form is RIFF and data[:4] in (b"RF64", b"BW64") and size == 0xFFFFFFFF:
-        size = int.from_bytes(data[28:36], "little")  # of the chunk ds64
-    return place + form.size + size - form.counted
+    if data[:4] in (b"RF64", b"BW64") and size == 0xFFFFFFFF:
+        return int.from_bytes(data[28:36], "little")  # of the chunk ds64
+    return size
 
 
-def _behind_blocks(data: bytes) -> tuple[int, int]:
+def _voc(data: bytes) -> tuple[int, int]:
     """Of a VOC file, whose blocks have a type and a size in 3 bytes; type 0 is the end."""
-    at = int.from_bytes(data[20:22], "little")
-    first = at
+    first = at = int.from_bytes(data[20:22], "little")
     while at + 4 <= len(data) and 0 < data[at] < 10:
         at += 4 + int.from_bytes(data[at + 1 : at + 4], "little")
-    behind = data[at + 1 :]
-    return at - first, 0 if behind.count(0) == len(behind) else len(behind)
+    return first, at + (data[at : at + 1] == b"\0")
 
 
-def _behind_sphere(data: bytes) -> tuple[int, int]:
+def _sphere(data: bytes) -> tuple[int, int]:
     """Of a SPHERE file, whose head tells its own size and the number and size of samples."""
     head = data[: int(data[8:16]) if data[8:16].strip().isdigit() else 1024]
     told = dict(re.findall(rb"(sample_count|sample_n_bytes|channel_count) -i (\d+)", head))
     size = int(told.get(b"sample_count", 0)) * int(told.get(b"sample_n_bytes", 2))
-    size *= int(told.get(b"channel_count", 1))
-    behind = data[len(head) + size :]
-    return size, 0 if behind.count(0) == len(behind) else len(behind)
+    return len(head), len(head) + size * int(told.get(b"channel_count", 1))
+
+
+def _au(data: bytes) -> tuple[int, int] | None:
+    begin, size = (int.from_bytes(data[at : at + 4], "big") for at in (4, 8))
+    return None if size == 0xFFFFFFFF else (begin, begin + size)
+
+
+_OTHERS = {"voc": _voc, "nistsphere": _sphere, "au": _au, "riff": lambda data: None}

@@ -5,12 +5,21 @@ error. Each kind of file has one decoder that reads it, and a count of its own t
 to meet.
 """
 
-import re
-
 import numpy as np
 import soxr
 
-from qwen_audio_jax.audio import chunks, containers, ffmpeg, flac, frames, mpeg, ogg, riff, sndfile
+from qwen_audio_jax.audio import (
+    chunks,
+    containers,
+    ffmpeg,
+    flac,
+    frames,
+    kinds,
+    mpeg,
+    ogg,
+    riff,
+    sndfile,
+)
 from qwen_audio_jax.audio.errors import (
     MAX_SECONDS,
     TOLERANCE_SECONDS,
@@ -18,7 +27,6 @@ from qwen_audio_jax.audio.errors import (
     UnreadableError,
 )
 from qwen_audio_jax.audio.lengths import MIN_SAMPLES, SAMPLE_RATE
-from qwen_audio_jax.audio.tags import end_of_id3
 
 __all__ = ["MAX_LEVEL", "MAX_SECONDS", "AudioError", "decode", "read_samples", "suspicion"]
 
@@ -28,13 +36,8 @@ MAX_LEVEL = 2.0**31
 _SUSPICIOUS_LEVEL = 16.0
 """24 dB above full scale: more than a mix of floats ever overshoots."""
 
-_MAX_JUNK = 1 << 17
-"""Bytes before the sound, behind tags, in which its beginning is looked for."""
-
-_BEGINNING = re.compile(rb"RIFF.{4}WAVE|fLaC[\0\x80]\0\0\x22|OggS\0\x02", re.DOTALL)
-_BY_LIBSNDFILE = frozenset(
-    ("riff", "wav", "w64", "aiff", "au", "caf", "nistsphere", "voc", "ircam", "pvf", "avr", "mat")
-)
+_BY_LIBSNDFILE = ("riff", "wav", "w64", "aiff", "au", "caf", "nistsphere", "voc")
+"""Kinds of file that FFmpeg is asked about as well, see `_by_libsndfile`."""
 
 
 def decode(data: bytes) -> np.ndarray:
@@ -108,7 +111,7 @@ def read_samples(data: bytes) -> tuple[np.ndarray, int]:
     Raises:
         AudioError: not audio, broken off, damaged, or too long.
     """
-    name, data = _find(data)
+    name, data = kinds.find(data)
     if name == "mp3":
         return mpeg.read(data)
     if name == "flac":
@@ -133,24 +136,6 @@ def read_samples(data: bytes) -> tuple[np.ndarray, int]:
     return ffmpeg.read(data, name)
 
 
-def _find(data: bytes) -> tuple[str, bytes]:
-    """What kind of file it is, and its bytes without the tags and the junk before the sound."""
-    at = 0
-    while (end := end_of_id3(data, at)) > at:
-        at = end
-    if name := containers.kind(data[at : at + 400]):
-        return name, data[at:] if at else data
-    if frames.is_adts(data[at:]):
-        return "aac", data[at:]
-    # A tag may tell a wrong size, so what lies in it is looked at as well.
-    first = mpeg.first_frame(data, at, at + _MAX_JUNK)
-    if first is not None:
-        return "mp3", data[first:] if first else data
-    if found := _BEGINNING.search(data, 0, at + _MAX_JUNK):
-        return _find(data[found.start() :])
-    return "", data
-
-
 def _by_libsndfile(data: bytes, name: str) -> tuple[np.ndarray, int]:
     """What libsndfile reads, if FFmpeg does not find more; else what FFmpeg reads."""
     demuxer = "wav" if name == "riff" else name
@@ -172,11 +157,13 @@ def _by_libsndfile(data: bytes, name: str) -> tuple[np.ndarray, int]:
         wave = wave[told[0] :][: told[1]]
         if len(wave) != told[1]:
             raise AudioError(f"its packet table tells of {told[1]} samples, not of {len(wave)}")
-    sound, behind = chunks.behind_sound(data, name)
-    if behind * len(wave) > TOLERANCE_SECONDS * rate * sound:
+    sound, missing, behind = chunks.around_sound(data, name)
+    if missing:
+        raise AudioError(f"it is broken off: {sound - missing} of {sound} bytes of sound are there")
+    if len(behind) * len(wave) > TOLERANCE_SECONDS * rate * sound or kinds.find(behind)[0]:
         raise AudioError(
-            f"its header tells of {sound} bytes of sound, and {behind} more behind them are no "
-            "part of such a file: they may be sound as well"
+            f"its header tells of {sound} bytes of sound, and {len(behind)} more behind them are "
+            "no part of such a file: they may be sound as well"
         )
     if found > len(wave) / rate + TOLERANCE_SECONDS:
         raise AudioError(

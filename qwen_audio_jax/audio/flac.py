@@ -6,7 +6,7 @@ import re
 import miniaudio
 import numpy as np
 
-from qwen_audio_jax.audio import sndfile
+from qwen_audio_jax.audio import kinds, sndfile
 from qwen_audio_jax.audio.errors import MAX_SECONDS, AudioError, join, too_long
 
 _STREAMINFO = (b"\0\0\0\x22", b"\x80\0\0\x22")
@@ -65,8 +65,8 @@ def _is_one(data: bytes, info: Info) -> bool:
     start = _end_of_metadata(data)
     heads, like = _HEADER.findall(data, start), data[start : start + 16]
     ours = [head for head in heads if _is_like(head, like, info)]
-    begin, end, gap = _follow(ours, info)
-    if gap is not None or end - begin != info.total:
+    begin, end, gap, last = _follow(ours, info)
+    if gap is not None or end - begin != info.total or _is_followed(data, last):
         return False
     others = len(ours) < len(heads) and [h for h in heads if not _is_like(h, like, info)]
     return not any(_header(head, info.block_size) for head in others or ())
@@ -116,15 +116,22 @@ def _samples_of_frames(data: bytes, info: Info) -> int:
     start = _end_of_metadata(data)
     like = data[start : start + 16]
     heads = (data[sync.start() : sync.start() + 16] for sync in _SYNC.finditer(data, start))
-    begin, end, gap = _follow([head for head in heads if _is_like(head, like, info)], info)
+    ours = [head for head in heads if _is_like(head, like, info)]
+    begin, end, gap, last = _follow(ours, info)
+    if _is_followed(data, last):
+        raise AudioError("another file begins behind its last FLAC frame; split it")
     if gap is not None:
         raise AudioError(f"it is damaged: after FLAC sample {end - begin} comes {gap - begin}")
     return end - begin
 
 
-def _follow(heads: list[bytes], info: Info) -> tuple[int, int, int | None]:
-    """First sample, the sample after the last that follows, and the one that comes instead."""
+def _follow(heads: list[bytes], info: Info) -> tuple[int, int, int | None, bytes]:
+    """First sample, the sample after the last that follows, the one that comes instead.
+
+    Also the last header.
+    """
     begin = end = None
+    last = b""
     for head in heads:
         header = _header(head, info.block_size)
         if not header:
@@ -133,9 +140,15 @@ def _follow(heads: list[bytes], info: Info) -> tuple[int, int, int | None]:
         if end is None:
             begin = end = first
         if first != end:
-            return begin, end, first
-        end = after
-    return begin or 0, end or 0, None
+            return begin, end, first, last
+        end, last = after, head
+    return begin or 0, end or 0, None, last
+
+
+def _is_followed(data: bytes, last: bytes) -> bool:
+    """Whether another file begins behind the header of the last frame."""
+    at = data.rfind(last) if last else len(data)
+    return kinds.another_in(data[at + len(last) :])
 
 
 def _is_like(head: bytes, like: bytes, info: Info) -> bool:

@@ -4,7 +4,7 @@ import struct
 
 import numpy as np
 
-from qwen_audio_jax.audio import chunks, sndfile
+from qwen_audio_jax.audio import chunks, kinds, sndfile
 from qwen_audio_jax.audio.errors import TOLERANCE_SECONDS, AudioError, join
 
 _UNKNOWN_SIZE = 0x7FFFF000
@@ -77,7 +77,9 @@ def _piece(data: bytes) -> tuple[bytes, int | None]:
         true[begin - 4 : begin] = behind.to_bytes(4, form.order)
         true[4:8] = (len(data) - 8).to_bytes(4, form.order)
         return bytes(true), None
-    if behind > TOLERANCE_SECONDS * bytes_per_second and data.count(0, unknown) < behind:
+    if data.count(0, unknown) < behind and (
+        behind > TOLERANCE_SECONDS * bytes_per_second or kinds.find(data[unknown:])[0]
+    ):
         raise AudioError(
             f"its header tells of {stated} bytes of sound, and the {behind} bytes from byte "
             f"{unknown} on are no chunk of a WAV: they may be sound as well"
