@@ -52,6 +52,8 @@ def read(data: bytes, demuxer: str, trim: bool = True) -> tuple[np.ndarray, int]
             if len(tracks) != 1:
                 number = f"{len(tracks)} audio tracks" if tracks else "no audio track"
                 raise AudioError(f"it has {number}, and one is needed")
+            if tracks[0].codec_context is None:
+                raise AudioError("no decoder is known for its codec")
             tracks[0].codec_context.options = {"err_detect": "crccheck"} | (
                 {} if trim else {"flags2": "+skip_manual"}
             )
@@ -93,7 +95,9 @@ def seconds(data: bytes, demuxer: str) -> float:
     found = 0.0
     try:
         with av.open(io.BytesIO(data), format=demuxer, options=_OPTIONS) as container:
-            for packet in container.demux(container.streams.audio[0]):
+            track = container.streams.audio[0]
+            packets = container.demux(track) if track.codec_context else ()
+            for packet in packets:
                 for frame in packet.decode():
                     found += frame.samples / frame.sample_rate
                 if found > MAX_SECONDS:

@@ -11,7 +11,6 @@ from qwen_audio_jax.audio.errors import MAX_SECONDS, AudioError, join, too_long
 
 _STREAMINFO = (b"\0\0\0\x22", b"\x80\0\0\x22")
 _SYNC = re.compile(rb"\xff[\xf8\xf9]")
-_HEADER = re.compile(rb"\xff[\xf8\xf9][\x10-\xff][\x00-\xaf].{12}", re.DOTALL)
 _RATES = (0, 88200, 176400, 192000, 8000, 16000, 22050, 24000, 32000, 44100, 48000, 96000)
 _BLOCK_SIZES = (0, 192, 576, 1152, 2304, 4608, 0, 0, *(256 << n for n in range(8)))
 
@@ -63,13 +62,9 @@ def _is_one(data: bytes, info: Info) -> bool:
     Where this is not sure, it says no: it may pass over a frame behind what only looks like one.
     """
     start = _end_of_metadata(data)
-    heads, like = _HEADER.findall(data, start), data[start : start + 16]
-    ours = [head for head in heads if _is_like(head, like, info)]
-    begin, end, gap, last = _follow(ours, info)
-    if gap is not None or end - begin != info.total or _is_followed(data, last):
-        return False
-    others = len(ours) < len(heads) and [h for h in heads if not _is_like(h, like, info)]
-    return not any(_header(head, info.block_size) for head in others or ())
+    heads = _headers_like(data[start : start + 16], info).findall(data, start)
+    begin, end, gap, last = _follow(heads, info)
+    return gap is None and end - begin == info.total and not _is_followed(data, last)
 
 
 def _read_one(data: bytes) -> tuple[np.ndarray, int]:
@@ -114,9 +109,10 @@ def _decode(data: bytes, info: Info, there: int) -> tuple[np.ndarray, int]:
 def _samples_of_frames(data: bytes, info: Info) -> int:
     """Samples of all frames, which have to follow one after another by their own numbers."""
     start = _end_of_metadata(data)
-    like = data[start : start + 16]
+    like = _headers_like(data[start : start + 16], info)
     heads = (data[sync.start() : sync.start() + 16] for sync in _SYNC.finditer(data, start))
-    ours = [head for head in heads if _is_like(head, like, info)]
+    # The last of them may be cut short.
+    ours = [head for head in heads if like.match(head + bytes(16 - len(head)))]
     begin, end, gap, last = _follow(ours, info)
     if _is_followed(data, last):
         raise AudioError("another file begins behind its last FLAC frame; split it")
@@ -151,22 +147,25 @@ def _is_followed(data: bytes, last: bytes) -> bool:
     return kinds.another_in(data[at + len(last) :])
 
 
-def _is_like(head: bytes, like: bytes, info: Info) -> bool:
-    """Whether what looks like a header has numbering, rate, size and channels of the first."""
-    if len(head) < 5 or head[1] != like[1] or head[2] & 15 != like[2] & 15:
-        return False
-    assignment = head[3] >> 4
-    return head[3] & 15 == like[3] & 15 and (
-        assignment == info.channels - 1 or (info.channels == 2 and 7 < assignment < 11)
-    )
-
-
 def _end_of_metadata(data: bytes) -> int:
     at, last = 4, False
     while not last and at + 4 <= len(data):
         last = data[at] & 0x80
         at += 4 + int.from_bytes(data[at + 1 : at + 4], "big")
     return at
+
+
+def _headers_like(first: bytes, info: Info) -> re.Pattern:
+    """Of heads of frames with the first one's numbering, rate, size and channels."""
+    if len(first) < 16:
+        return re.compile(b"(?!)")
+    assignments = (1, 8, 9, 10) if info.channels == 2 else (info.channels - 1,)
+    rates = bytes(code << 4 | first[2] & 15 for code in range(1, 16))
+    sizes = bytes(code << 4 | first[3] & 15 for code in assignments)
+    begin = re.escape(b"\xff" + first[1:2])
+    return re.compile(
+        begin + b"[%s][%s].{12}" % (re.escape(rates), re.escape(sizes)), flags=re.DOTALL
+    )
 
 
 def _header(head: bytes, block_size: int) -> tuple[int, int] | None:
