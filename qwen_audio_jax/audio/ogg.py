@@ -60,7 +60,7 @@ def _pages(data: bytes):
         if end > len(data):
             raise AudioError("it is broken off: its last Ogg page is incomplete")
         flags, serial, number, checksum = struct.unpack_from("<xB8xIII", data, at + 4)
-        if _checksum(data[at : at + 22] + bytes(4) + data[at + 26 : end]) != checksum:
+        if _checksum(data[at:end]) != checksum:
             raise AudioError(f"it is damaged: the Ogg page at byte {at} has a wrong checksum")
         if flags & _FIRST:
             numbers[serial] = number
@@ -84,8 +84,13 @@ def _end(data: bytes, at: int) -> int:
 
 
 def _checksum(page: bytes) -> int:
-    """CRC of the polynomial 0x04C11DB7, highest bit first, begun with 0. zlib's is mirrored."""
-    crc = zlib.crc32(page.translate(_MIRRORED), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    """CRC by the polynomial 0x04C11DB7, highest bit first, begun with 0. zlib's is mirrored.
+
+    The page's own checksum, at byte 22, counts as 0.
+    """
+    mirrored = memoryview(page.translate(_MIRRORED))
+    crc = zlib.crc32(bytes(4), zlib.crc32(mirrored[:22], 0xFFFFFFFF))
+    crc = zlib.crc32(mirrored[26:], crc) ^ 0xFFFFFFFF
     return int(f"{crc:032b}"[::-1], 2)
 
 
