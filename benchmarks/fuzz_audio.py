@@ -176,10 +176,10 @@ def by_miniaudio(data: bytes) -> float:
 def silence_of_tags(data: bytes) -> float:
     """Seconds of frames that LAME tags lie in, and of delays and paddings that they tell.
 
-    None where one tag begins the file, since FFmpeg and miniaudio heed that one.
+    None where the only tag lies in the frame that begins the file: FFmpeg and miniaudio heed that.
     """
     tags = list(LAME.finditer(data))
-    if len(tags) < 2 and not (tags and (tags[0].start() > 100 or data.startswith(b"ID3"))):
+    if len(tags) < 2 and not (tags and tags[0].start() not in (13, 21, 36)):
         return 0.0
     seconds = 0.0
     for tag in tags:
