@@ -32,7 +32,7 @@ def noise(level: float) -> np.ndarray:
     scale=st.sampled_from([0.0, 1e-30, 1.0, 32768.0, MAX_LEVEL]),
     rate=st.sampled_from([8000, 16000]),
 )
-@settings(max_examples=60)
+@settings(max_examples=30)
 def test_finite_in_finite_out(samples, scale, rate):
     with np.errstate(over="ignore"):
         peak = np.abs(samples).max()
