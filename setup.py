@@ -36,6 +36,7 @@ setup(
     install_requires=[
         "absl-py>=2.1,<3",
         "array_record>=0.8,<1",
+        "av>=18,<19",
         "babel>=2.14,<3",
         "flax>=0.12.8,<1",
         "grain>=0.2.18,<1",

@@ -1,25 +1,47 @@
-"""Encoded audio to a 16 kHz mono waveform. Nothing is cut, clipped or repaired silently."""
+"""Encoded audio to a 16 kHz mono waveform. Nothing is cut, clipped or repaired silently.
 
-import io
-import re
+Whatever is put together of several files, or does not tell its length, gives all of its sound or an
+error. Each kind of file has one decoder that reads it, and a count of its own that the decoder has
+to meet.
+"""
 
-import miniaudio
 import numpy as np
-import soundfile
 import soxr
 
+from qwen_audio_jax.audio import (
+    chunks,
+    containers,
+    ffmpeg,
+    flac,
+    frames,
+    kinds,
+    mpeg,
+    ogg,
+    riff,
+    sndfile,
+)
+from qwen_audio_jax.audio.errors import (
+    MAX_SECONDS,
+    TOLERANCE_SECONDS,
+    AudioError,
+    UnreadableError,
+)
 from qwen_audio_jax.audio.lengths import MIN_SAMPLES, SAMPLE_RATE
 
-MAX_SECONDS = 3600.0
-"""Longer files are taken for a mistake; what training takes, `config.data.max_seconds` says."""
+__all__ = ["MAX_LEVEL", "MAX_SECONDS", "AudioError", "decode", "read_samples", "suspicion"]
 
+MAX_LEVEL = 2.0**31
+"""Of a sample, full scale being 1: no integer format has larger numbers, scaled or not."""
 
-class AudioError(ValueError):
-    """A clip that cannot be used. The message is the reason, one sentence."""
+_SUSPICIOUS_LEVEL = 16.0
+"""24 dB above full scale: more than a mix of floats ever overshoots."""
+
+_BY_LIBSNDFILE = ("riff", "wav", "w64", "aiff", "au", "caf", "nistsphere", "voc")
+"""Kinds of file that FFmpeg is asked about as well, see `_by_libsndfile`."""
 
 
 def decode(data: bytes) -> np.ndarray:
-    """Decodes FLAC, WAV, Ogg or MP3.
+    """Decodes a clip: WAV, FLAC, Ogg, MP3, and what docs/data.md lists besides.
 
     Channels are averaged; other sampling rates are converted by soxr's high-quality filter.
 
@@ -27,17 +49,17 @@ def decode(data: bytes) -> np.ndarray:
         data: the file's bytes.
 
     Returns:
-        float32 [samples] at 16 kHz, ceil(n * 16000 / rate) of them.
+        float32 [samples] at 16 kHz, ceil(n * 16000 / rate) of them, none larger than `MAX_LEVEL`.
 
     Raises:
-        AudioError: not audio, broken off, empty, too short or too long, or not finite.
+        AudioError: not audio, broken off, damaged, empty, too short, too long or too loud.
     """
     wave, rate = read_samples(data)
     if len(wave) == 0:
         raise AudioError("the clip has no samples")
-    if not np.isfinite(wave).all():
-        bad = np.count_nonzero(~np.isfinite(wave).all(axis=1))
-        raise AudioError(f"{bad} of its {len(wave)} samples are not numbers (NaN or infinite)")
+    # Written so that NaN fails.
+    if not (wave.min() >= -MAX_LEVEL and wave.max() <= MAX_LEVEL):
+        raise _beyond_all_levels(wave)
     mono = wave[:, 0] if wave.shape[1] == 1 else wave.mean(axis=1, dtype=np.float32)
     wave = resample(mono, rate)
     if len(wave) < MIN_SAMPLES:
@@ -58,6 +80,25 @@ def resample(wave: np.ndarray, rate: int) -> np.ndarray:
     return np.pad(converted, (0, max(0, length - len(converted))))[:length].astype(np.float32)
 
 
+def suspicion(wave: np.ndarray) -> str:
+    """What is odd about a clip that `decode` accepts, a clause for a list of such; "" if nothing.
+
+    Integers that were written as floats without dividing them have a level of their own, and so
+    have their log-mel features.
+
+    Args:
+        wave: float32 [samples], full scale 1.
+    """
+    peak = max(float(wave.max()), -float(wave.min())) if len(wave) else 0.0
+    if peak <= _SUSPICIOUS_LEVEL:
+        return ""
+    bits = next(bits for bits in (16, 24, 32) if peak < 2.0 ** (bits - 1) * 1.5)
+    return (
+        f"its loudest sample is {peak:,.0f} times full scale, as if {bits}-bit integers had been "
+        "written as floats"
+    )
+
+
 def read_samples(data: bytes) -> tuple[np.ndarray, int]:
     """The samples of a file as it has them.
 
@@ -68,59 +109,77 @@ def read_samples(data: bytes) -> tuple[np.ndarray, int]:
         float32 [n, channels] and the sampling rate in Hz.
 
     Raises:
-        AudioError: not audio, broken off, or too long.
+        AudioError: not audio, broken off, damaged, or too long.
     """
+    name, data = kinds.find(data)
+    if name == "mp3":
+        return mpeg.read(data)
+    if name == "flac":
+        return flac.read(data)
+    if name == "ogg":
+        return ogg.read(data)
+    if name == "riff":
+        if riff.is_plain(data):
+            return riff.read(data)
+        if sound := riff.mp3(data):
+            return read_samples(sound)
+    if name in _BY_LIBSNDFILE:
+        return _by_libsndfile(data, name)
+    if not name:
+        raise AudioError("it cannot be read as WAV, FLAC, Ogg, MP3 or any other kind of audio")
+    if name == "aac":
+        data = frames.check_adts(data)
+    if name == "amr":
+        data = frames.check_amr(data)
+    if fault := containers.fault(data, name):
+        raise AudioError(fault)
+    return ffmpeg.read(data, name)
+
+
+def _by_libsndfile(data: bytes, name: str) -> tuple[np.ndarray, int]:
+    """What libsndfile reads, if FFmpeg does not find more; else what FFmpeg reads."""
+    demuxer = "wav" if name == "riff" else name
+    if name in ("wav", "w64"):
+        riff.format_of(chunks.content(data, name, b"fmt "))
     try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            rate, promised = file.samplerate, file.frames
-            most = int(MAX_SECONDS * rate)
-            # Of an hour-long file there is no need to read more than shows that it is too long.
-            wave = _samples(data, file, min(promised, most + 1))
-            missing = _missing(data, file, len(wave))
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        reason = str(error).rpartition(": ")[2].rstrip(".")
-        raise AudioError(f"it cannot be read as WAV, FLAC, Ogg or MP3 ({reason})") from error
-    if len(wave) > most:
-        raise AudioError(
-            f"it lasts {promised / rate:.2f} s, and clips over {MAX_SECONDS:g} s are refused; "
-            "split it"
-        )
+        wave, rate = riff.read(data) if name == "riff" else sndfile.read(data)
+        found = ffmpeg.seconds(data, demuxer)
+    except UnreadableError as error:
+        try:
+            wave, rate = ffmpeg.read(data, demuxer)
+        except AudioError:
+            raise error from None
+        found = 0.0
+    told = chunks.told_by_caf(data) if name == "caf" else None
+    if told and len(wave) != told[1]:
+        # Both take the padding off a last packet that has none.
+        wave, rate = ffmpeg.read(data, demuxer, trim=False)
+        wave = wave[told[0] :][: told[1]]
+        if len(wave) != told[1]:
+            raise AudioError(f"its packet table tells of {told[1]} samples, not of {len(wave)}")
+    sound, missing, behind = chunks.around_sound(data, name)
     if missing:
-        raise AudioError(f"it is broken off: {missing}")
+        raise AudioError(f"it is broken off: {sound - missing} of {sound} bytes of sound are there")
+    if len(behind) * len(wave) > TOLERANCE_SECONDS * rate * sound or kinds.find(behind)[0]:
+        raise AudioError(
+            f"its header tells of {sound} bytes of sound, and {len(behind)} more behind them are "
+            "no part of such a file: they may be sound as well"
+        )
+    if found > len(wave) / rate + TOLERANCE_SECONDS:
+        raise AudioError(
+            f"its length is not certain: libsndfile finds {len(wave) / rate:.2f} s, and FFmpeg "
+            f"{found:.2f} s"
+        )
     return wave, rate
 
 
-def _samples(data: bytes, file: soundfile.SoundFile, most: int) -> np.ndarray:
-    """Float32 [at most `most`, channels] of an opened file."""
-    if file.format == "FLAC" and file.subtype == "PCM_16" and most == file.frames:
-        try:
-            # The same samples as libsndfile's, in two thirds of its time.
-            pcm = np.frombuffer(miniaudio.flac_read_s16(data).samples, np.int16)
-            return pcm.reshape(-1, file.channels) * np.float32(1 / 32768)
-        except miniaudio.DecodeError:
-            pass  # let libsndfile say what is wrong
-    return file.read(most, dtype="float32", always_2d=True)
-
-
-def _missing(data: bytes, file: soundfile.SoundFile, samples: int) -> str:
-    """What a file that was broken off lacks, or "". libsndfile itself forgives most such files.
-
-    Args:
-        data: the file's bytes.
-        file: the same, opened.
-        samples: how many were read, per channel.
-    """
-    if file.format == "OGG":
-        page = data.rfind(b"OggS")
-        lacing = data[page + 27 : page + 27 + data[page + 26]] if len(data) > page + 26 else b""
-        complete = lacing and page + 27 + len(lacing) + sum(lacing) <= len(data)
-        return "" if complete else "its last Ogg page is incomplete"
-    sizes = re.search(r"(?:data|SSND) : (\d+) \(should be (\d+)\)", file.extra_info)
-    # Writers that stream a WAV put a largest value where they do not know the size.
-    if sizes and int(sizes[2]) < int(sizes[1]) < 0x7FFFF000:
-        return f"{sizes[2]} of {sizes[1]} bytes of sound are there"
-    # Without a Xing or Info frame, the length of an MP3 is only an estimate.
-    estimated = file.format == "MP3" and not re.search(b"Xing|Info", data[: 1 << 16])
-    if samples < min(file.frames, MAX_SECONDS * file.samplerate) and not estimated:
-        return f"{samples} of {file.frames} samples are there"
-    return ""
+def _beyond_all_levels(wave: np.ndarray) -> AudioError:
+    """The reason for samples [n, channels] that are no numbers or larger than `MAX_LEVEL`."""
+    finite = np.isfinite(wave).all(axis=1)
+    if not finite.all():
+        bad = np.count_nonzero(~finite)
+        return AudioError(f"{bad} of its {len(wave)} samples are not numbers (NaN or infinite)")
+    return AudioError(
+        f"its loudest sample is {np.abs(wave).max():.3g} times full scale, and no recording is "
+        f"over {MAX_LEVEL:.3g}: are its numbers of another type or byte order?"
+    )
