@@ -13,10 +13,11 @@ A manifest has one JSON object a line, with paths relative to the manifest:
     {"audio": ["a.flac", "b.mp3"], "task": "speaker_verification", "text": "same"}
 
 docs/tasks.md has the tasks and what fields each needs; further ones (source, license, ...) are
-kept. Clips are WAV, FLAC, Ogg or MP3, at any sampling rate, from 30 ms to an hour. Rows that cannot
-be used are listed with the reason in OUT/rejected.jsonl and the rest is built; what was mended in
-it is counted in OUT/notes.jsonl. The same source gives the same files, with any number of workers.
-A build that was broken off goes on where it was when it is started again.
+kept. Clips are WAV, FLAC, Ogg, MP3 or another kind that docs/data.md lists, from 30 ms to an hour;
+`offset` and `duration`, in seconds, cut one out of a recording. Rows that cannot be used are listed
+with the reason in OUT/rejected.jsonl and the rest is built; what was mended in it is counted in
+OUT/notes.jsonl. The same source gives the same files, with any number of workers. A build that was
+broken off goes on where it was when it is started again.
 """
 
 import argparse

@@ -17,7 +17,7 @@ from data_pipelines.labels import stored_annotation
 from data_pipelines.records import Record, RejectedRecord, legible, told
 from data_pipelines.shards import Rejection, ShardFiles, ShardWriter
 from data_pipelines.staging import BuildInterrupted
-from qwen_audio_jax.audio.decode import AudioError, decode
+from qwen_audio_jax.audio.decode import AudioError, decode, suspicion
 from qwen_audio_jax.audio.lengths import SAMPLE_RATE
 from qwen_audio_jax.rendering import texts_of
 from qwen_audio_jax.tasks import AnnotationError, check_times
@@ -215,7 +215,8 @@ def _checked(record: Record) -> Outcome:
     for clip in record.audio:
         wave = decode(clip)
         samples.append(len(wave))
-        # What is odd about a clip that can be used is appended to `notes` here, in one sentence.
+        if odd := suspicion(wave):
+            notes.append(f"field 'audio': {odd}")
     if samples:
         check_times(record.task, annotation, samples[0] / SAMPLE_RATE)
     return dataclasses.replace(record, annotation=annotation), tuple(samples), tuple(notes)

@@ -33,7 +33,7 @@ class Record:
     Attributes:
         id: unique within its corpus.
         task: a key of `qwen_audio_jax.tasks.KINDS`.
-        audio: encoded clips (FLAC, WAV, Ogg or MP3 bytes, as they came).
+        audio: encoded clips, of any kind that `audio.decode` reads, as they came.
         annotation: the label fields that the task names, and `source`, `license`, ...; JSON types.
     """
 

@@ -8,7 +8,7 @@ to meet.
 import numpy as np
 import soxr
 
-from qwen_audio_jax.audio import (
+from qwen_audio_jax.audio.formats import (
     chunks,
     containers,
     ffmpeg,
@@ -20,7 +20,7 @@ from qwen_audio_jax.audio import (
     riff,
     sndfile,
 )
-from qwen_audio_jax.audio.errors import (
+from qwen_audio_jax.audio.formats.errors import (
     MAX_SECONDS,
     TOLERANCE_SECONDS,
     AudioError,
@@ -94,8 +94,8 @@ def suspicion(wave: np.ndarray) -> str:
         return ""
     bits = next(bits for bits in (16, 24, 32) if peak < 2.0 ** (bits - 1) * 1.5)
     return (
-        f"its loudest sample is {peak:,.0f} times full scale, as if {bits}-bit integers had been "
-        "written as floats"
+        f"its samples go far beyond full scale, as if {bits}-bit integers had been written as "
+        f"floats; divide them by {2 ** (bits - 1):,}"
     )
 
 

@@ -21,17 +21,35 @@ import matplotlib
 import matplotlib.image
 import matplotlib.ticker
 import numpy as np
-import soundfile
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from qwen_audio_jax.audio.decode import read_samples
+from qwen_audio_jax.audio.formats import kinds
 from qwen_audio_jax.audio.lengths import SAMPLE_RATE
 
 _SHARED = "qwen_audio_jax.monitoring"  # whose templates all pages share
 _MEL_BINS = 80
 _WINDOW, _HOP = 400, 160  # samples; 25 and 10 ms
 _WIDEST = 1000  # columns of a picture; more would not show
+
+_MIME = {
+    "aac": "audio/aac",
+    "aiff": "audio/aiff",
+    "amr": "audio/amr",
+    "asf": "audio/x-ms-wma",
+    "au": "audio/basic",
+    "caf": "audio/x-caf",
+    "flac": "audio/flac",
+    "matroska": "audio/webm",
+    "mov": "audio/mp4",
+    "mp3": "audio/mpeg",
+    "ogg": "audio/ogg",
+    "riff": "audio/wav",
+    "wav": "audio/wav",
+}
+"""By the kind of file; browsers play most of them."""
 
 # Colours that matplotlib may write and the style sheet then replaces, so that curves follow the
 # reader's light or dark scheme.
@@ -209,27 +227,17 @@ class Clip:
 
 
 def clip_of(encoded: bytes, name: str) -> Clip:
-    """An encoded clip (FLAC, Ogg, WAV, MP3) for the page; one that is broken says so there."""
+    """An encoded clip for the page; one that cannot be decoded says so there."""
     audio = _data_uri(encoded, audio_type(encoded))
     try:
         return Clip(name, audio, _spectrogram(encoded))
-    except (soundfile.SoundFileError, ValueError) as error:
-        # libsndfile's sentence alone: the whole message names a memory address instead of a file.
-        return Clip(name, audio, None, str(getattr(error, "error_string", error)))
+    except ValueError as error:
+        return Clip(name, audio, None, str(error))
 
 
 def audio_type(clip: bytes) -> str:
-    """The MIME type that the first bytes of a FLAC, Ogg, WAV or MP3 file tell."""
-    for magic, mime in (
-        (b"fLaC", "audio/flac"),
-        (b"OggS", "audio/ogg"),
-        (b"RIFF", "audio/wav"),
-        (b"ID3", "audio/mpeg"),
-    ):
-        if clip.startswith(magic):
-            return mime
-    is_mpeg_frame = len(clip) > 1 and clip[0] == 0xFF and clip[1] & 0xE0 == 0xE0
-    return "audio/mpeg" if is_mpeg_frame else "application/octet-stream"
+    """The MIME type of an audio file."""
+    return _MIME.get(kinds.find(clip)[0], "application/octet-stream")
 
 
 def _data_uri(content: bytes, mime: str) -> str:
@@ -237,7 +245,7 @@ def _data_uri(content: bytes, mime: str) -> str:
 
 
 def _spectrogram(clip: bytes) -> Spectrogram:
-    samples, rate = soundfile.read(io.BytesIO(clip), dtype="float32", always_2d=True)
+    samples, rate = read_samples(clip)
     if not len(samples):
         raise ValueError("it holds no samples")
     mono = librosa.resample(samples.mean(axis=1), orig_sr=rate, target_sr=SAMPLE_RATE)

@@ -8,8 +8,8 @@ import struct
 import numpy as np
 import pytest
 
-from qwen_audio_jax.audio import errors
 from qwen_audio_jax.audio.decode import AudioError, decode, read_samples
+from qwen_audio_jax.audio.formats import errors
 
 ROOT = pathlib.Path(__file__).parents[2]
 _spec = importlib.util.spec_from_file_location(

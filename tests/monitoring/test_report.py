@@ -192,6 +192,7 @@ def test_silence_stereo_and_very_short_clips_are_drawn(tmp_path):
     assert len(page.attributes("img", "alt")) == 3
 
 
-def test_audio_type_by_first_bytes():
-    assert audio_type(b"ID3\x04") == audio_type(b"\xff\xfb\x90") == "audio/mpeg"
-    assert audio_type(b"") == "application/octet-stream"
+def test_audio_type_by_content():
+    assert audio_type(b"") == audio_type(b"ID3\x04") == "application/octet-stream"
+    assert audio_type(b"\0\0\0\x20ftypM4A \0\0\0\0") == "audio/mp4"
+    assert audio_type(b"\x1a\x45\xdf\xa3") == "audio/webm"

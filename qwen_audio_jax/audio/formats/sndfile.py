@@ -6,7 +6,7 @@ import re
 import numpy as np
 import soundfile
 
-from qwen_audio_jax.audio.errors import MAX_SECONDS, AudioError, UnreadableError, too_long
+from qwen_audio_jax.audio.formats.errors import MAX_SECONDS, AudioError, UnreadableError, too_long
 
 
 class _Bytes(io.BytesIO):

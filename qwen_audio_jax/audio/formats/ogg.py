@@ -6,9 +6,9 @@ import zlib
 
 import numpy as np
 
-from qwen_audio_jax.audio import ffmpeg, sndfile
-from qwen_audio_jax.audio.errors import AudioError, join
-from qwen_audio_jax.audio.tags import end_of_tags
+from qwen_audio_jax.audio.formats import ffmpeg, sndfile
+from qwen_audio_jax.audio.formats.errors import AudioError, join
+from qwen_audio_jax.audio.formats.tags import end_of_tags
 
 _MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _FIRST, _LAST = 2, 4

@@ -2,8 +2,8 @@
 
 import re
 
-from qwen_audio_jax.audio import containers, frames, mpeg
-from qwen_audio_jax.audio.tags import end_of_id3
+from qwen_audio_jax.audio.formats import containers, frames, mpeg
+from qwen_audio_jax.audio.formats.tags import end_of_id3
 
 _MAX_JUNK = 1 << 17
 """Bytes before the sound, behind tags, in which its beginning is looked for."""

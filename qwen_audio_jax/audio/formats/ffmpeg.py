@@ -10,7 +10,7 @@ import av
 import numpy as np
 from av.audio.fifo import AudioFifo
 
-from qwen_audio_jax.audio.errors import (
+from qwen_audio_jax.audio.formats.errors import (
     MAX_SECONDS,
     TOLERANCE_SECONDS,
     AudioError,

@@ -1,7 +1,7 @@
 """Streams of bare frames: ADTS (AAC) and AMR."""
 
-from qwen_audio_jax.audio.errors import AudioError
-from qwen_audio_jax.audio.tags import end_of_tags
+from qwen_audio_jax.audio.formats.errors import AudioError
+from qwen_audio_jax.audio.formats.tags import end_of_tags
 
 _AMR_SIZES = {
     b"#!AMR\n": (13, 14, 16, 18, 20, 21, 27, 32, 6, 1, 1, 1, 1, 1, 1, 1),

@@ -9,9 +9,9 @@ import re
 
 import numpy as np
 
-from qwen_audio_jax.audio import ffmpeg
-from qwen_audio_jax.audio.errors import MAX_SECONDS, AudioError, join, too_long
-from qwen_audio_jax.audio.tags import end_of_tags
+from qwen_audio_jax.audio.formats import ffmpeg
+from qwen_audio_jax.audio.formats.errors import MAX_SECONDS, AudioError, join, too_long
+from qwen_audio_jax.audio.formats.tags import end_of_tags
 
 _DECODER_DELAY = 529
 """Samples by which every decoder of layer III is late; LAME's delay does not count them."""

@@ -4,8 +4,14 @@ import struct
 
 import numpy as np
 
-from qwen_audio_jax.audio import chunks, kinds, sndfile
-from qwen_audio_jax.audio.errors import MAX_SECONDS, TOLERANCE_SECONDS, AudioError, join, too_long
+from qwen_audio_jax.audio.formats import chunks, kinds, sndfile
+from qwen_audio_jax.audio.formats.errors import (
+    MAX_SECONDS,
+    TOLERANCE_SECONDS,
+    AudioError,
+    join,
+    too_long,
+)
 
 _UNKNOWN_SIZE = 0x7FFFF000
 """Writers that stream put this or more where they do not know the size."""

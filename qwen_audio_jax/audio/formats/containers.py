@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from qwen_audio_jax.audio.tags import end_of_tags
+from qwen_audio_jax.audio.formats.tags import end_of_tags
 
 _BOXES = (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"styp")
 _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")

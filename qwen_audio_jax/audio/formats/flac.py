@@ -6,8 +6,8 @@ import re
 import miniaudio
 import numpy as np
 
-from qwen_audio_jax.audio import kinds, sndfile
-from qwen_audio_jax.audio.errors import MAX_SECONDS, AudioError, join, too_long
+from qwen_audio_jax.audio.formats import kinds, sndfile
+from qwen_audio_jax.audio.formats.errors import MAX_SECONDS, AudioError, join, too_long
 
 _STREAMINFO = (b"\0\0\0\x22", b"\x80\0\0\x22")
 _SYNC = re.compile(rb"\xff[\xf8\xf9]")
