@@ -34,7 +34,7 @@ def log_mel(waveform: np.ndarray, mel_bins: int, frames: int | None = None) -> n
     `log_mel_spectrogram` of OpenAI Whisper and Qwen-Audio, and `WhisperFeatureExtractor`.
 
     Args:
-        waveform: float [S] mono at 16 kHz, full scale 1.
+        waveform: float32 [S] mono at 16 kHz, full scale 1.
         mel_bins: M, 80 in Qwen-Audio, 128 in Qwen2-Audio.
         frames: F, how many to return, see `lengths.packed_frames`; None means the 30-second
             window's 3000.
@@ -45,7 +45,7 @@ def log_mel(waveform: np.ndarray, mel_bins: int, frames: int | None = None) -> n
 
     Raises:
         ValueError: the waveform is not one-dimensional, empty, or longer than 30 s; a sample is
-            not finite, or so large (1e16 and above) that an energy is not, in float32.
+            not finite, or so large (above 1e16) that an energy would not be.
     """
     if waveform.ndim != 1 or not 0 < len(waveform) <= WINDOW_SAMPLES:
         raise ValueError(
@@ -55,11 +55,12 @@ def log_mel(waveform: np.ndarray, mel_bins: int, frames: int | None = None) -> n
     features = np.empty((frames, mel_bins), np.float32)
     reached = min((len(waveform) + _EDGE - 1) // HOP + 1, WINDOW_FRAMES)
     # Frames that are not asked for can hold the clip's maximum, so they are computed as well.
-    top = kernel.mel_levels(_plain(waveform), reached, *_mel_bank(mel_bins), features, _scratch.arrays)
+    arrays = *_mel_bank(mel_bins), features, _scratch.arrays
+    top = kernel.mel_levels(_plain(waveform), reached, *arrays)
     if not np.isfinite(top):
         raise ValueError(
-            "waveform: its samples must be numbers around full scale, which is 1; the largest is "
-            f"{np.abs(waveform).max():g}"
+            "waveform: its samples must be numbers of a sane level (full scale is 1), and the "
+            f"largest is {np.abs(waveform).max():g}"
         )
     floor = max(top - np.float32(2), np.float32(-1.5))
     known = min(frames, reached)
@@ -70,9 +71,9 @@ def log_mel(waveform: np.ndarray, mel_bins: int, frames: int | None = None) -> n
 
 
 def _plain(waveform: np.ndarray) -> np.ndarray:
-    """As a contiguous array that is read-only, for each kind of array would be compiled for."""
-    kind = np.float32 if waveform.dtype == np.float32 else np.float64
-    plain = np.ascontiguousarray(waveform, kind)[:]
+    """As Numba shall see it: it would compile anew for each kind of array."""
+    with np.errstate(over="ignore"):
+        plain = np.ascontiguousarray(waveform, np.float32)[:]
     plain.flags.writeable = False
     return plain
 
@@ -81,14 +82,16 @@ def _plain(waveform: np.ndarray) -> np.ndarray:
 def _mel_bank(mel_bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """For each mel bin the first FFT frequency it hears and how many, int64 [M]; their weights.
 
-    Slaney scale and area normalisation, 0 to 8 kHz. The weights, float32 [M, most], are followed by
-    zeros, which count as heard up to a multiple of `kernel.GROUP`.
+    Slaney scale and area normalisation, 0 to 8 kHz. A bin hears few frequencies, one beside the
+    other. The weights, float32 [M, most], are padded with zeros to a multiple of `kernel.GROUP`.
     """
-    bank = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=kernel.N_FFT, n_mels=mel_bins, dtype=np.float32)
-    heard = [np.flatnonzero(row) for row in bank]
-    counts = np.array([-(-len(one) // kernel.GROUP) * kernel.GROUP for one in heard])
-    firsts = np.minimum([one[0] for one in heard], kernel.FREQUENCIES - counts)
+    bank = librosa.filters.mel(
+        sr=SAMPLE_RATE, n_fft=kernel.N_FFT, n_mels=mel_bins, dtype=np.float32
+    )
+    heard = bank != 0
+    counts = -(-np.maximum(heard.sum(axis=1), 1) // kernel.GROUP) * kernel.GROUP
+    firsts = np.minimum(heard.argmax(axis=1), kernel.FREQUENCIES - counts)
     weights = np.zeros((mel_bins, counts.max()), np.float32)
-    for row, first, count, weight in zip(bank, firsts, counts, weights, strict=True):
-        weight[:count] = row[first : first + count]
+    for m, (first, count) in enumerate(zip(firsts, counts, strict=True)):
+        weights[m, :count] = bank[m, first : first + count]
     return firsts, counts, weights

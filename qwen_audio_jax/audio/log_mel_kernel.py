@@ -1,9 +1,9 @@
 """The arithmetic of log-mel, compiled by Numba: samples -> power spectra -> mel -> logarithm.
 
 32 frames lie side by side, one a lane, and every innermost loop goes over the lanes, so that each
-operation becomes one of vectors. A frame's 400 samples are transformed as 16 x 25 (Cooley and Tukey,
-1965), in float64: in float32 the rounding of the loudest bin would show in bins 80 dB below it. A
-sum of powers, none of them negative, loses nothing, so what follows is float32.
+operation becomes one of vectors. A frame's 400 samples are transformed as 16 x 25 (Cooley and
+Tukey, 1965), in float64: in float32 the rounding of the loudest bin would show in bins 80 dB below
+it. A sum of powers, none of them negative, loses nothing, so what follows is float32.
 
 Any processor gives the same bits: where a multiplication and an addition are rounded once, it says
 so (`_fma`), nothing else is contracted or reordered, and the logarithm is this file's own.
@@ -34,6 +34,7 @@ _PITCH = _LANES + 4
 _COLUMNS, _ROWS = 16, 13
 """Every 16th sample makes a column; its transform, the input being real, is known by 13 rows."""
 
+
 def _root(n: int, k: int) -> tuple[float, float]:
     """exp(-2 pi i k / n)."""
     return math.cos(2 * math.pi * k / n), -math.sin(2 * math.pi * k / n)
@@ -44,8 +45,7 @@ _HANN = np.array([0.5 - 0.5 * _root(N_FFT, n)[0] for n in range(N_FFT)])
 _TWIDDLES = np.array([_root(N_FFT, c * k) for c in range(_COLUMNS) for k in range(_ROWS)]).ravel()
 """The periodic Hann window, and exp(-2 pi i c k / 400): [16 c, 13 k, real and imaginary], flat."""
 
-# Compiled at the first call, then found in Numba's cache. Without Python's lock.
-_compiled = numba.njit(nogil=True, cache=True, error_model="numpy")
+_compiled = numba.njit(error_model="numpy")
 _inlined = numba.njit(forceinline=True, error_model="numpy")
 
 
@@ -61,7 +61,7 @@ def scratch() -> tuple[np.ndarray, ...]:
 
 @intrinsic
 def _fma(_context, a, b, c):
-    """a * b + c, rounded once."""
+    """The sum a * b + c, rounded once."""
     return a(a, b, c), lambda _context, builder, _signature, numbers: builder.fma(*numbers)
 
 
@@ -78,6 +78,29 @@ def _split(_context, x):
         return context.make_tuple(builder, signature.return_type, both)
 
     return types.UniTuple(types.float32, 2)(types.float32), build
+
+
+@_inlined
+def _sample(waveform, i):
+    """A sample of the clip padded with zeros to 30 s, and that reflected at both ends."""
+    i = abs(i)
+    if i >= WINDOW_SAMPLES:
+        i = 2 * (WINDOW_SAMPLES - 1) - i
+    return np.float64(waveform[i]) if i < len(waveform) else 0.0
+
+
+@_compiled
+def _lay(waveform, start, hops):
+    """The samples from `start` on, hop beside hop: [160, hops]."""
+    inside = start >= 0 and start + _HOPS * HOP <= len(waveform)
+    for hop in range(_HOPS):
+        at = start + hop * HOP
+        if inside:
+            for n in range(HOP):
+                hops[n * _PITCH + hop] = waveform[at + n]
+        else:
+            for n in range(HOP):
+                hops[n * _PITCH + hop] = _sample(waveform, at + n)
 
 
 _FIFTH_ROOTS = math.sqrt(5) / 4
@@ -266,19 +289,6 @@ _THIRD, _FIFTH, _SEVENTH, _ONE = (np.float32(1 / n) for n in (3, 5, 7, 1))
 _TWO_SCALES = np.float32(2 / (4 * math.log(10)))
 _OCTAVE = np.float32(math.log10(2) / 4)
 _LEAST, _LOWEST = np.float32(1e-10), np.float32(-1.5)
-_INFINITE = np.float32(math.inf)
-
-
-@_inlined
-def _level(energy):
-    """(log10 + 4) / 4 of an energy, clamped at 1e-10."""
-    exponent, mantissa = _split(energy)
-    # log(m) = 2 atanh((m - 1) / (m + 1)), of at most 0.172 here.
-    s = (mantissa - _ONE) / (mantissa + _ONE)
-    z = s * s
-    series = _fma(_fma(_fma(_SEVENTH, z, _FIFTH), z, _THIRD), z, _ONE)
-    level = _fma(exponent, _OCTAVE, _fma(_TWO_SCALES * s, series, _ONE))
-    return level if energy > _LEAST else _LOWEST
 
 
 @_compiled
@@ -296,35 +306,44 @@ def _weigh(powers, firsts, counts, weights, mel):
                 out[lane] = low + high if i == 0 else out[lane] + (low + high)
 
 
-@_inlined
-def _sample(waveform, i):
-    """A sample of the clip padded with zeros to 30 s, and that reflected at both ends."""
-    i = abs(i)
-    if i >= WINDOW_SAMPLES:
-        i = 2 * (WINDOW_SAMPLES - 1) - i
-    return np.float64(waveform[i]) if i < len(waveform) else 0.0
+@_compiled
+def _take_logarithms(mel):
+    """Turns energies into (log10(energy) + 4) / 4, clamped at -1.5; NaN if one is not finite."""
+    for i in range(len(mel)):
+        energy = mel[i]
+        exponent, mantissa = _split(energy)
+        # log(m) = 2 atanh((m - 1) / (m + 1)), of at most 0.172 here.
+        s = (mantissa - _ONE) / (mantissa + _ONE)
+        z = s * s
+        series = _fma(_fma(_fma(_SEVENTH, z, _FIFTH), z, _THIRD), z, _ONE)
+        level = _fma(exponent, _OCTAVE, _fma(_TWO_SCALES * s, series, _ONE))
+        mel[i] = _LOWEST if energy <= _LEAST else level + (energy - energy)
 
 
 @_compiled
-def _lay(waveform, start, hops):
-    """The samples from `start` on, hop beside hop: [160, hops]."""
-    inside = start >= 0 and start + _HOPS * HOP <= len(waveform)
-    for hop in range(_HOPS):
-        at = start + hop * HOP
-        if inside:
-            for n in range(HOP):
-                hops[n * _PITCH + hop] = waveform[at + n]
-        else:
-            for n in range(HOP):
-                hops[n * _PITCH + hop] = _sample(waveform, at + n)
+def _survey(mel, lanes, tops, sums):
+    """Goes on with the highest level of each lane, and the sum, which keeps any NaN."""
+    for m in range(len(mel) // _LANES):
+        for lane in range(lanes):
+            level = mel[m * _LANES + lane]
+            sums[lane] += level
+            tops[lane] = level if level > tops[lane] else tops[lane]
 
 
 @_compiled
+def _write(mel, lanes, out):
+    """Copies lanes to frames, [F, M]."""
+    for lane in range(lanes):
+        for m in range(out.shape[1]):
+            out[lane, m] = mel[m * _LANES + lane]
+
+
+@numba.njit(nogil=True, cache=True, error_model="numpy")
 def mel_levels(waveform, reached, firsts, counts, weights, out, scratch):
     """Writes (log10(energy) + 4) / 4 of each mel bin, clamped at -1.5, frame by frame.
 
     Args:
-        waveform: float [S], at most 30 s.
+        waveform: float32 [S], at most 30 s.
         reached: how many frames to compute.
         firsts, counts: int64 [M], which FFT frequencies a bin hears; counts are multiples of GROUP.
         weights: float32 [M, the largest count], of those.
@@ -335,21 +354,15 @@ def mel_levels(waveform, reached, firsts, counts, weights, out, scratch):
         The highest level of all frames computed; NaN if an energy is not finite.
     """
     hops, spectra, powers, beyond = scratch
-    bins = len(counts)
-    mel = np.empty(bins * _LANES, np.float32)
-    top, finite = _LOWEST, True
+    mel = np.empty(len(counts) * _LANES, np.float32)
+    tops, sums = np.full(_LANES, _LOWEST), np.zeros(_LANES, np.float32)
     for first in range(0, reached, _LANES):
         _lay(waveform, first * HOP - _EDGE, hops)
         _columns(hops, spectra)
         _rows(spectra, powers, beyond)
         _weigh(powers, firsts, counts, weights, mel)
-        for i in range(len(mel)):
-            finite &= mel[i] < _INFINITE
-            mel[i] = _level(mel[i])
+        _take_logarithms(mel)
         lanes = min(_LANES, reached - first)
-        for lane in range(lanes):
-            top = max(top, mel[lane::_LANES].max())
-        for lane in range(min(lanes, len(out) - first)):
-            for m in range(bins):
-                out[first + lane, m] = mel[m * _LANES + lane]
-    return top if finite else np.float32(math.nan)
+        _survey(mel, lanes, tops, sums)
+        _write(mel, min(lanes, len(out) - first), out[first:])
+    return tops.max() if math.isfinite(sums.sum()) else np.float32(math.nan)
