@@ -55,8 +55,10 @@ def log_mel(waveform: np.ndarray, mel_bins: int, frames: int | None = None) -> n
     features = np.empty((frames, mel_bins), np.float32)
     reached = min((len(waveform) + _EDGE - 1) // HOP + 1, WINDOW_FRAMES)
     # Frames that are not asked for can hold the clip's maximum, so they are computed as well.
-    arrays = *_mel_bank(mel_bins), features, _scratch.arrays
-    top = kernel.mel_levels(_plain(waveform), reached, *arrays)
+    with np.errstate(over="ignore"):
+        samples = np.ascontiguousarray(waveform, np.float32)
+    bank = _mel_bank(mel_bins)
+    top = kernel.mel_levels()(samples, reached, *bank, features, _scratch.arrays)
     if not np.isfinite(top):
         raise ValueError(
             "waveform: its samples must be numbers of a sane level (full scale is 1), and the "
@@ -68,14 +70,6 @@ def log_mel(waveform: np.ndarray, mel_bins: int, frames: int | None = None) -> n
     features[known:WINDOW_FRAMES] = floor
     features[WINDOW_FRAMES:] = 0.0
     return features
-
-
-def _plain(waveform: np.ndarray) -> np.ndarray:
-    """As Numba shall see it: it would compile anew for each kind of array."""
-    with np.errstate(over="ignore"):
-        plain = np.ascontiguousarray(waveform, np.float32)[:]
-    plain.flags.writeable = False
-    return plain
 
 
 @functools.cache

@@ -9,7 +9,10 @@ Any processor gives the same bits: where a multiplication and an addition are ro
 so (`_fma`), nothing else is contracted or reordered, and the logarithm is this file's own.
 """
 
+import functools
 import math
+import pickle
+from collections.abc import Callable
 
 import numba
 import numpy as np
@@ -338,8 +341,7 @@ def _write(mel, lanes, out):
             out[lane, m] = mel[m * _LANES + lane]
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
-def mel_levels(waveform, reached, firsts, counts, weights, out, scratch):
+def _mel_levels(waveform, reached, firsts, counts, weights, out, scratch):
     """Writes (log10(energy) + 4) / 4 of each mel bin, clamped at -1.5, frame by frame.
 
     Args:
@@ -366,3 +368,26 @@ def mel_levels(waveform, reached, firsts, counts, weights, out, scratch):
         _survey(mel, lanes, tops, sums)
         _write(mel, min(lanes, len(out) - first), out[first:])
     return tops.max() if math.isfinite(sums.sum()) else np.float32(math.nan)
+
+
+_SIGNATURE = types.float32(
+    types.Array(types.float32, 1, "C", readonly=True),
+    types.int64,
+    *[types.int64[::1]] * 2,
+    *[types.float32[:, ::1]] * 2,
+    types.Tuple([types.float64[::1]] * 2 + [types.float32[::1]] * 2),
+)
+
+
+@functools.cache
+def mel_levels() -> Callable[..., np.float32]:
+    """`_mel_levels` compiled, to be called without Python's lock.
+
+    That takes some seconds, but for what Numba's cache has. A cache that is damaged, cannot be
+    written or has no place is done without.
+    """
+    options = {"nogil": True, "error_model": "numpy"}
+    try:
+        return numba.njit(_SIGNATURE, cache=True, **options)(_mel_levels)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError):
+        return numba.njit(_SIGNATURE, **options)(_mel_levels)

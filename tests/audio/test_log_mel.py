@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies
 
+from qwen_audio_jax.audio import log_mel_kernel
 from qwen_audio_jax.audio.lengths import mel_frames, packed_frames
 from qwen_audio_jax.audio.log_mel import log_mel
 
@@ -160,6 +161,22 @@ def test_another_processor_gives_the_same_bits(tmp_path):
     command = [sys.executable, "-c", code]
     there = subprocess.check_output(command, env=os.environ | plainest, text=True)
     assert there.strip() == digest()
+
+
+@pytest.mark.parametrize("fault", ["damaged", "no room", "no place"])
+def test_a_cache_that_fails_is_done_without(fault, monkeypatch):
+    errors = {"damaged": EOFError, "no room": OSError, "no place": RuntimeError}
+    compiled = []
+
+    def njit(signature, *, cache=False, **options):
+        if cache:
+            raise errors[fault]
+        compiled.append((signature, options))
+        return lambda function: function
+
+    monkeypatch.setattr(log_mel_kernel.numba, "njit", njit)
+    assert log_mel_kernel.mel_levels.__wrapped__() is log_mel_kernel._mel_levels
+    assert len(compiled) == 1
 
 
 any_float = strategies.floats(width=32, allow_nan=False, allow_infinity=False)
