@@ -9,7 +9,7 @@ BEAM = ["apache-beam>=2.60,<3"]
 TFDS = ["tensorflow>=2.18,<3; python_version<'3.14'"]
 SYNTHETIC = ["espeakng-loader>=0.2.4,<1"]
 # Newer releases may round differently from the one that the golden arrays were made with.
-PARITY = ["torch>=2.13,<2.13.1", "transformers>=5.23,<6"]
+PARITY = ["asrfront>=0.2.2,<0.3", "torch>=2.13,<2.13.1", "transformers>=5.23,<6"]
 TEST = [
     "hypothesis>=6.100,<7",
     "import-linter>=2.5,<3",
@@ -49,6 +49,7 @@ setup(
         "miniaudio>=1.61,<2",
         "ml_collections>=1.1,<2",
         "ml_dtypes>=0.5,<1",
+        "numba>=0.61,<1",
         "numpy>=2,<3",
         "optax>=0.2.8,<1",
         "orbax-checkpoint>=0.12.8,<1",

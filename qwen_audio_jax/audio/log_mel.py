@@ -1,24 +1,28 @@
 """Whisper's log-mel features, of a clip's own length instead of a 30-second window."""
 
 import functools
+import threading
 
 import librosa
 import numpy as np
-import scipy.fft
 
-from qwen_audio_jax.audio.lengths import HOP, SAMPLE_RATE
+from qwen_audio_jax.audio import log_mel_kernel as kernel
+from qwen_audio_jax.audio.lengths import HOP, SAMPLE_RATE, WINDOW_SAMPLES
 
-N_FFT = 400
-WINDOW_FRAMES = 3000
-WINDOW_SAMPLES = WINDOW_FRAMES * HOP
-"""The 30 s to which the originals pad every clip."""
+WINDOW_FRAMES = WINDOW_SAMPLES // HOP
+"""3000, of the 30 s to which the originals pad every clip."""
 
-_EDGE = N_FFT // 2
-_PIECE = 16
-"""Mel bins weighed at once."""
+_EDGE = kernel.N_FFT // 2
 
-_BLOCK = 500
-"""Frames transformed at once: few enough for a processor's cache, many enough a call of NumPy."""
+
+class _Scratch(threading.local):
+    """Of each thread its own: memory asked for anew costs a page fault every 4 KB."""
+
+    def __init__(self):
+        self.arrays = kernel.scratch()
+
+
+_scratch = _Scratch()
 
 
 def log_mel(waveform: np.ndarray, mel_bins: int, frames: int | None = None) -> np.ndarray:
@@ -30,17 +34,18 @@ def log_mel(waveform: np.ndarray, mel_bins: int, frames: int | None = None) -> n
     `log_mel_spectrogram` of OpenAI Whisper and Qwen-Audio, and `WhisperFeatureExtractor`.
 
     Args:
-        waveform: float [S] mono at 16 kHz, full scale 1.
+        waveform: float32 [S] mono at 16 kHz, full scale 1.
         mel_bins: M, 80 in Qwen-Audio, 128 in Qwen2-Audio.
         frames: F, how many to return, see `lengths.packed_frames`; None means the 30-second
             window's 3000.
 
     Returns:
-        float32 [F, M]. Frames past the 30-second window are 0, which is what the convolutions of
-        the originals see there.
+        float32 [F, M], always finite. Frames past the 30-second window are 0, which is what the
+        convolutions of the originals see there.
 
     Raises:
-        ValueError: the waveform is not one-dimensional, empty, or longer than 30 s.
+        ValueError: the waveform is not one-dimensional, empty, or longer than 30 s; a sample is
+            not finite, or so large (above 1e16) that an energy would not be.
     """
     if waveform.ndim != 1 or not 0 < len(waveform) <= WINDOW_SAMPLES:
         raise ValueError(
@@ -49,79 +54,38 @@ def log_mel(waveform: np.ndarray, mel_bins: int, frames: int | None = None) -> n
     frames = WINDOW_FRAMES if frames is None else frames
     features = np.empty((frames, mel_bins), np.float32)
     reached = min((len(waveform) + _EDGE - 1) // HOP + 1, WINDOW_FRAMES)
-    known = min(frames, reached)
     # Frames that are not asked for can hold the clip's maximum, so they are computed as well.
-    mel = features if reached <= frames else np.empty((reached, mel_bins), np.float32)
-    mel = mel[:reached]
-    _log_power(waveform, mel)
-
-    floor = max(float(mel.max()) - 8.0, -10.0)
-    np.maximum(mel[:known], floor, out=features[:known])
+    with np.errstate(over="ignore"):
+        samples = np.ascontiguousarray(waveform, np.float32)
+    bank = _mel_bank(mel_bins)
+    top = kernel.mel_levels()(samples, reached, *bank, features, _scratch.arrays)
+    if not np.isfinite(top):
+        raise ValueError(
+            "waveform: its samples must be numbers of a sane level (full scale is 1), and the "
+            f"largest is {np.abs(waveform).max():g}"
+        )
+    floor = max(top - np.float32(2), np.float32(-1.5))
+    known = min(frames, reached)
+    np.maximum(features[:known], floor, out=features[:known])
     features[known:WINDOW_FRAMES] = floor
-    features[:WINDOW_FRAMES] += 4.0
-    features[:WINDOW_FRAMES] /= 4.0
     features[WINDOW_FRAMES:] = 0.0
     return features
 
 
-def _log_power(waveform: np.ndarray, out: np.ndarray) -> None:
-    """Writes log10 of the mel energies, clamped, of the frames that overlap the clip."""
-    reached, mel_bins = out.shape
-    size = min(_BLOCK, reached)
-    stretch = np.empty((size - 1) * HOP + N_FFT)
-    windows = np.lib.stride_tricks.sliding_window_view(stretch, N_FFT)[::HOP]
-    scaled = np.empty((size, N_FFT))
-    powers = np.empty((size, N_FFT // 2 + 1), np.float32)
-    for first in range(0, reached, size):
-        block = slice(first, min(first + size, reached))
-        x, power = scaled[: block.stop - first], powers[: block.stop - first]
-        # In float32 the rounding of the loudest bin would show in bins 80 dB below it. A sum of
-        # powers, none of them negative, loses nothing.
-        _read(waveform, first * HOP - _EDGE, stretch)
-        np.multiply(windows[: len(x)], _hann(), out=x)
-        squares = scipy.fft.rfft(x, axis=-1).view(np.float64)
-        np.square(squares, out=squares)
-        np.add(squares[:, ::2], squares[:, 1::2], out=power, casting="same_kind")
-        mel = out[block]
-        for frequencies, bins, weights in _mel_bank(mel_bins):
-            np.matmul(power[:, frequencies], weights, out=mel[:, bins])
-        np.maximum(mel, np.float32(1e-10), out=mel)
-        # NumPy has vector instructions for `log`, not for `log10`.
-        np.log(mel, out=mel)
-        mel *= np.float32(1 / np.log(10))
-
-
-def _read(waveform: np.ndarray, start: int, out: np.ndarray) -> None:
-    """Copies samples from `start` on, of the clip padded to 30 s and that reflected at its ends."""
-    out[:] = 0
-    stop = start + len(out)
-    first, last = max(start, 0), min(stop, len(waveform))
-    out[first - start : max(first, last) - start] = waveform[first:last]
-    if start < 0:
-        mirrored = waveform[1 : 1 - start]
-        out[-start - len(mirrored) : -start] = mirrored[::-1]
-    if stop > WINDOW_SAMPLES:
-        mirrored = waveform[2 * WINDOW_SAMPLES - 1 - stop : WINDOW_SAMPLES - 1]
-        out[len(out) - len(mirrored) :] = mirrored[::-1]
-
-
 @functools.cache
-def _hann() -> np.ndarray:
-    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)
+def _mel_bank(mel_bins: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each mel bin the first FFT frequency it hears and how many, int64 [M]; their weights.
 
-
-@functools.cache
-def _mel_bank(mel_bins: int) -> tuple[tuple[slice, slice, np.ndarray], ...]:
-    """The bank in pieces: (FFT frequencies, mel bins, float32 weights between them).
-
-    Slaney scale and area normalisation, 0 to 8 kHz. A mel bin hears few frequencies, so most of the
-    whole matrix is zeros.
+    Slaney scale and area normalisation, 0 to 8 kHz. A bin hears few frequencies, one beside the
+    other. The weights, float32 [M, most], are padded with zeros to a multiple of `kernel.GROUP`.
     """
-    bank = librosa.filters.mel(sr=SAMPLE_RATE, n_fft=N_FFT, n_mels=mel_bins, dtype=np.float32).T
-    pieces = []
-    for first in range(0, mel_bins, _PIECE):
-        bins = slice(first, min(first + _PIECE, mel_bins))
-        heard = np.flatnonzero(bank[:, bins].any(axis=1))
-        frequencies = slice(heard[0], heard[-1] + 1)
-        pieces.append((frequencies, bins, np.ascontiguousarray(bank[frequencies, bins])))
-    return tuple(pieces)
+    bank = librosa.filters.mel(
+        sr=SAMPLE_RATE, n_fft=kernel.N_FFT, n_mels=mel_bins, dtype=np.float32
+    )
+    heard = bank != 0
+    counts = -(-np.maximum(heard.sum(axis=1), 1) // kernel.GROUP) * kernel.GROUP
+    firsts = np.minimum(heard.argmax(axis=1), kernel.FREQUENCIES - counts)
+    weights = np.zeros((mel_bins, counts.max()), np.float32)
+    for m, (first, count) in enumerate(zip(firsts, counts, strict=True)):
+        weights[m, :count] = bank[m, first : first + count]
+    return firsts, counts, weights
