@@ -120,13 +120,15 @@ class PackedBatches(grain.sources.RandomAccessDataSource):
 class DroppedRecords:
     """Records that a process could not use: each is logged by name, and too many stop the run.
 
-    Too many is more than `max_share` of those that it has seen, or of the first thousand.
+    Too many is more than `max_share` of those that it has seen, or of the first thousand. Threads
+    that read ahead may find more until the run has ended; they tell of that one again.
     """
 
     def __init__(self, max_share: float):
         """Args: max_share: 0 stops at the first one, 1 never."""
         self._max_share = max_share
         self._seen = self._bad = 0
+        self._stopped_by = ""
         self._lock = threading.Lock()
 
     def keep(self) -> None:
@@ -144,12 +146,14 @@ class DroppedRecords:
         with self._lock:
             self._seen += 1
             self._bad += 1
-            if self._bad > self._max_share * max(self._seen, 1000):
-                raise CorpusError(
+            if not self._stopped_by and self._bad > self._max_share * max(self._seen, 1000):
+                self._stopped_by = (
                     f"{corpus.path}: {self._bad} records could not be used, more than "
                     f"config.data.max_bad_share = {self._max_share:g} of them; the last one, "
                     f"{name}: {reason}"
                 )
+            if self._stopped_by:
+                raise CorpusError(self._stopped_by)
 
     def __reduce__(self):
         return DroppedRecords, (self._max_share,)

@@ -1,10 +1,31 @@
 """What the commands with a `--config` share."""
 
+import ast
 import logging
+import re
 import sys
 from typing import Any
 
 from absl import app, flags
+from ml_collections import config_flags
+from ml_collections.config_flags import tuple_parser
+
+
+class TupleParser(tuple_parser.TupleParser):
+    """Of a tuple's flag; ml_collections' own would take a mapping's keys or a set for one."""
+
+    def parse(self, argument: Any) -> tuple:
+        """Raises ValueError: what was typed is no tuple, list or single value."""
+        try:
+            value = ast.literal_eval(argument) if isinstance(argument, str) else argument
+        except (SyntaxError, ValueError):
+            value = argument
+        if isinstance(value, dict | set | bytes):
+            raise ValueError(f"a tuple is typed in round brackets, not as a {type(value).__name__}")
+        return super().parse(argument)
+
+
+config_flags.register_flag_parser_for_type(tuple, TupleParser())
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -14,10 +35,12 @@ def parse_flags(argv: list[str]) -> list[str]:
         # That the file is not there is only told when something is asked of it.
         getattr(flags.FLAGS.config, "to_dict", None)
         return left
-    except (AttributeError, KeyError) as error:
+    except (AttributeError, LookupError) as error:
         print(f"error: --config has no such key: {_one_line(error)}", file=sys.stderr)
-    except (flags.Error, TypeError, ValueError, OSError) as error:
-        print(f"error: {_one_line(error)}", file=sys.stderr)
+    except (flags.Error, TypeError, ValueError, OSError, OverflowError) as error:
+        print(f"error: {_one_line(error)}{_must_be(str(error))}", file=sys.stderr)
+    except (RecursionError, MemoryError):  # of Python's parser, which reads tuples and mappings
+        print("error: a value of --config is nested too deep to be read", file=sys.stderr)
     except (ImportError, NameError, SyntaxError) as error:  # of what is no configuration file
         print(f"error: --config is no configuration: {_one_line(error)}", file=sys.stderr)
     sys.exit(1)
@@ -33,8 +56,22 @@ def config_of(argv: list[str], example: str) -> dict[str, Any]:
         raise app.UsageError(f"{argv[1]!r} is not understood; options begin with --")
     if flags.FLAGS.config is None:
         raise app.UsageError(f"--config is missing; try --config={example}")
+    if not hasattr(flags.FLAGS.config, "to_dict"):
+        raise app.UsageError(
+            "--config: its get_config() must return a ConfigDict of ml_collections, not "
+            f"{type(flags.FLAGS.config).__name__}"
+        )
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
     return flags.FLAGS.config.to_dict()
+
+
+def _must_be(refused: str) -> str:
+    """What a key must be, where absl only says that a value cannot be read."""
+    if not (key := re.match(r"flag --(config\.[\w.]+)=", refused)):
+        return ""
+    from qwen_audio_jax.run_config import must_be
+
+    return f"; {key[1]} must be {text}" if (text := must_be(key[1])) else ""
 
 
 def _one_line(error: Exception) -> str:
@@ -45,4 +82,5 @@ def _one_line(error: Exception) -> str:
         text = text.strip().splitlines()[-1].partition("Error: ")[2]
     text = " ".join(text.split())
     quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
-    return (text[1:-1] if quoted else text).replace("' Did", ". Did").removeprefix("'")
+    text = (text[1:-1] if quoted else text).replace("' Did", ". Did").removeprefix("'")
+    return text if len(text) <= 600 else f"{text[:400]} ... {text[-100:]}"

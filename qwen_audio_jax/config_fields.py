@@ -1,0 +1,307 @@
+"""The fields of a configuration: each says by its annotation which values it may have.
+
+    learning_rate: Annotated[float, Range(1e-12, 10)]
+
+`build` makes dataclasses of nested mappings and refuses every other value; `describe` says in words
+what a field may be, for its errors and for docs/configuration.md alike.
+"""
+
+import dataclasses
+import difflib
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+_NOUNS = {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be run. The sentence names the key and the fix."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """Of a number: from `low` to `high`, both included. NaN is in no range.
+
+    Attributes:
+        multiple: what it must be a multiple of.
+        also: a value outside that it may be too.
+        meaning: of that one.
+    """
+
+    low: float
+    high: float
+    multiple: int | None = None
+    also: float | None = None
+    meaning: str = ""
+
+    def allows(self, value: float) -> bool:
+        inside = self.low <= value <= self.high and not (self.multiple and value % self.multiple)
+        return inside or value == self.also
+
+    def __str__(self) -> str:
+        text = f"from {_number(self.low)} to {_number(self.high)}"
+        if self.multiple:
+            text += f", a multiple of {self.multiple}"
+        return text if self.also is None else f"{text}, or {_number(self.also)} ({self.meaning})"
+
+
+@dataclasses.dataclass(frozen=True)
+class OneOf:
+    """Of a text: one of a few names."""
+
+    names: tuple[str, ...]
+
+    def allows(self, value: str) -> bool:
+        return value in self.names
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(self.names)}"
+
+
+class NotEmpty:
+    """Of a text: at least a character."""
+
+    def allows(self, value: str) -> bool:
+        return bool(value)
+
+    def __str__(self) -> str:
+        return "not empty"
+
+
+class RegularExpression:
+    """Of a text: a pattern that compiles. An empty one would be found in everything."""
+
+    def allows(self, value: str) -> bool:
+        try:
+            return bool(value and re.compile(value))
+        except (re.error, OverflowError, RecursionError):
+            return False
+
+    def __str__(self) -> str:
+        return "a regular expression of Python's re"
+
+
+@dataclasses.dataclass(frozen=True)
+class Items:
+    """Of a tuple or mapping: how many it has, from `least` to `most`."""
+
+    least: int
+    most: int
+
+    def allows(self, value: Sequence | Mapping) -> bool:
+        return self.least <= len(value) <= self.most
+
+    def __str__(self) -> str:
+        return f"{self.least} to {self.most} items"
+
+
+class Rising:
+    """Of a pair of numbers: the lower first."""
+
+    def allows(self, value: Sequence[float]) -> bool:
+        return value[0] <= value[1]
+
+    def __str__(self) -> str:
+        return "the lower first"
+
+
+@dataclasses.dataclass(frozen=True)
+class Keys:
+    """Of a mapping: exactly these keys."""
+
+    names: tuple[str, ...]
+
+    def allows(self, value: Mapping) -> bool:
+        return set(value) == set(self.names)
+
+    def __str__(self) -> str:
+        return f"with the keys {', '.join(self.names)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    """Of an item in a tuple: what it is called. It restricts nothing."""
+
+    name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """Of a tuple or mapping: how one is typed, for its errors. It restricts nothing."""
+
+    text: str
+
+
+def build(cls: type, values: Any, path: str) -> Any:
+    """A dataclass of annotated fields from nested mappings.
+
+    Args:
+        cls: the dataclass; fields may be dataclasses themselves.
+        values: a value for each field; lists stand for tuples, as in JSON.
+        path: the key that they stand at, as it is typed.
+
+    Raises:
+        ConfigError: a key that does not exist or is missing, or a value that it may not have.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{path}: must be a group of keys, not {shown(values)}")
+    fields = typing.get_type_hints(cls, include_extras=True)
+    for key in values:
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(fields)}"
+            raise ConfigError(f"{path}.{shown_key(key)}: no such key; {hint}")
+    if missing := [key for key in fields if key not in values]:
+        raise ConfigError(f"{path}.{missing[0]}: is missing")
+    made = {}
+    for key, annotation in fields.items():
+        value, here = values[key], f"{path}.{key}"
+        if dataclasses.is_dataclass(annotation):
+            made[key] = build(annotation, value, here)
+        else:
+            made[key] = checked(annotation, value, here)
+            if plain(annotation) is float:
+                made[key] = float(made[key])
+    try:
+        return cls(**made)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def checked(annotation: Any, value: Any, path: str, hint: str = "") -> Any:
+    """A value that a field may have, its tuples and mappings made immutable.
+
+    Whole numbers stay what they are where a fraction may stand too: the name of a run's folder is
+    a digest of what was typed.
+
+    Raises:
+        ConfigError: it may not have it.
+    """
+    kind, marks = _parts(annotation)
+    for mark in marks:
+        if isinstance(mark, Example):
+            hint = f"; such as --{path}='{mark.text}'"
+    origin, arguments = typing.get_origin(kind) or kind, typing.get_args(kind)
+    if kind is float and isinstance(value, str) and value == "inf":  # as `to_json` writes it
+        value = float(value)
+    if not _is_of(origin, value):
+        raise _refused(annotation, value, path, hint)
+    if origin is str and not _can_be_written(value):
+        raise ConfigError(f"{path}: no file can be named by what is in {shown(value)}")
+    if origin is tuple:
+        of = [arguments[0]] * len(value) if arguments[-1] is ... else arguments
+        if len(value) != len(of):
+            raise _refused(annotation, value, path, hint)
+        value = tuple(
+            checked(one, item, f"{path}[{number}]", hint)
+            for number, (one, item) in enumerate(zip(of, value, strict=True))
+        )
+    elif origin is Mapping:
+        value = types.MappingProxyType(
+            {
+                checked(arguments[0], key, f"a key of {path}", hint): checked(
+                    arguments[1], item, f"{path}.{shown_key(key)}", hint
+                )
+                for key, item in value.items()
+            }
+        )
+    if not all(mark.allows(value) for mark in _restricting(marks)):
+        raise _refused(annotation, value, path, hint)
+    return value
+
+
+def describe(annotation: Any) -> str:
+    """What a field may be, in words: "a whole number from 1 to 8"."""
+    kind, marks = _parts(annotation)
+    arguments = typing.get_args(kind)
+    words = [str(mark) for mark in _restricting(marks)]
+    if kind is str and words:
+        return words[0] if words[0].startswith(("one", "a ")) else f"text, {words[0]}"
+    if kind in _NOUNS:
+        return " ".join([_NOUNS[kind], *words])
+    if arguments[-1] is ...:
+        return ", ".join(["a tuple", *words, f"each {describe(arguments[0])}"])
+    if typing.get_origin(kind) is tuple:
+        return ", ".join([f"({', '.join(map(_item, arguments))})", *words])
+    return ", ".join(["a mapping", *words, f"each {describe(arguments[1])}"])
+
+
+def annotation_at(cls: type, keys: Sequence[str]) -> Any:
+    """The annotation of a field, found by the names on the way to it; None if there is none."""
+    found: Any = cls
+    for key in keys:
+        if dataclasses.is_dataclass(found):
+            found = typing.get_type_hints(found, include_extras=True).get(key)
+        else:
+            kind, _ = _parts(found)
+            found = typing.get_args(kind)[1] if typing.get_origin(kind) is Mapping else None
+    return found
+
+
+def plain(annotation: Any) -> Any:
+    """A type without what it is annotated with, within tuples and mappings as well."""
+    kind, _ = _parts(annotation)
+    if arguments := typing.get_args(kind):
+        inner = tuple(one if one is ... else plain(one) for one in arguments)
+        return typing.get_origin(kind)[inner]
+    return kind
+
+
+def shown(value: Any) -> str:
+    """A value as Python writes it, its middle left out where it is long."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits
+        return f"what is too long to be written ({type(value).__name__})"
+    return text if len(text) <= 100 else f"{text[:60]} ... {text[-20:]}"
+
+
+def shown_key(key: Any) -> str:
+    """A key of a mapping; what is no plain word is quoted."""
+    return key if isinstance(key, str) and key.isidentifier() else shown(key)
+
+
+def _parts(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
+    """(type, marks) of Annotated[type, *marks]."""
+    marks = getattr(annotation, "__metadata__", ())
+    return (annotation.__origin__ if marks else annotation), marks
+
+
+def _restricting(marks: Iterable[Any]) -> list[Any]:
+    return [mark for mark in marks if not isinstance(mark, Named | Example)]
+
+
+def _is_of(origin: type, value: Any) -> bool:
+    if origin is tuple:
+        return isinstance(value, list | tuple)
+    if origin is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, origin) and (origin is bool or not isinstance(value, bool))
+
+
+def _can_be_written(value: str) -> bool:
+    """Whether a text has neither NUL nor what is no character of Unicode."""
+    try:
+        return b"\0" not in value.encode()
+    except UnicodeEncodeError:
+        return False
+
+
+def _refused(annotation: Any, value: Any, path: str, hint: str) -> ConfigError:
+    return ConfigError(f"{path}: must be {describe(annotation)}, not {shown(value)}{hint}")
+
+
+def _item(annotation: Any) -> str:
+    _, marks = _parts(annotation)
+    names = [f"{mark.name}: " for mark in marks if isinstance(mark, Named)]
+    return "".join(names) + describe(annotation)
+
+
+def _number(value: float) -> str:
+    whole = isinstance(value, int) or (value.is_integer() and value < 1e15)
+    return f"{int(value):,}" if whole else f"{value:g}"
