@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import pathlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from data_pipelines.examples import (
     Preprocessor,
     RecordLengths,
     augmented,
+    batch_bytes,
     empty_batch,
     fill_row,
 )
@@ -226,6 +228,20 @@ def make_plan(
 
 def _size(records: int, temperature: float) -> float:
     return records ** (1 / temperature) if temperature else 1.0
+
+
+def check_memory(local_rows: Mapping[RowShape, slice], mel_bins: int) -> None:
+    """Raises ValueError where this host's rows of a batch take more memory than it has."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for shape, mine in local_rows.items():
+        rows = len(range(shape.rows)[mine])
+        needed = batch_bytes(rows, shape.tokens, shape.frames, mel_bins)
+        if needed > memory:
+            raise ValueError(
+                f"config.data.shapes: {rows:,} rows of {shape.tokens:,} tokens and "
+                f"{shape.frames:,} frames, which this process makes, take {needed / 2**30:,.0f} "
+                f"GiB, and this machine has {memory / 2**30:,.0f} GiB of memory; take fewer rows"
+            )
 
 
 def batches(source: PackedBatches, workers: int) -> Iterator[dict[str, np.ndarray]]:

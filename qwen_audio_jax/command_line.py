@@ -28,17 +28,27 @@ class TupleParser(tuple_parser.TupleParser):
 config_flags.register_flag_parser_for_type(tuple, TupleParser())
 
 
-def parse_flags(argv: list[str]) -> list[str]:
-    """Absl's parser, with every mistake told in one sentence."""
+def parse_flags(argv: list[str], into: flags.FlagValues = flags.FLAGS) -> list[str]:
+    """Absl's parser, with every mistake told in one sentence.
+
+    Args:
+        argv: the command's words, the first of them its name.
+        into: where the flags are defined.
+
+    Returns:
+        The words that are no flags.
+    """
     try:
-        left = flags.FLAGS(argv)
+        left = into(argv)
         # That the file is not there is only told when something is asked of it.
-        getattr(flags.FLAGS.config, "to_dict", None)
+        getattr(into.config, "to_dict", None)
         return left
     except (AttributeError, LookupError) as error:
         print(f"error: --config has no such key: {_one_line(error)}", file=sys.stderr)
     except (flags.Error, TypeError, ValueError, OSError, OverflowError) as error:
-        print(f"error: {_one_line(error)}{_must_be(str(error))}", file=sys.stderr)
+        text = _refused_value(error) or _one_line(error)
+        where = "" if "config" in text or "flag" in text else "--config: "
+        print(f"error: {where}{text}", file=sys.stderr)
     except (RecursionError, MemoryError):  # of Python's parser, which reads tuples and mappings
         print("error: a value of --config is nested too deep to be read", file=sys.stderr)
     except (ImportError, NameError, SyntaxError) as error:  # of what is no configuration file
@@ -65,22 +75,26 @@ def config_of(argv: list[str], example: str) -> dict[str, Any]:
     return flags.FLAGS.config.to_dict()
 
 
-def _must_be(refused: str) -> str:
+def _refused_value(error: Exception) -> str:
     """What a key must be, where absl only says that a value cannot be read."""
-    if not (key := re.match(r"flag --(config\.[\w.]+)=", refused)):
+    text, _, _ = str(error).rpartition(f": {error.__context__}")
+    found = re.fullmatch(r"flag --(config\.[^=]*)=(.*)", text, re.DOTALL)
+    if not found:
         return ""
-    from qwen_audio_jax.run_config import must_be
+    from qwen_audio_jax.run_config import refusal
 
-    return f"; {key[1]} must be {text}" if (text := must_be(key[1])) else ""
+    return str(refusal(*found.groups()))
 
 
 def _one_line(error: Exception) -> str:
     # ml_collections quotes a quoted message, line breaks and all; of an error in a configuration
     # file it tells the whole traceback, whose last line is the sentence.
-    text = str(error).replace("\\n", " ").replace("\\", "")
-    if "Traceback" in text:
+    text = str(error)
+    if "Error whilst parsing config file" in text:
         text = text.strip().splitlines()[-1].partition("Error: ")[2]
-    text = " ".join(text.split())
-    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
-    text = (text[1:-1] if quoted else text).replace("' Did", ". Did").removeprefix("'")
-    return text if len(text) <= 600 else f"{text[:400]} ... {text[-100:]}"
+    text = " ".join(text.replace("\\n", " ").replace("\\", "").split())
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        text = text[1:-1]
+    text = text.replace("' Did", ". Did").removeprefix("'")
+    text = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+    return text if len(text) <= 600 else f"{text[:400]} [...] {text[-100:]}"

@@ -11,6 +11,7 @@ import difflib
 import re
 import types
 import typing
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -61,14 +62,26 @@ class OneOf:
         return f"one of {', '.join(self.names)}"
 
 
-class NotEmpty:
-    """Of a text: at least a character."""
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """Of a text: the path of a folder, there or not.
+
+    Attributes:
+        or_empty: whether it may be empty, which names none.
+    """
+
+    or_empty: bool = False
 
     def allows(self, value: str) -> bool:
-        return bool(value)
+        if not value:
+            return self.or_empty
+        # What other commands take for none or off would make a folder of that name.
+        named = value == value.strip() and value.lower() not in ("none", "null", "true", "false")
+        controls = any(unicodedata.category(letter) == "Cc" for letter in value)
+        return named and not controls and len(value) <= 4096
 
     def __str__(self) -> str:
-        return "not empty"
+        return "a folder" + (", or empty" if self.or_empty else "")
 
 
 class RegularExpression:
@@ -81,7 +94,7 @@ class RegularExpression:
             return False
 
     def __str__(self) -> str:
-        return "a regular expression of Python's re"
+        return "a regular expression of Python's re, not empty"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +160,7 @@ def build(cls: type, values: Any, path: str) -> Any:
         ConfigError: a key that does not exist or is missing, or a value that it may not have.
     """
     if not isinstance(values, Mapping):
-        raise ConfigError(f"{path}: must be a group of keys, not {shown(values)}")
+        raise refused(cls, values, path)
     fields = typing.get_type_hints(cls, include_extras=True)
     for key in values:
         if key not in fields:
@@ -183,40 +196,52 @@ def checked(annotation: Any, value: Any, path: str, hint: str = "") -> Any:
         ConfigError: it may not have it.
     """
     kind, marks = _parts(annotation)
-    for mark in marks:
-        if isinstance(mark, Example):
-            hint = f"; such as --{path}='{mark.text}'"
+    hint = _example(marks, path) or hint
     origin, arguments = typing.get_origin(kind) or kind, typing.get_args(kind)
     if kind is float and isinstance(value, str) and value == "inf":  # as `to_json` writes it
         value = float(value)
     if not _is_of(origin, value):
-        raise _refused(annotation, value, path, hint)
+        raise refused(annotation, value, path, hint)
     if origin is str and not _can_be_written(value):
         raise ConfigError(f"{path}: no file can be named by what is in {shown(value)}")
     if origin is tuple:
         of = [arguments[0]] * len(value) if arguments[-1] is ... else arguments
         if len(value) != len(of):
-            raise _refused(annotation, value, path, hint)
-        value = tuple(
+            raise refused(annotation, value, path, hint)
+        made = tuple(
             checked(one, item, f"{path}[{number}]", hint)
             for number, (one, item) in enumerate(zip(of, value, strict=True))
         )
     elif origin is Mapping:
-        value = types.MappingProxyType(
-            {
-                checked(arguments[0], key, f"a key of {path}", hint): checked(
-                    arguments[1], item, f"{path}.{shown_key(key)}", hint
-                )
-                for key, item in value.items()
-            }
-        )
-    if not all(mark.allows(value) for mark in _restricting(marks)):
-        raise _refused(annotation, value, path, hint)
-    return value
+        named, of = arguments
+        for key in value:
+            checked(named, key, f"a key of {path}", hint)
+        items = {key: checked(of, value[key], f"{path}.{shown_key(key)}", hint) for key in value}
+        made = types.MappingProxyType(items)
+    else:
+        made = value
+    if not all(mark.allows(made) for mark in _restricting(marks)):
+        raise refused(annotation, value, path, hint)
+    return made
+
+
+def refused(annotation: Any, value: Any, path: str, hint: str = "") -> ConfigError:
+    """The error of a value that a field may not have.
+
+    Args:
+        annotation: of the field, or the dataclass of a group of them.
+        value: what it was to be.
+        path: the key as it is typed.
+        hint: how the whole of which it is an item is typed.
+    """
+    hint = _example(_parts(annotation)[1], path) or hint
+    return ConfigError(f"{path}: must be {describe(annotation)}, not {shown(value)}{hint}")
 
 
 def describe(annotation: Any) -> str:
     """What a field may be, in words: "a whole number from 1 to 8"."""
+    if dataclasses.is_dataclass(annotation):
+        return f"a mapping with the keys {', '.join(typing.get_type_hints(annotation))}"
     kind, marks = _parts(annotation)
     arguments = typing.get_args(kind)
     words = [str(mark) for mark in _restricting(marks)]
@@ -258,7 +283,7 @@ def shown(value: Any) -> str:
         text = repr(value)
     except (ValueError, RecursionError):  # a number of thousands of digits
         return f"what is too long to be written ({type(value).__name__})"
-    return text if len(text) <= 100 else f"{text[:60]} ... {text[-20:]}"
+    return text if len(text) <= 100 else f"{text[:60]} [...] {text[-20:]}"
 
 
 def shown_key(key: Any) -> str:
@@ -270,6 +295,11 @@ def _parts(annotation: Any) -> tuple[Any, tuple[Any, ...]]:
     """(type, marks) of Annotated[type, *marks]."""
     marks = getattr(annotation, "__metadata__", ())
     return (annotation.__origin__ if marks else annotation), marks
+
+
+def _example(marks: Iterable[Any], path: str) -> str:
+    found = (mark.text for mark in marks if isinstance(mark, Example))
+    return "".join(f"; such as --{path}='{text}'" for text in found)
 
 
 def _restricting(marks: Iterable[Any]) -> list[Any]:
@@ -290,10 +320,6 @@ def _can_be_written(value: str) -> bool:
         return b"\0" not in value.encode()
     except UnicodeEncodeError:
         return False
-
-
-def _refused(annotation: Any, value: Any, path: str, hint: str) -> ConfigError:
-    return ConfigError(f"{path}: must be {describe(annotation)}, not {shown(value)}{hint}")
 
 
 def _item(annotation: Any) -> str:

@@ -16,16 +16,16 @@ from qwen_audio_jax.audio.wave_augment import WaveAugment
 from qwen_audio_jax.config_fields import (
     ConfigError,
     Example,
+    Folder,
     Items,
     Keys,
     Named,
-    NotEmpty,
     OneOf,
     Range,
     RegularExpression,
     annotation_at,
     build,
-    describe,
+    refused,
 )
 from qwen_audio_jax.models.attention import BACKENDS
 from qwen_audio_jax.models.layers import REMAT
@@ -84,9 +84,9 @@ class DataConfig:
         features.
     """
 
-    root: Annotated[str, NotEmpty()]
+    root: Annotated[str, Folder()]
     mixture: Annotated[
-        Mapping[Annotated[str, NotEmpty()], Annotated[float, Range(0, 1e12)]],
+        Mapping[Annotated[str, Folder()], Annotated[float, Range(0, 1e12)]],
         Items(1, 1000),
         Example('{"my_corpus": 1.0}'),
     ]
@@ -211,7 +211,7 @@ class EvaluateConfig:
     """
 
     every: CountOrZero
-    data: str
+    data: Annotated[str, Folder(or_empty=True)]
     limit: CountOrZero
     rows: Annotated[int, Range(1, 4096)]
     max_new_tokens: Annotated[int, Range(1, 65_536)]
@@ -282,8 +282,8 @@ class RunConfig:
     ]
     wait: WaitConfig
     profile: ProfileConfig
-    compilation_cache: str
-    init_from: str
+    compilation_cache: Annotated[str, Folder(or_empty=True)]
+    init_from: Annotated[str, Folder(or_empty=True)]
 
     def __post_init__(self):
         left_open = [axis for axis, size in self.mesh.items() if size == -1]
@@ -321,10 +321,17 @@ def from_mapping(config: Mapping[str, Any]) -> RunConfig:
     return build(RunConfig, config, "config")
 
 
-def must_be(key: str) -> str:
-    """What a key such as "config.train.steps" must be, in words; "" of a group or what is none."""
+def refusal(key: str, value: Any) -> ConfigError:
+    """The error of a value that cannot be read as what a key must be.
+
+    Args:
+        key: as it is typed, such as "config.train.steps".
+        value: the text behind it.
+    """
     annotation = annotation_at(RunConfig, key.split(".")[1:])
-    return "" if annotation is None or isinstance(annotation, type) else describe(annotation)
+    if annotation is None:
+        return ConfigError(f"{key}: no such key")
+    return refused(annotation, value, key)
 
 
 def to_json(config: RunConfig) -> dict[str, Any]:

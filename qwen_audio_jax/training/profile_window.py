@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import pathlib
 import subprocess
 import sys
@@ -71,5 +72,9 @@ def can_profile() -> bool:
     if jax.default_backend() == "tpu" or not xla_client.pjrt_plugin_loaded("tpu"):
         return True
     with tempfile.TemporaryDirectory() as folder:
-        trial = subprocess.run([sys.executable, "-c", _TRIAL, folder], capture_output=True)
+        trial = subprocess.run(
+            [sys.executable, "-c", _TRIAL, folder],
+            env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},  # a GPU's memory is in use
+            capture_output=True,
+        )
     return trial.returncode == 0
