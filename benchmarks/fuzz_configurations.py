@@ -5,8 +5,8 @@ r"""Configurations with garbage in them: accepted, refused in one sentence, or w
 Every key of configs/pretrain.py, every group and some keys that are none get values of two dozen
 kinds, typed as a user would. Each configuration goes through the parser of `main`; those accepted
 go on, in a process of their own, through what a run does before its first step: the mesh, the plan
-of a small corpus, the model's shapes, the optimizer, the first batch. Some are whole commands,
-which train a step if they are accepted. Prints what became of them, and for each key what was
+of a small corpus, the model's shapes, the optimizer, the first batch. Some of either are whole
+commands as well, of one training step. Prints what became of them, and for each key what was
 accepted, so that one can see whether it should have been. Exit status 1 if any ended in a
 traceback, a crash or a hang.
 """
@@ -294,19 +294,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         small = tiny_corpus(pathlib.Path(folder) / "data")
         worker = Worker()
-        cases = some_cases(given.count, given.seed)
-        for number, case in enumerate(cases):
+        commands = {"accepted": given.commands // 2, "refused": -(-given.commands // 2)}
+        for number, case in enumerate(some_cases(given.count, given.seed)):
             outcome, _ = parse(case)
             table["parser", outcome.became] += 1
             stages = [("parser", outcome)]
+            # No command can be given a NUL.
+            whole = commands.get(outcome.became, 0) and "\0" not in "".join(case.flags)
             if outcome.became == "accepted":
                 outcome = worker(dataclasses.replace(case, options=small))
                 table["up to the first step", outcome.became] += 1
                 stages.append(("up to the first step", outcome))
-            if number < given.commands and not any("\0" in value for *_, value in case.typed):
+            if whole:
+                commands[stages[0][1].became] -= 1
                 limits = ("--config.train.steps=1", "--config.evaluate.limit=4")
-                whole = dataclasses.replace(case, options=(*small, *limits))
-                outcome = run_command(whole, pathlib.Path(folder) / "runs" / str(number))
+                command = dataclasses.replace(case, options=(*small, *limits))
+                outcome = run_command(command, pathlib.Path(folder) / "runs" / str(number))
                 table["whole command", outcome.became] += 1
                 stages.append(("whole command", outcome))
             for stage, one in stages:

@@ -60,7 +60,7 @@ class ProfileWindow:
             jax.profiler.stop_trace()
 
 
-_TRIAL = "import jax, sys; jax.devices(); jax.profiler.start_trace(sys.argv[1])"
+TRIAL = "import jax, sys; jax.devices(); jax.profiler.start_trace(sys.argv[1])"
 
 
 def can_profile() -> bool:
@@ -73,7 +73,7 @@ def can_profile() -> bool:
         return True
     with tempfile.TemporaryDirectory() as folder:
         trial = subprocess.run(
-            [sys.executable, "-c", _TRIAL, folder],
+            [sys.executable, "-c", TRIAL, folder],
             env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},  # a GPU's memory is in use
             capture_output=True,
         )
