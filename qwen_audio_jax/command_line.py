@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from absl import app, flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 from ml_collections.config_flags import tuple_parser
 
 
@@ -25,7 +25,31 @@ class TupleParser(tuple_parser.TupleParser):
         return super().parse(argument)
 
 
+class MappingParser(flags.ArgumentParser):
+    """Of a mapping's flag; in ml_collections' own no key may have a dot, as corpora's names do."""
+
+    def parse(self, argument: str | ConfigDict) -> ConfigDict:
+        """Raises ValueError: what was typed is no mapping, or says a key twice."""
+        if isinstance(argument, ConfigDict):
+            return argument
+        try:
+            typed = ast.parse(argument.strip(), mode="eval").body
+            value = ast.literal_eval(typed)
+        except SyntaxError as error:
+            raise ValueError(str(error)) from error
+        if not isinstance(typed, ast.Dict):
+            raise ValueError("no mapping")
+        if len(typed.keys) > len(value):
+            raise TwiceError("a key stands in it twice")
+        return ConfigDict(value, allow_dotted_keys=True)
+
+
+class TwiceError(ValueError):
+    """A mapping of which only a part would be taken."""
+
+
 config_flags.register_flag_parser_for_type(tuple, TupleParser())
+config_flags.register_flag_parser_for_type(ConfigDict, MappingParser())
 
 
 def parse_flags(argv: list[str], into: flags.FlagValues = flags.FLAGS) -> list[str]:
@@ -38,6 +62,11 @@ def parse_flags(argv: list[str], into: flags.FlagValues = flags.FLAGS) -> list[s
     Returns:
         The words that are no flags.
     """
+    for word in argv[1:]:
+        key = re.match(r"--?(config\.[^=]*)", word)
+        if key and not re.fullmatch(r"config(\.\w+)+", key[1]):
+            print(f"error: {key[1][:99]!r}: no such key: one is of names and dots", file=sys.stderr)
+            sys.exit(1)
     try:
         left = into(argv)
         # That the file is not there is only told when something is asked of it.
@@ -81,6 +110,8 @@ def _refused_value(error: Exception) -> str:
     found = re.fullmatch(r"flag --(config\.[^=]*)=(.*)", text, re.DOTALL)
     if not found:
         return ""
+    if isinstance(error.__context__, TwiceError):
+        return f"{found[1]}: {error.__context__}"
     from qwen_audio_jax.run_config import refusal
 
     return str(refusal(*found.groups()))
