@@ -292,6 +292,11 @@ class RunConfig:
                 f"config.mesh: only one axis can take what the others leave, and "
                 f"{' and '.join(left_open)} are -1"
             )
+        if self.profile.steps and self.profile.start >= self.train.steps:
+            raise ConfigError(
+                f"config.profile.start: {self.profile.start} steps are passed over, and the run has "
+                f"config.train.steps = {self.train.steps}, so that none would be profiled"
+            )
 
 
 # Changing these leaves what is trained unchanged, so a workdir may go on under other values.

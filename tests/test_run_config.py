@@ -83,6 +83,8 @@ def test_mistakes_of_two_keys_are_named(values):
         from_mapping(changed(values, "mesh.tensor", -1))
     with pytest.raises(ConfigError, match=r"config\.optimizer\.final_learning_rate: 2e-05 is"):
         from_mapping(changed(values, "optimizer.learning_rate", 1e-6))
+    with pytest.raises(ConfigError, match=r"config\.profile\.start: 1200 steps are passed"):
+        from_mapping(changed(values, "profile", {"start": 1200, "steps": 1}))
     with pytest.raises(ConfigError, match=r"a key of config\.data\.mixture: must be a folder, not"):
         from_mapping(changed(values, "data.mixture", {"": 1.0}))
 

@@ -150,6 +150,7 @@ def test_the_profile_is_of_the_window_alone(monkeypatch, tmp_path):
     calls = []
     monkeypatch.setattr(jax.profiler, "start_trace", lambda folder: calls.append(folder))
     monkeypatch.setattr(jax.profiler, "stop_trace", lambda: calls.append("stop"))
+    monkeypatch.setattr(profile_window, "can_profile", lambda: True)
     window = ProfileWindow(ProfileConfig(start=3, steps=2), tmp_path)
     for step in range(1, 8):
         with window.step(step):
