@@ -294,7 +294,7 @@ class RunConfig:
             )
         if self.profile.steps and self.profile.start >= self.train.steps:
             raise ConfigError(
-                f"config.profile.start: {self.profile.start} steps are passed over, and the run has "
+                f"config.profile.start: {self.profile.start} steps are passed over and the run has "
                 f"config.train.steps = {self.train.steps}, so that none would be profiled"
             )
 
