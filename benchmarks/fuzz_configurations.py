@@ -131,18 +131,18 @@ def some_cases(count: int, seed: int) -> list[Case]:
     ]
     cases = []
     for _ in range(count):
-        typed = []
+        typed: dict[str, tuple[str, str, str]] = {}  # of a key that is typed twice the last counts
         for _ in range(draw.choice((1, 1, 1, 2, 3))):
             key = draw.choice(numbers if draw.random() < 0.4 else known)
             default = defaults.get(key.replace(".", "/"))
             if key in numbers and draw.random() < 0.8:
                 factor = draw.choice((0, 0.5, 1, 2, 10, 1e3, 1e6, -1))
                 value = default * factor + draw.choice((0, 1))
-                typed.append((key, "somewhat off", str(type(default)(value))))
+                typed[key] = key, "somewhat off", str(type(default)(value))
             else:
                 kind = draw.choice(list(GARBAGE))
-                typed.append((key, kind, draw.choice(GARBAGE[kind])))
-        cases.append(Case(tuple(typed)))
+                typed[key] = key, kind, draw.choice(GARBAGE[kind])
+        cases.append(Case(tuple(typed.values())))
     return cases
 
 
