@@ -253,6 +253,11 @@ def empty_batch(rows: int, tokens: int, frames: int, mel_bins: int) -> dict[str,
     }
 
 
+def batch_bytes(rows: int, tokens: int, frames: int, mel_bins: int) -> int:
+    """Memory that `empty_batch` takes."""
+    return rows * (6 * 4 * tokens + (4 * mel_bins + 2 * 4) * frames)
+
+
 def fill_row(batch: dict[str, np.ndarray], row: int, examples: Sequence[Example]) -> None:
     """Lays examples side by side in one row of a batch that `empty_batch` made."""
     first_token, first_frame, clip_number = 0, 0, 0

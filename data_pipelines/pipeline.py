@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import pathlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from data_pipelines.examples import (
     Preprocessor,
     RecordLengths,
     augmented,
+    batch_bytes,
     empty_batch,
     fill_row,
 )
@@ -120,13 +122,15 @@ class PackedBatches(grain.sources.RandomAccessDataSource):
 class DroppedRecords:
     """Records that a process could not use: each is logged by name, and too many stop the run.
 
-    Too many is more than `max_share` of those that it has seen, or of the first thousand.
+    Too many is more than `max_share` of those that it has seen, or of the first thousand. Threads
+    that read ahead may find more until the run has ended; they tell of that one again.
     """
 
     def __init__(self, max_share: float):
         """Args: max_share: 0 stops at the first one, 1 never."""
         self._max_share = max_share
         self._seen = self._bad = 0
+        self._stopped_by = ""
         self._lock = threading.Lock()
 
     def keep(self) -> None:
@@ -144,12 +148,14 @@ class DroppedRecords:
         with self._lock:
             self._seen += 1
             self._bad += 1
-            if self._bad > self._max_share * max(self._seen, 1000):
-                raise CorpusError(
+            if not self._stopped_by and self._bad > self._max_share * max(self._seen, 1000):
+                self._stopped_by = (
                     f"{corpus.path}: {self._bad} records could not be used, more than "
                     f"config.data.max_bad_share = {self._max_share:g} of them; the last one, "
                     f"{name}: {reason}"
                 )
+            if self._stopped_by:
+                raise CorpusError(self._stopped_by)
 
     def __reduce__(self):
         return DroppedRecords, (self._max_share,)
@@ -222,6 +228,20 @@ def make_plan(
 
 def _size(records: int, temperature: float) -> float:
     return records ** (1 / temperature) if temperature else 1.0
+
+
+def check_memory(local_rows: Mapping[RowShape, slice], mel_bins: int) -> None:
+    """Raises ValueError where this host's rows of a batch take more memory than it has."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for shape, mine in local_rows.items():
+        rows = len(range(shape.rows)[mine])
+        needed = batch_bytes(rows, shape.tokens, shape.frames, mel_bins)
+        if needed > memory:
+            raise ValueError(
+                f"config.data.shapes: {rows:,} rows of {shape.tokens:,} tokens and "
+                f"{shape.frames:,} frames, which this process makes, take {needed / 2**30:,.0f} "
+                f"GiB, and this machine has {memory / 2**30:,.0f} GiB of memory; take fewer rows"
+            )
 
 
 def batches(source: PackedBatches, workers: int) -> Iterator[dict[str, np.ndarray]]:

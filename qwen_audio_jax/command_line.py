@@ -1,23 +1,85 @@
 """What the commands with a `--config` share."""
 
+import ast
 import logging
+import re
 import sys
 from typing import Any
 
 from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+from ml_collections.config_flags import tuple_parser
 
 
-def parse_flags(argv: list[str]) -> list[str]:
-    """Absl's parser, with every mistake told in one sentence."""
+class TupleParser(tuple_parser.TupleParser):
+    """Of a tuple's flag; ml_collections' own would take a mapping's keys or a set for one."""
+
+    def parse(self, argument: Any) -> tuple:
+        """Raises ValueError: what was typed is no tuple, list or single value."""
+        try:
+            value = ast.literal_eval(argument) if isinstance(argument, str) else argument
+        except (SyntaxError, ValueError):
+            value = argument
+        if isinstance(value, dict | set | bytes):
+            raise ValueError(f"a tuple is typed in round brackets, not as a {type(value).__name__}")
+        return super().parse(argument)
+
+
+class MappingParser(flags.ArgumentParser):
+    """Of a mapping's flag; in ml_collections' own no key may have a dot, as corpora's names do."""
+
+    def parse(self, argument: str | ConfigDict) -> ConfigDict:
+        """Raises ValueError: what was typed is no mapping, or says a key twice."""
+        if isinstance(argument, ConfigDict):
+            return argument
+        try:
+            typed = ast.parse(argument.strip(), mode="eval").body
+            value = ast.literal_eval(typed)
+        except SyntaxError as error:
+            raise ValueError(str(error)) from error
+        if not isinstance(typed, ast.Dict):
+            raise ValueError("no mapping")
+        if len(typed.keys) > len(value):
+            raise TwiceError("a key stands in it twice")
+        return ConfigDict(value, allow_dotted_keys=True)
+
+
+class TwiceError(ValueError):
+    """A mapping of which only a part would be taken."""
+
+
+config_flags.register_flag_parser_for_type(tuple, TupleParser())
+config_flags.register_flag_parser_for_type(ConfigDict, MappingParser())
+
+
+def parse_flags(argv: list[str], into: flags.FlagValues = flags.FLAGS) -> list[str]:
+    """Absl's parser, with every mistake told in one sentence.
+
+    Args:
+        argv: the command's words, the first of them its name.
+        into: where the flags are defined.
+
+    Returns:
+        The words that are no flags.
+    """
+    for word in argv[1:]:
+        key = re.match(r"--?(config\.[^=]*)", word)
+        if key and not re.fullmatch(r"config(\.\w+)+", key[1]):
+            print(f"error: {key[1][:99]!r}: no such key: one is of names and dots", file=sys.stderr)
+            sys.exit(1)
     try:
-        left = flags.FLAGS(argv)
+        left = into(argv)
         # That the file is not there is only told when something is asked of it.
-        getattr(flags.FLAGS.config, "to_dict", None)
+        getattr(into.config, "to_dict", None)
         return left
-    except (AttributeError, KeyError) as error:
+    except (AttributeError, LookupError) as error:
         print(f"error: --config has no such key: {_one_line(error)}", file=sys.stderr)
-    except (flags.Error, TypeError, ValueError, OSError) as error:
-        print(f"error: {_one_line(error)}", file=sys.stderr)
+    except (flags.Error, TypeError, ValueError, OSError, OverflowError) as error:
+        text = _refused_value(error) or _one_line(error)
+        where = "" if "config" in text or "flag" in text else "--config: "
+        print(f"error: {where}{text}", file=sys.stderr)
+    except (RecursionError, MemoryError):  # of Python's parser, which reads tuples and mappings
+        print("error: a value of --config is nested too deep to be read", file=sys.stderr)
     except (ImportError, NameError, SyntaxError) as error:  # of what is no configuration file
         print(f"error: --config is no configuration: {_one_line(error)}", file=sys.stderr)
     sys.exit(1)
@@ -33,16 +95,37 @@ def config_of(argv: list[str], example: str) -> dict[str, Any]:
         raise app.UsageError(f"{argv[1]!r} is not understood; options begin with --")
     if flags.FLAGS.config is None:
         raise app.UsageError(f"--config is missing; try --config={example}")
+    if not hasattr(flags.FLAGS.config, "to_dict"):
+        raise app.UsageError(
+            "--config: its get_config() must return a ConfigDict of ml_collections, not "
+            f"{type(flags.FLAGS.config).__name__}"
+        )
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
     return flags.FLAGS.config.to_dict()
+
+
+def _refused_value(error: Exception) -> str:
+    """What a key must be, where absl only says that a value cannot be read."""
+    text, _, _ = str(error).rpartition(f": {error.__context__}")
+    found = re.fullmatch(r"flag --(config\.[^=]*)=(.*)", text, re.DOTALL)
+    if not found:
+        return ""
+    if isinstance(error.__context__, TwiceError):
+        return f"{found[1]}: {error.__context__}"
+    from qwen_audio_jax.run_config import refusal
+
+    return str(refusal(*found.groups()))
 
 
 def _one_line(error: Exception) -> str:
     # ml_collections quotes a quoted message, line breaks and all; of an error in a configuration
     # file it tells the whole traceback, whose last line is the sentence.
-    text = str(error).replace("\\n", " ").replace("\\", "")
-    if "Traceback" in text:
+    text = str(error)
+    if "Error whilst parsing config file" in text:
         text = text.strip().splitlines()[-1].partition("Error: ")[2]
-    text = " ".join(text.split())
-    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
-    return (text[1:-1] if quoted else text).replace("' Did", ". Did").removeprefix("'")
+    text = " ".join(text.replace("\\n", " ").replace("\\", "").split())
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        text = text[1:-1]
+    text = text.replace("' Did", ". Did").removeprefix("'")
+    text = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+    return text if len(text) <= 600 else f"{text[:400]} [...] {text[-100:]}"

@@ -12,8 +12,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from qwen_audio_jax.compilation.topology import SETUPS
+from qwen_audio_jax.config_fields import describe, plain
 from qwen_audio_jax.models.presets import PRESETS
-from qwen_audio_jax.run_config import AT_LEAST_ONE, CHOICES, FREE_KEYS, RunConfig, dotted, flat
+from qwen_audio_jax.run_config import FREE_KEYS, RunConfig, dotted, flat
 
 PRETRAIN = pathlib.Path(__file__).parents[1] / "configs" / "pretrain.py"
 
@@ -33,8 +34,8 @@ micro-batches, remat and mesh: [Topologies](#topologies). Either may be left out
 **`--config.KEY=VALUE`** overrides a key, and there may be any number of them. Text and numbers are
 written as they are (`--config.model.dtype=float32`), tuples and mappings as in Python
 (`--config.optimizer.frozen='("^encoder/",)'`; `--config.data.mixture='{"my_corpus": 1.0}'` replaces
-the whole mapping). A key that does not exist or a value of the wrong type is one sentence, before
-anything starts. The values of a run are in `config.json` in its folder.
+the whole mapping). A key that does not exist, or a value that is not what it must be, is one
+sentence, before anything starts. The values of a run are in `config.json` in its folder.
 
 **Going on.** The same command goes on where its run has stopped. Meanwhile a key may change if the
 tables below say so. The others decide what is trained: with another value for one of them, a run
@@ -64,7 +65,7 @@ def page(get_config: Callable[[str], ConfigDict]) -> str:
     parts = [HEAD]
     for path, meaning, rows in _groups(RunConfig, get_config("tiny").to_dict()):
         parts.append(f"\n### {_key(path) if path else '`config`'}\n\n{meaning}\n\n")
-        parts.append(_table(["key", "type", "default", "may change", "meaning"], rows))
+        parts.append(_table(["key", "type", "must be", "default", "may change", "meaning"], rows))
 
     names = [f"{preset}@{topology}" for preset, topology in SETUPS]
     values = {name: flat(get_config(name).to_dict()) for name in (*PRESETS, *names)}
@@ -113,13 +114,13 @@ def _groups(
 
     rows: list[list[str]] = []
     groups = [(path, meaning, rows)]
-    for name, of in typing.get_type_hints(kind).items():
+    for name, of in typing.get_type_hints(kind, include_extras=True).items():
         key, value = f"{path}/{name}".strip("/"), values[name]
         if dataclasses.is_dataclass(of):
             groups += _groups(of, value, key, text_of(name))
         elif any(other.startswith(f"{name}.") for other in texts):
             # A mapping whose keys are known beforehand, as the mesh's are.
-            one = typing.get_args(of)[1]
+            one = typing.get_args(typing.get_args(of)[0])[1]
             items = [
                 _row(f"{key}/{item}", one, value[item], text_of(f"{name}.{item}")) for item in value
             ]
@@ -131,12 +132,9 @@ def _groups(
 
 def _row(key: str, kind: Any, default: Any, meaning: str) -> list[str]:
     free = any(f"{key}/".startswith(f"{one}/") for one in FREE_KEYS)
-    if key in CHOICES:
-        meaning += f" One of {', '.join(map(_code, CHOICES[key]))}."
-    if key in AT_LEAST_ONE:
-        meaning += " At least 1."
-    kind = inspect.formatannotation(kind).replace("collections.abc.Mapping", "dict")
-    return [_key(key), f"`{kind}`", _code(default), "yes" if free else "no", meaning]
+    of = inspect.formatannotation(plain(kind)).replace("collections.abc.Mapping", "dict")
+    may_change = "yes" if free else "no"
+    return [_key(key), f"`{of}`", describe(kind), _code(default), may_change, meaning]
 
 
 def _differing(pairs: Iterable[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:

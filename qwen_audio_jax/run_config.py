@@ -4,25 +4,39 @@ What their docstrings say of each key is put together in docs/configuration.md.
 """
 
 import dataclasses
-import difflib
 import hashlib
 import json
-import types
-import typing
+import math
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from data_pipelines.packing import RowShape
 from qwen_audio_jax.audio.spec_augment import SpecAugment
 from qwen_audio_jax.audio.wave_augment import WaveAugment
+from qwen_audio_jax.config_fields import (
+    ConfigError,
+    Example,
+    Folder,
+    Items,
+    Keys,
+    Named,
+    OneOf,
+    Range,
+    RegularExpression,
+    annotation_at,
+    build,
+    refused,
+)
 from qwen_audio_jax.models.attention import BACKENDS
 from qwen_audio_jax.models.layers import REMAT
 from qwen_audio_jax.models.presets import FAMILIES, PRESETS
 from qwen_audio_jax.tasks import CONDITIONINGS
 
+MESH_AXES = ("replica", "fsdp", "tensor")
 
-class ConfigError(ValueError):
-    """A configuration that cannot be run. The sentence names the key and the fix."""
+_MOST = 2**31 - 1  # steps, and positions in a batch, are counted in int32
+Count = Annotated[int, Range(1, _MOST)]
+CountOrZero = Annotated[int, Range(0, _MOST)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +55,11 @@ class ModelChoice:
         attention gives, "full" the input alone.
     """
 
-    family: str
-    preset: str
-    dtype: str
-    attention: str
-    remat: str
+    family: Annotated[str, OneOf(FAMILIES)]
+    preset: Annotated[str, OneOf(tuple(PRESETS))]
+    dtype: Annotated[str, OneOf(("auto", "bfloat16", "float32"))]
+    attention: Annotated[str, OneOf(("auto", *BACKENDS))]
+    remat: Annotated[str, OneOf(REMAT)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,23 +78,49 @@ class DataConfig:
     workers: processes, of each training process, that make batches; 0 uses threads instead.
     max_seconds: a record with a longer clip is dropped, by name. One of over 30 s is heard as
         several windows.
-    max_bad_share: share of records, 0 to 1, that may be too long or damaged before the run stops.
+    max_bad_share: share of records that may be too long or damaged before the run stops.
     wave_augment: speed, noise and gain of a training clip, where the task's label stays true.
     spec_augment: SpecAugment (Park et al., 2019): masks and warping of a training clip's log-mel
         features.
     """
 
-    root: str
-    mixture: Mapping[str, float]
-    temperature: float
-    conditioning: str
-    seed: int
-    shapes: tuple[tuple[int, int, int], ...]
-    workers: int
-    max_seconds: float
-    max_bad_share: float
+    root: Annotated[str, Folder()]
+    mixture: Annotated[
+        Mapping[Annotated[str, Folder()], Annotated[float, Range(0, 1e12)]],
+        Items(1, 1000),
+        Example('{"my_corpus": 1.0}'),
+    ]
+    temperature: Annotated[float, Range(0.1, 1e6, also=0, meaning="weights as they are")]
+    conditioning: Annotated[str, OneOf(CONDITIONINGS)]
+    seed: Annotated[int, Range(0, 2**63 - 1)]
+    shapes: Annotated[
+        tuple[
+            tuple[
+                Annotated[int, Named("rows"), Range(1, 2**20)],
+                Annotated[int, Named("tokens"), Range(1, 2**20)],
+                Annotated[int, Named("frames"), Range(4, 2**20, multiple=4)],
+            ],
+            ...,
+        ],
+        Items(1, 3),
+        Example("((16, 144, 352), (8, 448, 1024))"),
+    ]
+    workers: Annotated[int, Range(0, 512)]
+    max_seconds: Annotated[float, Range(0.03, 1e6)]
+    max_bad_share: Annotated[float, Range(0, 1)]
     wave_augment: WaveAugment
     spec_augment: SpecAugment
+
+    def __post_init__(self):
+        if not any(self.mixture.values()):
+            raise ConfigError("config.data.mixture: all weights are 0; one must be above")
+        for number, (rows, tokens, frames) in enumerate(self.shapes):
+            if rows * max(tokens, frames) > _MOST:
+                raise ConfigError(
+                    f"config.data.shapes[{number}]: a batch must have at most {_MOST:,} tokens and "
+                    f"frames, and {rows:,} rows of {tokens:,} and {frames:,} have more; take fewer "
+                    "rows"
+                )
 
     @property
     def row_shapes(self) -> tuple[RowShape, ...]:
@@ -91,30 +131,43 @@ class DataConfig:
 class OptimizerConfig:
     """Attributes:
     learning_rate: the highest, at the end of the warm-up.
-    final_learning_rate: what the cosine ends at, with the last step.
-    warmup_steps: steps in which the rate rises from 0 to the highest, linearly.
+    final_learning_rate: what the cosine ends at, with the last step; at most `learning_rate`.
+    warmup_steps: steps in which the rate rises from 0 to the highest, linearly; in a run that has
+        no more steps than that, all but the last.
     beta1: decay of Adam's mean of gradients, per step.
     beta2: decay of Adam's mean of squared gradients, per step.
     eps: what Adam adds to the root of that mean, before it divides by it.
     weight_decay: decoupled: times the learning rate, the share of itself that a matrix loses in a
         step. Biases and norms lose nothing.
-    clip_norm: a gradient of a larger global norm is scaled down to this one.
+    clip_norm: a gradient of a larger global norm is scaled down to this one. inf is off; 0 would
+        stop all learning.
     encoder_layer_decay: each block of the encoder learns slower than the one after it by this
         factor, its last one than the projector; 1 is off, Qwen-Audio's pre-training had 0.95.
     frozen: regular expressions; a parameter is not trained if one is found in its path, such as
-        `decoder/blocks/query/kernel`.
+        `decoder/blocks/query/kernel`. Each must be found in a path, and leave something to train.
     """
 
-    learning_rate: float
-    final_learning_rate: float
-    warmup_steps: int
-    beta1: float
-    beta2: float
-    eps: float
-    weight_decay: float
-    clip_norm: float
-    encoder_layer_decay: float = 1.0
-    frozen: tuple[str, ...] = ()
+    learning_rate: Annotated[float, Range(1e-12, 10)]
+    final_learning_rate: Annotated[float, Range(0, 10)]
+    warmup_steps: CountOrZero
+    # Nearer to 1 they are 1 in float32, of which Adam takes a quotient by 0.
+    beta1: Annotated[float, Range(0, 0.999999)]
+    beta2: Annotated[float, Range(0, 0.999999)]
+    eps: Annotated[float, Range(1e-30, 1)]
+    weight_decay: Annotated[float, Range(0, 10)]
+    clip_norm: Annotated[float, Range(1e-12, 1e12, also=math.inf, meaning="no clipping")]
+    encoder_layer_decay: Annotated[float, Range(0.01, 1)] = 1.0
+    frozen: Annotated[
+        tuple[Annotated[str, RegularExpression()], ...], Example('("^decoder/",)')
+    ] = ()
+
+    def __post_init__(self):
+        if self.final_learning_rate > self.learning_rate:
+            raise ConfigError(
+                f"config.optimizer.final_learning_rate: {self.final_learning_rate:g} is above "
+                f"config.optimizer.learning_rate = {self.learning_rate:g}, and the rate only falls "
+                "after the warm-up; lower it too"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,11 +180,11 @@ class TrainConfig:
     log_every: steps from one line of metrics.jsonl to the next.
     """
 
-    steps: int
-    seed: int
-    accumulate: int
-    max_skipped: int
-    log_every: int
+    steps: Count
+    seed: Annotated[int, Range(0, 2**32 - 1)]
+    accumulate: Annotated[int, Range(1, 2**20)]
+    max_skipped: CountOrZero
+    log_every: Count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,8 +194,8 @@ class CheckpointConfig:
     keep: how many of the latest checkpoints stay.
     """
 
-    every: int
-    keep: int
+    every: Count
+    keep: Count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,27 +210,23 @@ class EvaluateConfig:
     examples: validation examples shown in the report.
     """
 
-    every: int
-    data: str
-    limit: int
-    rows: int
-    max_new_tokens: int
-    examples: int
+    every: CountOrZero
+    data: Annotated[str, Folder(or_empty=True)]
+    limit: CountOrZero
+    rows: Annotated[int, Range(1, 4096)]
+    max_new_tokens: Annotated[int, Range(1, 65_536)]
+    examples: Annotated[int, Range(0, 100_000)]
 
 
 @dataclasses.dataclass(frozen=True)
 class WaitConfig:
     """Attributes:
-    start: seconds, above 0, until all are there.
-    meeting: seconds, above 0, at a later barrier: before a checkpoint, say.
+    start: seconds until all are there.
+    meeting: seconds at a later barrier: before a checkpoint, say.
     """
 
-    start: float
-    meeting: float
-
-    def __post_init__(self):
-        if not (self.start > 0 and self.meeting > 0):
-            raise ValueError(f"needs seconds above 0; got {self.start} and {self.meeting}")
+    start: Annotated[float, Range(0.001, 1e6)]
+    meeting: Annotated[float, Range(0.001, 1e6)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,12 +236,8 @@ class ProfileConfig:
     steps: how many are profiled then, into profile/ in the run folder; 0 is none.
     """
 
-    start: int
-    steps: int
-
-    def __post_init__(self):
-        if self.start < 0 or self.steps < 0:
-            raise ValueError(f"needs numbers from 0 on; got {self.start} and {self.steps}")
+    start: CountOrZero
+    steps: Annotated[int, Range(0, 100_000)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,47 +275,29 @@ class RunConfig:
     train: TrainConfig
     checkpoint: CheckpointConfig
     evaluate: EvaluateConfig
-    mesh: Mapping[str, int]
+    mesh: Annotated[
+        Mapping[str, Annotated[int, Range(1, 2**20, also=-1, meaning="what the others leave")]],
+        Keys(MESH_AXES),
+        Example('{"replica": 1, "fsdp": -1, "tensor": 1}'),
+    ]
     wait: WaitConfig
     profile: ProfileConfig
-    compilation_cache: str
-    init_from: str
+    compilation_cache: Annotated[str, Folder(or_empty=True)]
+    init_from: Annotated[str, Folder(or_empty=True)]
 
     def __post_init__(self):
-        values = flat(to_json(self))
-        for key, known in CHOICES.items():
-            if values[key] not in known:
-                raise ConfigError(f"{dotted(key)}: {values[key]!r} is none of {', '.join(known)}")
-        for rows, tokens, frames in self.data.shapes or [(0, 0, 0)]:
-            if min(rows, tokens, frames) < 1 or frames % 4:
-                raise ConfigError(
-                    "config.data.shapes: needs (rows, tokens, frames) above 0, frames a multiple "
-                    f"of 4; got {self.data.shapes}"
-                )
-        for key in AT_LEAST_ONE:
-            if values[key] < 1:
-                raise ConfigError(f"{dotted(key)}: must be at least 1, not {values[key]}")
+        left_open = [axis for axis, size in self.mesh.items() if size == -1]
+        if len(left_open) > 1:
+            raise ConfigError(
+                f"config.mesh: only one axis can take what the others leave, and "
+                f"{' and '.join(left_open)} are -1"
+            )
+        if self.profile.steps and self.profile.start >= self.train.steps:
+            raise ConfigError(
+                f"config.profile.start: {self.profile.start} steps are passed over and the run has "
+                f"config.train.steps = {self.train.steps}, so that none would be profiled"
+            )
 
-
-CHOICES = {
-    "model/family": FAMILIES,
-    "model/preset": PRESETS,
-    "model/dtype": ("auto", "bfloat16", "float32"),
-    "model/attention": ("auto", *BACKENDS),
-    "model/remat": REMAT,
-    "data/conditioning": CONDITIONINGS,
-}
-"""Keys that take one of a few names."""
-
-AT_LEAST_ONE = (
-    "train/steps",
-    "train/accumulate",
-    "train/log_every",
-    "checkpoint/every",
-    "checkpoint/keep",
-    "evaluate/rows",
-    "evaluate/max_new_tokens",
-)
 
 # Changing these leaves what is trained unchanged, so a workdir may go on under other values.
 FREE_KEYS = (
@@ -294,55 +321,35 @@ def from_mapping(config: Mapping[str, Any]) -> RunConfig:
     """Builds the run's configuration from nested mappings (a ConfigDict's `to_dict`).
 
     Raises:
-        ConfigError: a key that does not exist, is missing or has the wrong type.
+        ConfigError: a key that does not exist or is missing, or a value that it may not have.
     """
-    return _build(RunConfig, config, "config")
+    return build(RunConfig, config, "config")
 
 
-def _build(cls: type, values: Any, path: str) -> Any:
-    if not isinstance(values, Mapping):
-        raise ConfigError(f"{path}: must be a group of keys, not {values!r}")
-    fields = typing.get_type_hints(cls)
-    for key in values:
-        if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(fields)}"
-            raise ConfigError(f"{path}.{key}: no such key; {hint}")
-    if missing := [key for key in fields if key not in values]:
-        raise ConfigError(f"{path}.{missing[0]}: is missing")
-    made = {key: _value(fields[key], values[key], f"{path}.{key}") for key in fields}
-    try:
-        return cls(**made)
-    except ConfigError:
-        raise
-    except ValueError as error:
-        raise ConfigError(f"{path}: {error}") from error
+def refusal(key: str, value: Any) -> ConfigError:
+    """The error of a value that cannot be read as what a key must be.
 
-
-def _value(kind: Any, value: Any, path: str) -> Any:
-    if dataclasses.is_dataclass(kind):
-        return _build(kind, value, path)
-    origin = typing.get_origin(kind) or kind
-    if origin is tuple and isinstance(value, list | tuple):
-        return tuple(tuple(item) if isinstance(item, list | tuple) else item for item in value)
-    if kind is float and type(value) is int:
-        return float(value)
-    if isinstance(origin, type) and issubclass(origin, Mapping) and isinstance(value, Mapping):
-        return types.MappingProxyType(dict(value))
-    if not isinstance(value, origin) or (isinstance(value, bool) and origin is not bool):
-        raise ConfigError(f"{path}: must be {origin.__name__}, not {value!r}")
-    return value
+    Args:
+        key: as it is typed, such as "config.train.steps".
+        value: the text behind it.
+    """
+    annotation = annotation_at(RunConfig, key.split(".")[1:])
+    if annotation is None:
+        return ConfigError(f"{key}: no such key")
+    return refused(annotation, value, key)
 
 
 def to_json(config: RunConfig) -> dict[str, Any]:
-    """The configuration as JSON types."""
+    """The configuration as JSON types. JSON has no number for infinity, which is "inf"."""
 
     def plain(value):
         if dataclasses.is_dataclass(value):
             return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
         if isinstance(value, Mapping):
             return {key: plain(item) for key, item in value.items()}
-        return [plain(item) for item in value] if isinstance(value, tuple) else value
+        if isinstance(value, tuple):
+            return [plain(item) for item in value]
+        return "inf" if value == math.inf else value
 
     return plain(config)
 

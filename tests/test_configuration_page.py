@@ -68,8 +68,9 @@ def test_every_key_is_described_once(keys, get_config, name):
     fixed = flat(to_json(config), FREE_KEYS)
     for path in values:
         (row,) = (row for row in keys if f"{dotted(path)}.".startswith(f"{row[0]}."))
-        _, kind, default, may_change, meaning = row
+        _, kind, must_be, default, may_change, meaning = row
         assert kind
+        assert must_be
         assert default
         assert may_change == ("no" if path in fixed else "yes")
         assert re.search(r"\w{3}", meaning), row
@@ -99,16 +100,26 @@ def test_groups_have_a_section_each(tables):
 )
 def test_names_that_a_key_may_have_are_those_of_the_code(keys, key, names):
     (row,) = (row for row in keys if row[0] == f"config.{key}")
-    assert row[-1].endswith(f" One of {', '.join(f'`{name}`' for name in names)}.".rstrip("`"))
+    assert row[2] == f"one of {', '.join(names)}"
 
 
 def test_defaults_and_types_are_those_of_tiny(keys):
-    by_key = {row[0].removeprefix("config."): row[1:3] for row in keys}
+    by_key = {row[0].removeprefix("config."): [row[1], row[3]] for row in keys}
     assert by_key["data.mixture"] == ["dict[str, float]", "{'synthetic': 1.0}"]
     assert by_key["data.wave_augment.speeds"] == ["tuple[float, ...]", "(1.0,)"]
     assert by_key["model.dtype"] == ["str", "auto"]
     assert by_key["init_from"] == ["str", "''"]
     assert by_key["mesh.fsdp"] == ["int", "-1"]
+
+
+def test_ranges_are_those_that_are_checked(keys):
+    by_key = {row[0].removeprefix("config."): row[2] for row in keys}
+    assert by_key["train.steps"] == "a whole number from 1 to 2,147,483,647"
+    assert by_key["optimizer.clip_norm"].endswith(", or inf (no clipping)")
+    assert by_key["mesh.tensor"].endswith(", or -1 (what the others leave)")
+    assert by_key["data.wave_augment.speeds"] == (
+        "a tuple, 1 to 100 items, each a number from 0.5 to 2"
+    )
 
 
 def test_presets_and_topologies_are_told_by_what_they_change(tables, get_config):

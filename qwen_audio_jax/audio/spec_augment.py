@@ -1,8 +1,11 @@
 """SpecAugment (Park et al., 2019): warps and masks log-mel features in training."""
 
 import dataclasses
+from typing import Annotated
 
 import numpy as np
+
+from qwen_audio_jax.config_fields import Range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,22 +18,17 @@ class SpecAugment:
             mel bins it is as much wider.
         time_masks: how many stretches of frames are masked (mT).
         time_width: a stretch's greatest length in frames of 10 ms (T).
-        time_share: a stretch's greatest share of the clip, 0 to 1 (p).
+        time_share: a stretch's greatest share of the clip (p).
         time_warp: by less than how many frames of 10 ms a point of the clip is moved (W); clips
             that have no point so far from both ends are not warped. 0 is off.
     """
 
-    frequency_masks: int = 1
-    frequency_width: int = 27
-    time_masks: int = 1
-    time_width: int = 100
-    time_share: float = 1.0
-    time_warp: int = 80
-
-    def __post_init__(self):
-        counts = (self.frequency_masks, self.frequency_width, self.time_masks, self.time_width)
-        if min(*counts, self.time_warp) < 0 or not 0 <= self.time_share <= 1:
-            raise ValueError("numbers must be 0 or more, and time_share between 0 and 1")
+    frequency_masks: Annotated[int, Range(0, 1000)] = 1
+    frequency_width: Annotated[int, Range(0, 80)] = 27
+    time_masks: Annotated[int, Range(0, 1000)] = 1
+    time_width: Annotated[int, Range(0, 360_000)] = 100
+    time_share: Annotated[float, Range(0, 1)] = 1.0
+    time_warp: Annotated[int, Range(0, 360_000)] = 80
 
     def __call__(self, mel: np.ndarray, frames: int, random: np.random.Generator) -> np.ndarray:
         """A changed copy.

@@ -3,13 +3,17 @@
 import dataclasses
 import math
 from collections.abc import Collection
+from typing import Annotated
 
 import numpy as np
 
 from qwen_audio_jax.audio.lengths import SAMPLE_RATE
+from qwen_audio_jax.config_fields import Example, Items, Range, Rising
 
 CHANGES = ("speed", "noise", "gain")
 """Kinds of change; which of them a task's label survives, its row in the task table says."""
+
+Decibels = Annotated[float, Range(-100, 100)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,28 +21,19 @@ class WaveAugment:
     """What may be done to a clip whose label survives it.
 
     Attributes:
-        speeds: factors from 0.5 to 2, one of which is drawn for each clip, evenly; 1.1 plays it
-            faster and higher (Ko et al., 2015, who take 0.9, 1.0 and 1.1).
-        noise_share: share of clips, 0 to 1, that get noise, white or falling by 3 dB an octave.
-        snr_db: lowest and highest ratio of the clip's power to the noise's, drawn evenly in dB;
-            from -100 to 100.
-        gain_db: lowest and highest gain, drawn evenly in dB; from -100 to 100.
+        speeds: factors, one of which is drawn for each clip, evenly; 1.1 plays it faster and
+            higher (Ko et al., 2015, who take 0.9, 1.0 and 1.1).
+        noise_share: share of clips that get noise, white or falling by 3 dB an octave.
+        snr_db: lowest and highest ratio of the clip's power to the noise's, drawn evenly in dB.
+        gain_db: lowest and highest gain, drawn evenly in dB.
     """
 
-    speeds: tuple[float, ...] = (1.0,)
-    noise_share: float = 0.0
-    snr_db: tuple[float, float] = (10.0, 30.0)
-    gain_db: tuple[float, float] = (0.0, 0.0)
-
-    def __post_init__(self):
-        if not self.speeds or not all(0.5 <= speed <= 2 for speed in self.speeds):
-            raise ValueError("speeds must be one or more numbers from 0.5 to 2")
-        if not 0 <= self.noise_share <= 1:
-            raise ValueError("noise_share must be between 0 and 1")
-        for name in ("snr_db", "gain_db"):
-            pair = getattr(self, name)
-            if len(pair) != 2 or not -100 <= pair[0] <= pair[1] <= 100:
-                raise ValueError(f"{name} must be two numbers, the lower first, from -100 to 100")
+    speeds: Annotated[
+        tuple[Annotated[float, Range(0.5, 2)], ...], Items(1, 100), Example("(0.9, 1.0, 1.1)")
+    ] = (1.0,)
+    noise_share: Annotated[float, Range(0, 1)] = 0.0
+    snr_db: Annotated[tuple[Decibels, Decibels], Rising(), Example("(10.0, 30.0)")] = (10.0, 30.0)
+    gain_db: Annotated[tuple[Decibels, Decibels], Rising(), Example("(-6.0, 6.0)")] = (0.0, 0.0)
 
     def rate(self, variant: int) -> int:
         """The sampling rate, in Hz, that a clip is taken to have at one of the speeds."""

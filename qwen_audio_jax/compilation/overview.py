@@ -35,8 +35,14 @@ def write(path: pathlib.Path, tell: Callable[[str], None]) -> None:
         tell: is told of each that is done.
 
     Raises:
-        ValueError: the document has no marks, or a setup does not compile and fit.
+        ValueError: the document cannot be written or has no marks, or a setup does not compile and
+            fit.
     """
+    if not path.is_file() or not os.access(path, os.R_OK | os.W_OK):
+        raise ValueError(
+            f"--overview: {path} is no file that can be read and written; name a document of yours "
+            f"with a line {BEGIN} and a line {END}"
+        )
     text = path.read_text(encoding="utf-8")
     if text.count(BEGIN) != 1 or text.count(END) != 1:
         raise ValueError(f"--overview: {path} needs a line {BEGIN} and a line {END}")

@@ -15,8 +15,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from qwen_audio_jax.models.parts import path_name
+from qwen_audio_jax.run_config import MESH_AXES as AXES
 
-AXES = ("replica", "fsdp", "tensor")
 ROWS = P(("replica", "fsdp"))
 
 # The first pattern that matches a parameter's path decides. Stacked layers have a leading layer

@@ -1,6 +1,9 @@
 """AdamW: the schedule, what decays, what is frozen."""
 
+import difflib
+import math
 import re
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -8,7 +11,7 @@ import numpy as np
 import optax
 
 from qwen_audio_jax.models.parts import path_name
-from qwen_audio_jax.run_config import OptimizerConfig
+from qwen_audio_jax.run_config import ConfigError, OptimizerConfig
 
 FROZEN = (r"^encoder/positions$",)
 """Never trained: a fixed table of sinusoids that checkpoints happen to carry."""
@@ -29,17 +32,46 @@ def split(config: OptimizerConfig, parameters: Any) -> tuple[Any, Any]:
     """Parts parameters into those that are trained and those that are frozen.
 
     Both keep the whole tree's form, with None for what is in the other one; `merge` undoes it.
+
+    Raises:
+        ConfigError: a pattern is found in no parameter's path, or nothing is left to train.
     """
+    names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(parameters)]
+    for pattern in config.frozen:
+        if not any(re.search(pattern, name) for name in names):
+            raise ConfigError(
+                f"config.optimizer.frozen: {pattern!r} is found in no parameter's path"
+                + _did_you_mean(pattern, names)
+            )
     patterns = [re.compile(pattern) for pattern in (*FROZEN, *config.frozen)]
 
     def is_frozen(path, _):
         return any(pattern.search(path_name(path)) for pattern in patterns)
 
     frozen = jax.tree_util.tree_map_with_path(is_frozen, parameters)
+    if all(jax.tree.leaves(frozen)):
+        raise ConfigError(
+            f"config.optimizer.frozen: {config.frozen} are found in every parameter's path, so "
+            "nothing would be trained; leave one out"
+        )
     return (
         jax.tree.map(lambda leaf, out: None if out else leaf, parameters, frozen),
         jax.tree.map(lambda leaf, out: leaf if out else None, parameters, frozen),
     )
+
+
+def _did_you_mean(pattern: str, names: Collection[str]) -> str:
+    """Beginnings of paths that are like a pattern, or what paths begin with."""
+    parts = {
+        "/".join(name.split("/")[:length])
+        for name in names
+        for length in range(1, name.count("/") + 2)
+    }
+    letters = re.sub(r"[^\w/]", "", pattern).strip("/")
+    near = difflib.get_close_matches(letters, sorted(parts), n=3)
+    if near:
+        return f"; did you mean {' or '.join(map(repr, near))}?"
+    return f"; paths begin with {', '.join(sorted({name.split('/')[0] for name in names}))}"
 
 
 def merge(trained: Any, frozen: Any) -> Any:
@@ -61,8 +93,10 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
             lambda path, _: path_name(path).endswith(("kernel", "embedding", "head")), parameters
         )
 
+    # Both have no state, so a run may be restored either way.
+    off = math.isinf(config.clip_norm)
     return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
+        optax.identity() if off else optax.clip_by_global_norm(config.clip_norm),
         optax.adamw(
             schedule(config, steps),
             b1=config.beta1,

@@ -1,10 +1,16 @@
 """A window of steps in JAX's profiler, for TensorBoard or xprof."""
 
 import contextlib
+import logging
+import os
 import pathlib
+import subprocess
+import sys
+import tempfile
 from typing import Any
 
 import jax
+from jax._src.lib import xla_client
 
 from qwen_audio_jax.run_config import ProfileConfig
 
@@ -20,7 +26,16 @@ class ProfileWindow:
         """Args:
         options: which steps.
         workdir: the run's folder; profiles go to profile/ in it.
+
+        Where a profile would end the process, it is left out, with a warning.
         """
+        if options.steps and jax.process_index() == 0 and not can_profile():
+            logging.warning(
+                "config.profile: left out, since the profiler of the TPU's library (libtpu) would "
+                "end the run, and there is no TPU; set the variable JAX_PLATFORMS to cpu or cuda, "
+                "or uninstall libtpu"
+            )
+            options = ProfileConfig(start=0, steps=0)
         self._steps = range(options.start + 1, options.start + options.steps + 1)
         self._folder = workdir / "profile"
         self._on = False
@@ -43,3 +58,23 @@ class ProfileWindow:
         if self._on:
             self._on = False
             jax.profiler.stop_trace()
+
+
+TRIAL = "import jax, sys; jax.devices(); jax.profiler.start_trace(sys.argv[1])"
+
+
+def can_profile() -> bool:
+    """Whether a profile can be begun here.
+
+    Where libtpu is loaded and finds no TPU, and its version is not the one that JAX was built for,
+    its profiler ends the process with a signal. So there, and only there, another process tries.
+    """
+    if jax.default_backend() == "tpu" or not xla_client.pjrt_plugin_loaded("tpu"):
+        return True
+    with tempfile.TemporaryDirectory() as folder:
+        trial = subprocess.run(
+            [sys.executable, "-c", TRIAL, folder],
+            env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},  # a GPU's memory is in use
+            capture_output=True,
+        )
+    return trial.returncode == 0

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from data_pipelines.examples import Preprocessor
 from data_pipelines.packing import PackPlan, RowShape
-from data_pipelines.pipeline import make_plan, open_mixture
+from data_pipelines.pipeline import check_memory, make_plan, open_mixture
 from data_pipelines.records import Corpus
 from qwen_audio_jax.checkpoint import Checkpoints, abstract, load_parameters, run_folder
 from qwen_audio_jax.models.parts import Parts, read_parts
@@ -54,6 +54,7 @@ def open_data(
     else:
         start, tokenizer = own
     model = choose_model(config, tokenizer, start)
+    check_memory(mine, model.encoder.mel_bins)
     preprocessor = Preprocessor(
         tokenizer,
         model.family,

@@ -1,9 +1,12 @@
 """SpecAugment: what it changes, how much at most, and that it is reproducible."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from qwen_audio_jax.audio.spec_augment import OFF, SpecAugment
+from qwen_audio_jax.config_fields import build
 
 MASKS = SpecAugment(time_warp=0)
 
@@ -80,5 +83,5 @@ def test_the_same_numbers_give_the_same_clip():
 
 
 def test_impossible_numbers_are_refused():
-    with pytest.raises(ValueError, match="time_share between 0 and 1"):
-        SpecAugment(time_share=1.5)
+    with pytest.raises(ValueError, match=r"masks\.time_share: must be a number from 0 to 1"):
+        build(SpecAugment, dataclasses.asdict(OFF) | {"time_share": 1.5}, "masks")

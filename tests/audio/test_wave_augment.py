@@ -1,9 +1,12 @@
 """Speed, noise and gain are what was drawn, and touch nothing whose label they would falsify."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from qwen_audio_jax.audio.wave_augment import CHANGES, OFF, WaveAugment, with_noise
+from qwen_audio_jax.config_fields import build
 from qwen_audio_jax.tasks import KINDS
 
 
@@ -92,13 +95,13 @@ def test_every_task_was_thought_about():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"speeds": ()}, "speeds must be"),
-        ({"speeds": (0.9, 3.0)}, "speeds must be"),
-        ({"noise_share": 1.5}, "noise_share"),
-        ({"snr_db": (30.0, 10.0)}, "snr_db must be two numbers"),
-        ({"gain_db": (float("nan"), 1.0)}, "gain_db must be two numbers"),
+        ({"speeds": ()}, "changes.speeds: must be a tuple, 1 to 100 items"),
+        ({"speeds": (0.9, 3.0)}, r"changes.speeds\[1\]: must be a number from 0.5 to 2, not 3.0"),
+        ({"noise_share": 1.5}, "changes.noise_share: must be a number from 0 to 1"),
+        ({"snr_db": (30.0, 10.0)}, "changes.snr_db: must be .*, the lower first"),
+        ({"gain_db": (float("nan"), 1.0)}, r"changes.gain_db\[0\]: must be a number from -100"),
     ],
 )
 def test_nonsense_is_refused(values, message):
     with pytest.raises(ValueError, match=message):
-        WaveAugment(**values)
+        build(WaveAugment, dataclasses.asdict(OFF) | values, "changes")

@@ -67,6 +67,13 @@ def test_a_document_without_marks_is_left_alone(tmp_path):
     assert path.read_text() == "text\n"
 
 
+def test_a_document_that_is_not_there_is_told_before_anything_compiles(tmp_path, monkeypatch):
+    monkeypatch.setattr(overview, "report", None)
+    for path in (tmp_path / "nowhere" / "scale.md", tmp_path):
+        with pytest.raises(ValueError, match=r"--overview: .* is no file that can be read"):
+            overview.write(path, print)
+
+
 def test_the_checked_in_table_is_of_the_checked_in_setups():
     lines = [line.split(" | ") for line in SCALE.read_text().splitlines() if "| `qwen" in line]
     here = {(line[0].strip("| `"), line[1]): (line[2], line[3]) for line in lines}

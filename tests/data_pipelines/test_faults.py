@@ -9,7 +9,7 @@ from conftest import flac, tone_record, write_corpus
 
 from data_pipelines.examples import Preprocessor
 from data_pipelines.packing import RowShape
-from data_pipelines.pipeline import PackedBatches, batches, make_plan, open_mixture
+from data_pipelines.pipeline import DroppedRecords, PackedBatches, batches, make_plan, open_mixture
 from data_pipelines.records import Corpus, CorpusError, Record
 from data_pipelines.shards import write_split
 from qwen_audio_jax.text.tokenizer import load_tokenizer, train_sentencepiece
@@ -79,6 +79,15 @@ def test_too_many_bad_records_stop_the_run(tmp_path):
     write(tmp_path / "one", [not_audio(0), *tones(30)[1:]])
     with pytest.raises(CorpusError, match="1 records could not be used"):
         first_epoch(source_of(tmp_path / "one", max_bad_share=0.0))
+
+
+def test_threads_that_read_on_tell_of_the_record_that_stopped_the_run(corpus):
+    dropped = DroppedRecords(max_share=0.01)
+    for number in range(10):
+        dropped.drop(Corpus(corpus), f"tone-{number}", "no sound")
+    for number in (10, 11, 12):
+        with pytest.raises(CorpusError, match=r"11 records could .* the last one, tone-10: no sou"):
+            dropped.drop(Corpus(corpus), f"tone-{number}", "no sound")
 
 
 def test_a_record_too_large_for_any_row_is_left_out_by_name(tmp_path, caplog):

@@ -8,11 +8,12 @@ import pytest
 from conftest import write_corpus
 
 from data_pipelines import build
-from data_pipelines.examples import Preprocessor
+from data_pipelines.examples import Preprocessor, batch_bytes, empty_batch
 from data_pipelines.packing import RowShape
 from data_pipelines.pipeline import (
     PackedBatches,
     batches,
+    check_memory,
     make_plan,
     open_mixture,
 )
@@ -161,3 +162,12 @@ def test_text_is_mixed_in_and_learned_whole(root, tmp_path):
     weighted = sum(batch["loss_weights"].sum() for batch in made)
     whole_texts = sum(len(t) - 1 for t, text in zip(learned, texts, strict=True) if "only" in text)
     assert weighted > whole_texts > 0
+
+
+def test_a_batch_that_the_machine_cannot_hold_is_refused():
+    made = empty_batch(3, 5, 8, 16)
+    assert batch_bytes(3, 5, 8, 16) == sum(array.nbytes for array in made.values())
+    large = RowShape(2**20, 2**11 - 1, 1000)
+    check_memory({SHAPE: slice(0, 4), large: slice(0, 1)}, 128)
+    with pytest.raises(ValueError, match=r"config\.data\.shapes: 1,048,576 rows of 2,047 to"):
+        check_memory({SHAPE: slice(0, 4), large: slice(0, 2**20)}, 128)

@@ -1,10 +1,15 @@
 """Where a run's time goes, over restarts and crashes; the profile."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from qwen_audio_jax.monitoring import goodput
 from qwen_audio_jax.monitoring.goodput import EVENTS_FILE, Clock, read_events, totals
 from qwen_audio_jax.run_config import ProfileConfig
+from qwen_audio_jax.training import profile_window
 from qwen_audio_jax.training.profile_window import ProfileWindow
 
 
@@ -145,6 +150,7 @@ def test_the_profile_is_of_the_window_alone(monkeypatch, tmp_path):
     calls = []
     monkeypatch.setattr(jax.profiler, "start_trace", lambda folder: calls.append(folder))
     monkeypatch.setattr(jax.profiler, "stop_trace", lambda: calls.append("stop"))
+    monkeypatch.setattr(profile_window, "can_profile", lambda: True)
     window = ProfileWindow(ProfileConfig(start=3, steps=2), tmp_path)
     for step in range(1, 8):
         with window.step(step):
@@ -157,3 +163,39 @@ def test_the_profile_is_of_the_window_alone(monkeypatch, tmp_path):
         with window.step(step):
             window.after(step, ())
     assert calls == []
+
+
+@pytest.mark.parametrize(
+    ("backend", "loaded", "status", "taken"),
+    [
+        ("cpu", False, None, True),  # the library of TPUs is not there
+        ("tpu", True, None, True),
+        ("cpu", True, 0, True),
+        ("cpu", True, -11, False),
+    ],
+)
+def test_a_profile_that_would_end_the_run_is_left_out(
+    monkeypatch, caplog, tmp_path, backend, loaded, status, taken
+):
+    tried = []
+
+    def run(command, **_):
+        tried.append(command)
+        return subprocess.CompletedProcess(command, status)
+
+    monkeypatch.setattr(profile_window.jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(profile_window.xla_client, "pjrt_plugin_loaded", lambda name: loaded)
+    monkeypatch.setattr(profile_window.subprocess, "run", run)
+    begun = []
+    monkeypatch.setattr(profile_window.jax.profiler, "start_trace", begun.append)
+    window = ProfileWindow(ProfileConfig(start=0, steps=1), tmp_path)
+    with window.step(1):
+        pass
+    assert bool(begun) == taken
+    assert ("config.profile: left out" in caplog.text) == (not taken)
+    assert bool(tried) == (status is not None)
+
+
+def test_the_trial_of_a_profile_begins_one(tmp_path):
+    command = [sys.executable, "-c", profile_window.TRIAL, tmp_path]
+    assert subprocess.run(command, env=os.environ | {"JAX_PLATFORMS": "cpu"}).returncode == 0

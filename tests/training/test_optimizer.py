@@ -5,8 +5,9 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from qwen_audio_jax.run_config import OptimizerConfig
+from qwen_audio_jax.run_config import ConfigError, OptimizerConfig
 from qwen_audio_jax.training.optimizer import make_optimizer, merge, schedule, split
 
 CONFIG = OptimizerConfig(
@@ -63,6 +64,41 @@ def test_frozen_parameters_carry_no_moments():
     sizes = sum(leaf.size for leaf in jax.tree.leaves(state))
     trained = 6 + 8 + 4 + 6  # norm scale, query kernel, embedding, convolution
     assert 2 * trained <= sizes < 2 * trained + 5
+
+
+@pytest.mark.parametrize(
+    ("frozen", "message"),
+    [
+        (("enncoder",), r"frozen: 'enncoder' is found in no parameter's path; did you .*'encoder'"),
+        (("^encoder/", "^decoder/haed$"), r"'\^decoder/haed\$' is found .* mean .*'decoder/head'"),
+        (("xyz",), r"'xyz' is found in no parameter's path; paths begin with decoder, encoder"),
+        (("^encoder/", "^decoder/"), r"frozen: .* so nothing would be trained; leave one out"),
+        ((".",), r"frozen: .* so nothing would be trained; leave one out"),
+    ],
+)
+def test_patterns_that_freeze_nothing_or_everything_are_refused(frozen, message):
+    config = dataclasses.replace(CONFIG, frozen=frozen)
+    with pytest.raises(ConfigError, match=rf"config\.optimizer\.{message}|{message}"):
+        jax.eval_shape(lambda: split(config, PARAMETERS))
+
+
+def test_infinity_is_no_clipping():
+    def change(norm):
+        optimizer = make_optimizer(dataclasses.replace(CONFIG, clip_norm=norm, weight_decay=0.0), 9)
+        trained, _ = split(CONFIG, PARAMETERS)
+        state = optimizer.init(trained)
+        updates = []
+        for size in (1e3, 1e-3, 1e-3):
+            gradient = jax.tree.map(lambda leaf: size * jnp.ones_like(leaf), trained)  # noqa: B023
+            update, state = optimizer.update(gradient, state, trained)
+            updates.append(float(jax.tree.leaves(update)[0].ravel()[0]))
+        return updates, jax.tree.structure(state)
+
+    (plain, layout), (huge, _), (one, layout_of_one) = change(np.inf), change(1e12), change(1.0)
+    assert plain == huge
+    assert plain != one
+    # A checkpoint of one may be gone on from with the other.
+    assert layout == layout_of_one
 
 
 def test_deeper_blocks_of_the_encoder_learn_slower():
