@@ -180,7 +180,8 @@ def go_on(config: run_config.RunConfig) -> Outcome:
     from qwen_audio_jax.parallel.group import GroupError
     from qwen_audio_jax.parallel.sharding import make_mesh
     from qwen_audio_jax.training import agreement, start, step
-    from qwen_audio_jax.training.loop import TrainingError, recipe_of
+    from qwen_audio_jax.training.errors import TrainingError
+    from qwen_audio_jax.training.loop import recipe_of
 
     try:
         agreement.of_config(config)

@@ -1,10 +1,12 @@
 """Checkpoints: train state, data position and config, in one Orbax step folder each."""
 
 import contextlib
+import functools
 import json
 import logging
 import pathlib
 import shutil
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,7 +38,7 @@ class Checkpoints:
         """
         self._workdir = pathlib.Path(workdir)
         self._saving = self._bytes = 0
-        logging.getLogger("absl").addFilter(_no_traceback)
+        _silence_libraries()
         self._checkpointer = ocp.training.Checkpointer(
             (self._workdir / "checkpoints").absolute(),
             # The loop decides when to save.
@@ -126,9 +128,21 @@ def goes_on(workdir: pathlib.Path) -> str:
         return "the same command starts anew, for no checkpoint is there"
 
 
-def _no_traceback(record: logging.LogRecord) -> bool:
-    """Keeps Orbax from logging, thread by thread, the error that it raises here as well."""
-    return not (record.levelno >= logging.ERROR and "orbax" in record.pathname)
+@functools.cache  # once is enough
+def _silence_libraries() -> None:
+    """Keeps Orbax and TensorStore from printing, thread by thread, what is raised here as well."""
+    logging.getLogger("absl").addFilter(
+        lambda record: not (record.levelno >= logging.ERROR and "orbax" in record.pathname)
+    )
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    told = sys.unraisablehook
+
+    def hook(unraisable):
+        # Of reads that end after another one has failed, and with it the loop that waited for both.
+        if str(unraisable.exc_value) != "Event loop is closed":
+            told(unraisable)
+
+    sys.unraisablehook = hook
 
 
 def _short(error: Exception) -> str:

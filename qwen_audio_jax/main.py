@@ -39,7 +39,7 @@ def main(argv: list[str]) -> None:
     from qwen_audio_jax import run_config
     from qwen_audio_jax.parallel import distributed
     from qwen_audio_jax.parallel.group import Group, GroupError
-    from qwen_audio_jax.training import loop
+    from qwen_audio_jax.training.errors import TrainingError
 
     group = Group()
     try:
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> None:
         group = distributed.initialize(config.wait)
         train_together(config, group)
         distributed.shutdown(group)
-    except (ValueError, OSError, ImportError, GroupError, loop.TrainingError) as error:
+    except (ValueError, OSError, ImportError, GroupError, TrainingError) as error:
         group.fail(str(error))
     except BaseException as error:
         if group.count > 1:
@@ -64,12 +64,14 @@ def train_together(config: "RunConfig", group: "Group") -> None:
     from qwen_audio_jax.metrics.scales import evaluation_table
     from qwen_audio_jax.monitoring.goodput import Clock
     from qwen_audio_jax.training import agreement, loop
+    from qwen_audio_jax.training.start import check_start
 
     group.barrier("the configuration", agreement.of_config(config))
     stem = pathlib.Path(flags.FLAGS["config"].config_filename).stem
     workdir = pathlib.Path(
         _WORKDIR.value or f"runs/{stem}-{config.model.preset}-{run_config.short_hash(config)}"
     )
+    check_start(config, workdir)
     if group.index == 0:
         build_synthetic_if_missing(config.data.root, config.data.mixture)
     group.barrier("the synthetic corpus")

@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import errno
 import itertools
 import json
 import logging
@@ -17,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from data_pipelines.pipeline import PackedBatches, batches
-from qwen_audio_jax.checkpoint import Checkpoints, goes_on
+from qwen_audio_jax.checkpoint import Checkpoints
 from qwen_audio_jax.evaluation.answering import Evaluator, Result
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.monitoring import flops, report
@@ -30,6 +29,7 @@ from qwen_audio_jax.parallel.sharding import make_mesh, place_rows, shardings
 from qwen_audio_jax.run_config import RunConfig, to_json
 from qwen_audio_jax.training import agreement
 from qwen_audio_jax.training.corpus_digests import Digests
+from qwen_audio_jax.training.errors import TrainingError, exhaustion_told
 from qwen_audio_jax.training.profile_window import ProfileWindow
 from qwen_audio_jax.training.start import (
     Data,
@@ -47,10 +47,6 @@ from qwen_audio_jax.training.workdir import (
     write_workdir,
 )
 from qwen_audio_jax.training.workdir_lock import WorkdirLock, locked
-
-
-class TrainingError(RuntimeError):
-    """Training cannot go on. The sentence says why and what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,16 +88,8 @@ def run(
     """
     group, clock = group or Group(), clock or Clock()
     use_compilation_cache(config.compilation_cache, workdir, group.count)
-    try:
-        with locked(workdir, group) as lock:
-            return train(config, workdir, group, clock, lock)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        raise TrainingError(
-            f"{workdir}: nothing more can be written there ({error.strerror}); free some space, "
-            f"and {goes_on(workdir)}"
-        ) from error
+    with exhaustion_told(workdir), locked(workdir, group) as lock:
+        return train(config, workdir, group, clock, lock)
 
 
 def train(

@@ -16,11 +16,12 @@ from data_pipelines.records import Corpus
 from qwen_audio_jax.checkpoint import Checkpoints, abstract, load_parameters, run_folder
 from qwen_audio_jax.models.parts import Parts, read_parts
 from qwen_audio_jax.models.presets import Compute, ModelConfig, model_config, preset_parts
-from qwen_audio_jax.parallel.sharding import local_rows
+from qwen_audio_jax.parallel.sharding import local_rows, make_mesh
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
 from qwen_audio_jax.run_config import ConfigError, ModelChoice, RunConfig
 from qwen_audio_jax.text.tokenizer import Tokenizer, load_tokenizer
 from qwen_audio_jax.training.step import TrainState
+from qwen_audio_jax.training.workdir import has_begun
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +75,18 @@ def open_data(
         max_bad_share=config.data.max_bad_share,
     )
     return Data(corpora, preprocessor, plan, mine), model
+
+
+def check_start(config: RunConfig, workdir: pathlib.Path) -> None:
+    """Finds out what can be known to be wrong before a corpus is built.
+
+    Raises:
+        ConfigError, ValueError: the mesh does not fit the devices, or `config.init_from` names
+            nothing to start from.
+    """
+    make_mesh(config.mesh)
+    if not has_begun(workdir):
+        read_start(config)
 
 
 def read_start(config: RunConfig) -> Parts:

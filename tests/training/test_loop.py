@@ -161,7 +161,11 @@ def test_starts_from_another_run(root, uninterrupted, tmp_path):
         ("data.mixture", "{'tones': 0}", "all weights are 0"),
         ("data.shapes", "((4, 8, 8),)", "it is larger than every row shape"),
         ("mesh.fsdp", "3", "does not make 1 devices"),
-        ("model.family", "qwen3", "config.model.family: 'qwen3' is none of"),
+        (
+            "model.family",
+            "qwen3",
+            "config.model.family: must be one of qwen_audio, qwen2_audio, not 'qwen3'",
+        ),
         ("init_from", "nowhere", "config.init_from: nowhere/model.json: is missing"),
     ],
 )

@@ -6,12 +6,14 @@ import os
 import shutil
 import signal
 
+import jax
 import pytest
 from commands import finished, losses, metrics, run, started, wait_for
 from conftest import pretrain_values, write_corpus
 
 from qwen_audio_jax.run_config import from_mapping
 from qwen_audio_jax.training import loop
+from qwen_audio_jax.training.errors import TrainingError
 
 CHECKPOINTS = {"checkpoint.every": 2, "train.steps": 6}
 
@@ -53,6 +55,7 @@ def test_a_second_run_is_refused_while_one_trains(begun, tmp_path):
     process = started(root, workdir, environment={}, **{"checkpoint.every": 2, "train.steps": 40})
     wait_for(process, workdir, 3)
     process.send_signal(signal.SIGSTOP)
+    os.waitpid(process.pid, os.WUNTRACED)  # until all its threads stand still
     before = content(workdir)
     second = run(root, workdir, **{"checkpoint.every": 2, "train.steps": 40})
     assert content(workdir) == before
@@ -122,5 +125,14 @@ def test_a_full_disk_that_stops_the_log_is_one_sentence(begun, monkeypatch, numb
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(loop, "train", train)
-    with pytest.raises(loop.TrainingError, match=r"nothing more can be written there .* step 4$"):
+    with pytest.raises(TrainingError, match=r"nothing more can be written there .* step 4$"):
+        loop.run(from_mapping(pretrain_values()), begun[1])
+
+
+def test_too_little_memory_is_one_sentence(begun, monkeypatch):
+    def train(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nmany more lines")
+
+    monkeypatch.setattr(loop, "train", train)
+    with pytest.raises(TrainingError, match=r"config\.model\.remat=full.*Out of memory\)$"):
         loop.run(from_mapping(pretrain_values()), begun[1])
