@@ -41,7 +41,7 @@ from data_pipelines.build_summary import (
     write_listed,
 )
 from data_pipelines.build_workers import ShardWork, Work, Workers, fingerprint, shards_of
-from data_pipelines.records import SPLITS, Corpus, CorpusError, RejectedRecord
+from data_pipelines.records import SPLITS, Corpus, CorpusError, RejectedRecord, told_of
 from data_pipelines.shards import Rejection, ShardSummary, join_shards, joined
 from data_pipelines.sources import manifest, published, rows, synthetic, tfds_dataset
 from qwen_audio_jax.rendering import texts_of
@@ -356,7 +356,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             and beam_runner(arguments.runner, shlex.split(arguments.beam_args)),
         )
     except (CorpusError, RejectedRecord, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {told_of(error, arguments.out)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -8,8 +8,11 @@ import functools
 import hashlib
 import json
 import multiprocessing
+import multiprocessing.connection
+import os
 import pathlib
 import pickle
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -133,7 +136,9 @@ class Workers:
         # Spawned, because the caller may have threads (JAX has), which a fork would not survive.
         context = multiprocessing.get_context("spawn")
         self._pool = (
-            concurrent.futures.ProcessPoolExecutor(self._number, mp_context=context)
+            concurrent.futures.ProcessPoolExecutor(
+                self._number, mp_context=context, initializer=_end_with_parent
+            )
             if self._number > 1
             else None
         )
@@ -159,6 +164,16 @@ class Workers:
             portion = _CHUNK * self._number * 16
             for first in range(0, len(jobs), portion):
                 yield from self._pool.map(one, jobs[first : first + portion], chunksize=_CHUNK)
+
+
+def _end_with_parent() -> None:
+    """Ends this process when its parent is gone, which a killed parent cannot ask for."""
+
+    def watch():
+        multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ from tqdm import tqdm
 from data_pipelines.corpus_statistics import COUNTED, corpus_statistics
 from data_pipelines.examples import Preprocessor
 from data_pipelines.packing import RowShape
-from data_pipelines.records import SPLITS, Corpus, CorpusError, Record
+from data_pipelines.records import SPLITS, Corpus, CorpusError, Record, told_of
 from data_pipelines.row_shapes import Efficiency, candidates, packing_efficiency, recommend
 from qwen_audio_jax.models.presets import FAMILIES, FAMILY_FIELDS, MEL_BINS
 from qwen_audio_jax.monitoring.html_page import SMOOTH, Chart, chart, clip_of, write_page
@@ -229,7 +229,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_inspection(out, corpus, given.split, preprocessor, given.examples)
             print(f"page: {out}")
     except (CorpusError, OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {told_of(error, given.out or given.data)}", file=sys.stderr)
         return 1
     return 0
 

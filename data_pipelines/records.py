@@ -62,6 +62,16 @@ class RejectedRecord(ValueError):
     """A source row that cannot become a Record. The message is the reason, one sentence."""
 
 
+def told_of(error: Exception, folder: pathlib.Path) -> str:
+    """The error of a command that writes into a folder, as its last line.
+
+    Where a file that is open cannot grow, since the disk is full, the system names none.
+    """
+    if isinstance(error, OSError) and error.errno and not error.filename:
+        return f"{folder}: cannot be written ({error.strerror})"
+    return str(error)
+
+
 def told(error: Exception) -> str:
     """What a library's exception says, in words and on one line."""
     if isinstance(error, KeyError):

@@ -112,6 +112,10 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # Orbax and TensorStore have a dozen kinds
+            if jax.process_index() == 0:  # what is there of it takes space, and is of no use
+                folder = self._workdir / "checkpoints"
+                for part in folder.glob(f"{self._saving}.orbax-checkpoint-tmp*"):
+                    shutil.rmtree(part, ignore_errors=True)
             raise CheckpointError(
                 f"{self._workdir / 'checkpoints'}: checkpoint {self._saving} could not be written "
                 f"({_short(error)}); it takes {self._bytes / 1e6:,.0f} MB and "
@@ -131,9 +135,7 @@ def goes_on(workdir: pathlib.Path) -> str:
 @functools.cache  # once is enough
 def _silence_libraries() -> None:
     """Keeps Orbax and TensorStore from printing, thread by thread, what is raised here as well."""
-    logging.getLogger("absl").addFilter(
-        lambda record: not (record.levelno >= logging.ERROR and "orbax" in record.pathname)
-    )
+    logging.getLogger("absl").addFilter(lambda record: "orbax" not in record.pathname)
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     told = sys.unraisablehook
 

@@ -45,14 +45,17 @@ def size_of(row: Row) -> int:
 
 def make(row: Row) -> Record:
     """Reads the row's audio files, and cuts out what the row names of them."""
-    try:
-        audio = tuple(
-            recordings.clip_of(path, segment) if segment else path.read_bytes()
-            for path, segment in _clips(row)
-        )
-    except OSError as error:
-        raise RejectedRecord(f"{error.filename}: cannot be read ({error.strerror})") from error
+    audio = tuple(_clip(path, segment) for path, segment in _clips(row))
     return Record(row.id, row.task, audio, row.annotation)
+
+
+def _clip(path: pathlib.Path, segment: Segment | None) -> bytes:
+    try:
+        return recordings.clip_of(path, segment) if segment else path.read_bytes()
+    except OSError as error:
+        raise RejectedRecord(
+            f"field 'audio': {path} cannot be read ({error.strerror or error})"
+        ) from error
 
 
 def _clips(row: Row) -> list[tuple[pathlib.Path, Segment | None]]:

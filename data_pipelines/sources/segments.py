@@ -20,18 +20,25 @@ LENGTHS = ("duration",)
 CHANNELS = ("channel", "channel_selector")
 _KNOWN = frozenset({*BEGINS, *ENDS, *LENGTHS, *CHANNELS})
 
-ROUNDING = 0.02
-"""Seconds by which times that are said twice may differ: each is rounded somewhere."""
+ROUNDING = 0.02 + 1e-9
+"""Seconds by which times that are said twice may differ: each is rounded somewhere, and 2.02 - 2 is
+a little more than 0.02."""
 SLACK = 0.1
 """Seconds by which an end may lie past the recording's: tools count an MP3's padding or do not."""
 
-_UNIT = r"(?:_(?:time|timestamp|m?s|m?secs?|(?:milli)?seconds?|samples?|frames?|index|idx))?"
-_WHOSE = r"(?:(?:audio|clip|chunk|segment|seg|utterance|utt|sample|frame|time)_)?"
+_UNIT = r"(?:_(?:time|timestamp|offset|m?s|m?secs?|(?:milli)?seconds?|samples?|frames?|index|idx))*"
+_WHOSE = (
+    r"(?:(?:audio|clip|chunk|segment|seg|utterance|utt|sample|frame|time|speech|voice|sentence|"
+    r"speaker|turn|word|supervision|event)_)?"
+)
 _LOOKS = {
-    "edge": rf"{_WHOSE}(?:start|begin|onset|offset|end|stop){_UNIT}",
+    "edge": rf"{_WHOSE}(?:start|begin|onset|offset|end|stop|from|to|[st]t|et|s_?time|e_?time|"
+    rf"t_?(?:start|end|min|max|beg)|x_?(?:min|max)|t_?[01]|time_?[01]){_UNIT}",
     "length": rf"{_WHOSE}(?:duration|dur|length|len){_UNIT}|(?:num|n)_(?:samples|frames)",
-    "pair": r"timestamps?|segment|interval|span|time_?span|(?:start|begin)_?end",
-    "a channel": r"(?:audio_)?channel_(?:ids?|idx|index|number|num)|audio_channel",
+    "pair": rf"{_WHOSE}(?:times?|timestamps?|segment|interval|span|time_?span|range|window|region|"
+    r"(?:start|begin)_?end)",
+    "a channel": r"(?:audio_|speaker_)?channel_(?:ids?|idx|index|number|num)|"
+    r"(?:audio|speaker)_channel",
 }
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _MEND = "give 'start' and 'end', or 'offset' and 'duration', in seconds, or rename it"
@@ -135,7 +142,8 @@ def _one(said: dict[str, float]) -> tuple[str | None, float | None]:
     if not said:
         return None, None
     if max(said.values()) - min(said.values()) > ROUNDING:
-        raise RejectedRecord(f"fields {' and '.join(map(repr, said))}: differ")
+        values = " and ".join(f"{value:g} s" for value in said.values())
+        raise RejectedRecord(f"fields {' and '.join(map(repr, said))}: differ ({values})")
     return next(iter(said.items()))
 
 
@@ -193,7 +201,7 @@ def _refuse_unknown(given: dict[str, Any]) -> None:
         if looks in _KNOWN:
             raise RejectedRecord(f"field {name!r}: is not known; write {looks!r}, or rename it")
         if (
-            looks == "edge"
+            (looks == "edge" and _may_be_time(value))
             or (looks == "length" and open_end)
             or (looks == "pair" and _is_pair(value))
         ):
@@ -219,11 +227,15 @@ def _looks_like(name: str) -> str:
 
 
 def _is_pair(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == 2
-        and all(isinstance(number, int | float) for number in value)
-    )
+    """Whether a value is two numbers, or an object that has a time."""
+    if isinstance(value, dict):
+        return any(name in _KNOWN or _looks_like(name) in ("edge", "length") for name in value)
+    return isinstance(value, list) and len(value) == 2 and all(map(_may_be_time, value))
+
+
+def _may_be_time(value: Any) -> bool:
+    """Whether a value may be a number of anything: "from" may also be a language."""
+    return not isinstance(value, str) or any(letter.isdigit() for letter in value)
 
 
 def _told(value: Any) -> str:

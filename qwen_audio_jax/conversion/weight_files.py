@@ -94,9 +94,11 @@ def _indexed(folder: pathlib.Path, index: pathlib.Path) -> list[pathlib.Path]:
             f"{index}: 'weight_map' must be an object of tensors' files, not {shown(weight_map)}"
         )
     for tensor, name in weight_map.items():
-        if not isinstance(name, str) or not name or not name.isprintable():
+        is_name = isinstance(name, str) and name and name.isprintable()
+        if not is_name or pathlib.PurePath(name).is_absolute() or ".." in name.split("/"):
             raise ConversionError(
-                f"{index}: 'weight_map' must name the file of {shown(tensor)}, not {shown(name)}"
+                f"{index}: 'weight_map' must name a file of the folder for {shown(tensor)}, not "
+                f"{shown(name)}"
             )
     files = sorted({folder / name for name in weight_map.values()})
     if absent := [file.name for file in files if not file.is_file()]:

@@ -85,6 +85,8 @@ def read_parts(folder: pathlib.Path) -> Parts:
         )
     try:
         values = json.loads(path.read_text())
+        if not isinstance(values, dict):
+            raise ValueError("it must hold a JSON object")
         encoder, decoder = values.pop("encoder"), values.pop("decoder")
         parts = _typed(
             Parts,

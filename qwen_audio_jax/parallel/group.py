@@ -17,7 +17,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 from qwen_audio_jax.parallel.coordinator import Connection, Coordinator
@@ -51,6 +51,11 @@ class Group:
         self._passed: set[str] = set()
         self._told = threading.Event()
         self._leaving = self._failing = False
+        self._at_exit: list[Callable[[], None]] = []
+
+    def at_exit(self, call: Callable[[], None]) -> None:
+        """What to do as well where this process ends because another one has failed."""
+        self._at_exit.append(call)
 
     @classmethod
     def connect(
@@ -167,6 +172,9 @@ class Group:
     def _exit(self) -> NoReturn:
         # Not sys.exit: JAX would wait for the others as it ends, and only the main thread can.
         self._part()
+        for call in self._at_exit:
+            with contextlib.suppress(Exception):
+                call()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()

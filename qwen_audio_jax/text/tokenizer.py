@@ -145,7 +145,10 @@ class SentencePieceTokenizer(ControlTokens):
         try:
             return cls(path.read_bytes())
         except (RuntimeError, KeyError) as error:
-            raise ValueError(f"{path}: not a vocabulary that this project made: {error}") from error
+            raise ValueError(
+                f"{path}: is damaged, or not a vocabulary that this project made; put it back from "
+                "a copy"
+            ) from error
 
     def save(self, folder: pathlib.Path | str) -> None:
         """Writes the vocabulary into a folder, which is made if need be."""

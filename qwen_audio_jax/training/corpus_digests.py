@@ -50,7 +50,7 @@ def read_digests(workdir: pathlib.Path) -> Digests | None:
             return {name: arrays[name] for name in arrays.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise ConfigError(
-            f"{path}: is damaged ({error}); delete it to go on without seeing whether the corpora "
+            f"{path}: is damaged; delete it to go on without seeing whether the corpora "
             "have changed"
         ) from error
 

@@ -36,11 +36,12 @@ def check_config(workdir: pathlib.Path, config: RunConfig) -> None:
     if not (path.exists() and has_begun(workdir)):
         return
     try:
-        before = flat(json.loads(path.read_text()), FREE_KEYS)
-    except (ValueError, AttributeError) as error:
-        raise ConfigError(
-            f"{path}: is damaged ({error}); checkpoints/STEP/config has the same values"
-        ) from error
+        values = json.loads(path.read_text())
+    except ValueError:
+        values = None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: is damaged; checkpoints/STEP/config has the same values")
+    before = flat(values, FREE_KEYS)
     now = flat(to_json(config), FREE_KEYS)
     differing = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
     if differing:

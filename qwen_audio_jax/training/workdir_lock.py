@@ -26,7 +26,9 @@ from qwen_audio_jax.run_config import ConfigError
 
 LOCK_FILE = "run.lock"
 BEAT_SECONDS = 5.0
-"""Between two beats. A holder whose beat stands still for four of them is taken for dead."""
+"""Between two beats."""
+_DEAD = 4
+"""A holder whose beat stands still for so many of them is taken for dead."""
 
 _BOOT = pathlib.Path("/proc/sys/kernel/random/boot_id")
 _BYTES = 1024
@@ -39,6 +41,9 @@ class WorkdirLock:
     def __init__(self, path: pathlib.Path, handle: int, owner: dict[str, Any]):
         """Args: path: the lock file. handle: open on it. owner: what it says of this process."""
         self._path, self._handle, self._owner = path, handle, owner
+        self._lost: dict[str, Any] | None = None
+        self._held = time.monotonic()
+        self._one = threading.Lock()
         self._over = threading.Event()
         self._write(0)
         self._beats = threading.Thread(target=self._beat, daemon=True)
@@ -46,15 +51,18 @@ class WorkdirLock:
 
     def check(self) -> None:
         """Raises ConfigError if another run has taken the folder, as after a long pause."""
-        owner = _read(self._path)
-        if owner and owner.get("token") != self._owner["token"]:
+        with self._one:
+            self._see()
+        if self._lost is not None:
             raise ConfigError(
-                f"{self._path.parent}: {_name(owner)} has taken the run folder over, for this "
+                f"{self._path.parent}: {_name(self._lost)} has taken the run folder over, for this "
                 "process had stood still; nothing more is written from here"
             )
 
     def release(self) -> None:
         """Gives the folder free. It goes too if nothing was written there."""
+        if self._over.is_set():
+            return
         self._over.set()
         self._beats.join()
         with contextlib.suppress(OSError, ConfigError):
@@ -63,13 +71,38 @@ class WorkdirLock:
             self._path.parent.rmdir()
         os.close(self._handle)
 
+    def _see(self) -> None:
+        """Finds out whether the folder is still this process's, and keeps it so."""
+        owner = _read(self._path)
+        if owner and owner.get("token") != self._owner["token"]:
+            self._lost = owner
+        elif not self._path.exists():
+            # Whoever deleted it may have let another run in, which has ended since; but not if
+            # this process was awake.
+            if time.monotonic() - self._held > _DEAD * BEAT_SECONDS:
+                self._lost = {}
+            else:
+                self._make_again()
+        self._held = time.monotonic()
+
+    def _make_again(self) -> None:
+        try:
+            handle = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+        except OSError:  # another run was faster, or the folder is gone: the next look tells
+            return
+        _flock(handle)
+        os.close(self._handle)
+        self._handle = handle
+        self._write(0)
+
     def _beat(self) -> None:
         number = 0
         while not self._over.wait(BEAT_SECONDS):
             number += 1
-            with contextlib.suppress(OSError, ConfigError):  # a full disk: `check` and saves tell
-                self.check()
-                self._write(number)
+            with contextlib.suppress(OSError), self._one:  # a full disk: `check` and saves tell
+                self._see()
+                if self._lost is None:
+                    self._write(number)
 
     def _write(self, number: int) -> None:
         # In place, for another file of this name would not be the one that is locked; and always of
@@ -95,6 +128,8 @@ def locked(workdir: pathlib.Path, group: Group) -> Iterator[WorkdirLock | None]:
         ConfigError: another run holds it, it is no folder, or the processes do not share it.
     """
     lock = _take(workdir) if group.index == 0 else None
+    if lock is not None:
+        group.at_exit(lock.release)
     try:
         group.barrier("the run folder")
         if not (workdir / LOCK_FILE).is_file():
@@ -158,10 +193,10 @@ def _watch(
             return
         print(
             f"{workdir}: {_name(before)} has left its lock there; watching for "
-            f"{4 * BEAT_SECONDS:g} s whether that run still goes on",
+            f"{_DEAD * BEAT_SECONDS:g} s whether that run still goes on",
             flush=True,
         )
-        deadline = time.monotonic() + 4 * BEAT_SECONDS
+        deadline = time.monotonic() + _DEAD * BEAT_SECONDS
         while _read(path) == before:
             if time.monotonic() > deadline:
                 return

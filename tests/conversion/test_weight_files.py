@@ -104,8 +104,16 @@ def test_a_wrong_name_in_the_configuration(folder, name):
         ('{"weight_map": []}', "'weight_map' must be an object of tensors' files, not []"),
         ('{"weight_map": {}}', "'weight_map' must be an object"),
         ("{}", "'weight_map' must be an object of tensors' files, not None"),
-        ('{"weight_map": {"a": 1}}', "'weight_map' must name the file of 'a', not 1"),
-        ('{"weight_map": {"a": "x\\u0000"}}', "'weight_map' must name the file of 'a'"),
+        ('{"weight_map": {"a": 1}}', "'weight_map' must name a file of the folder for 'a', not 1"),
+        (
+            '{"weight_map": {"a": "/etc/passwd"}}',
+            "'weight_map' must name a file of the folder for",
+        ),
+        ('{"weight_map": {"a": "../b"}}', "'weight_map' must name a file of the folder for"),
+        (
+            '{"weight_map": {"a": "x\\u0000"}}',
+            "'weight_map' must name a file of the folder for",
+        ),
         ('{"weight_map": {"a": "../gone"}}', "names gone, which the folder lacks"),
         ('{"weight_map": {"a": "b", "a": "c"}}', "has the key 'a' twice"),
         ("[]", "must hold a JSON object"),

@@ -267,6 +267,6 @@ def test_a_missing_clip_is_rejected_and_the_rest_is_built(tmp_path, capsys):
     gone = root / "train-clean-100" / "103" / "1240" / "103-1240-0001.flac"
     gone.unlink()
     assert build.main(["--source=librispeech", f"--root={root}", f"--out={out}"]) == 0
-    assert f"{gone}: cannot be read" in (out / "rejected.jsonl").read_text()
+    assert f"field 'audio': {gone} cannot be read" in (out / "rejected.jsonl").read_text()
     assert "1 rows rejected" in capsys.readouterr().err
     assert len(Corpus(out).index("train")) == 1

@@ -73,6 +73,8 @@ def reason(folder: pathlib.Path, line: dict) -> str:
         {"segment_begin": 0.2, "segment_end": 0.4, "channel_selector": [0]},
         {"segment_start": 0.2, "segment_end": 0.4, "offset": 0.2, "end": None},
         {"offset": [0.2], "duration": [0.2]},
+        {"offset": 0.2, "start": 0.22, "end": 0.4},
+        {"start": 0.2, "duration": 0.2, "end": 0.42},
     ],
 )
 def test_all_spellings_cut_the_same_samples(folder, fields):
@@ -103,6 +105,8 @@ def test_neighbours_share_no_sample_and_lose_none(folder):
         {"duration_ms": 600},
         {"num_samples": 9600, "segment": "b", "channels": 1, "channel_id": "UC1"},
         {"segments": [{"start": 0.1, "end": 0.2}], "supervisions": [{"start": 0.1}]},
+        {"from": "en", "to": "de", "time": "noon", "region": "north", "window": 5},
+        {"duration": 0.58},
     ],
 )
 def test_the_whole_file_stays_as_it_is(folder, fields):
@@ -161,7 +165,7 @@ def test_each_of_several_clips_has_its_own(folder):
         ({"offset": -0.1, "duration": 0.2}, "field 'offset': must be 0 or more seconds, not -0.1"),
         ({"start": 0, "end": -1}, "field 'end': must be 0 or more seconds, not -1"),
         ({"start": 0.1, "end": 0.4, "duration": 0.5}, "fields 'duration' and 'end': differ"),
-        ({"offset": 0.1, "start": 0.2, "end": 0.4}, "fields 'offset' and 'start': differ"),
+        ({"offset": 0.1, "start": 0.2, "end": 0.4}, "'offset' and 'start': differ (0.1 s and 0.2"),
         ({"start": 0.1}, "field 'start': says no end; give 'end' or 'duration' too"),
         ({"end": 0.4}, "field 'end': says no beginning; give 'start' too"),
         ({"offset": "0.2"}, "field 'offset': must be a number of seconds, not '0.2'"),
@@ -185,6 +189,20 @@ def test_each_of_several_clips_has_its_own(folder):
         ({"timestamp": [0.1, 0.3]}, "field 'timestamp': is not known"),
         ({"start": 1600, "stop": 3200}, "field 'stop': is not known"),
         ({"channel_id": 1}, "field 'channel_id': is not known; give 'channel'"),
+        ({"speaker_channel": 1}, "field 'speaker_channel': is not known; give 'channel'"),
+        ({"start_offset": 0.1, "end_offset": 0.3}, "field 'start_offset': is not known"),
+        ({"segment": {"start": 0.1, "end": 0.3}}, "field 'segment': is not known"),
+        ({"speech_start": 0.1, "speech_end": 0.3}, "field 'speech_start': is not known"),
+        ({"startTimeSec": 0.1, "endTimeSec": 0.3}, "field 'startTimeSec': is not known"),
+        ({"from": 0.1, "to": 0.3}, "field 'from': is not known"),
+        ({"from": "00:00:01", "to": "00:00:02"}, "field 'from': is not known"),
+        ({"t0": 0.1, "t1": 0.3}, "field 't0': is not known"),
+        ({"stime": 0.1, "etime": 0.3}, "field 'stime': is not known"),
+        ({"st": 0.1, "et": 0.3}, "field 'st': is not known"),
+        ({"xmin": 0.1, "xmax": 0.3}, "field 'xmin': is not known"),
+        ({"tmin": 0.1, "tmax": 0.3}, "field 'tmin': is not known"),
+        ({"times": [0.1, 0.3]}, "field 'times': is not known"),
+        ({"window": [0.1, 0.3]}, "field 'window': is not known"),
     ],
 )
 def test_what_is_not_understood_is_refused(folder, fields, says):

@@ -144,6 +144,35 @@ def test_a_build_that_was_broken_off_goes_on(tmp_path, whole, stop, capsys):
     assert staging.unfinished(out) == []
 
 
+def test_workers_end_with_a_build_that_was_killed(tmp_path):
+    code = BUILD.replace("(pathlib.Path(sys.argv[1]))", "(pathlib.Path(sys.argv[1]), workers=2)")
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "corpus")],
+        env=os.environ | {"SLOW_FROM": "0"},
+        stderr=subprocess.PIPE,
+    )
+    children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    while len(workers := children.read_text().split()) < 2:  # one that tracks resources, and one
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    time.sleep(2)  # until they are at work
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 60
+    while any(is_running(worker) for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def is_running(process: str) -> bool:
+    try:
+        return (
+            pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        )
+    except FileNotFoundError:
+        return False
+
+
 @pytest.mark.parametrize(
     ("kind", "workers", "error", "said"),
     [

@@ -179,6 +179,28 @@ def test_a_run_that_was_taken_over_writes_nothing_more(tmp_path, quick):
     assert json.loads((tmp_path / LOCK_FILE).read_text())["token"] == "x"
 
 
+def test_a_lock_file_that_somebody_deletes_comes_back(tmp_path, quick):
+    with locked(tmp_path, Group()) as lock:
+        (tmp_path / LOCK_FILE).unlink()
+        lock.check()
+        assert json.loads((tmp_path / LOCK_FILE).read_text())["pid"] == os.getpid()
+        with pytest.raises(ConfigError, match="trains there now"), locked(tmp_path, Group()):
+            pass
+    assert not (tmp_path / LOCK_FILE).exists()
+
+
+def test_one_that_stood_still_while_another_came_and_went_has_lost_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(workdir_lock, "BEAT_SECONDS", 0.2)
+    with locked(tmp_path, Group()) as lock, lock._one:  # so that nobody looks meanwhile
+        (tmp_path / LOCK_FILE).unlink()
+        with locked(tmp_path, Group()):
+            pass
+        time.sleep(1)
+        lock._see()
+        assert lock._lost == {}
+    assert not (tmp_path / LOCK_FILE).exists()
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "\x00" * 9, '{"host": null}', "\xff"])
 def test_a_damaged_lock_file_is_no_holder(tmp_path, quick, text):
     (tmp_path / LOCK_FILE).write_text(text, encoding="latin-1")
