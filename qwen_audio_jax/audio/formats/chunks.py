@@ -3,6 +3,8 @@
 import dataclasses
 import re
 
+from qwen_audio_jax.audio.formats.errors import AudioError
+
 
 @dataclasses.dataclass(frozen=True)
 class Form:
@@ -43,7 +45,8 @@ def unknown_from(data: bytes, at: int, form: Form) -> int:
     while at + form.name + form.size <= len(data):
         name, end = data[at : at + form.name], _end(data, at, form)
         printable = all(32 <= letter < 127 for letter in name[:4])
-        if not printable or end > len(data) or name == form.sound or name == data[:4]:
+        whole = at + form.name + form.size <= end <= len(data)
+        if not printable or not whole or name == form.sound or name[:4] == data[:4]:
             break
         at = min(end + -end % form.align, len(data))
     return at
@@ -120,7 +123,10 @@ def _voc(data: bytes) -> tuple[int, int]:
 def _sphere(data: bytes) -> tuple[int, int]:
     """Of a SPHERE file, whose head tells its own size and the number and size of samples."""
     head = data[: int(data[8:16]) if data[8:16].strip().isdigit() else 1024]
-    told = dict(re.findall(rb"(sample_count|sample_n_bytes|channel_count) -i (\d+)", head))
+    fields = rb"(sample_count|sample_n_bytes|channel_count) -(?:i|s\d+) (\d+)"
+    if b"shorten" in head:
+        raise AudioError("it is a SPHERE of Shorten, which is not read; convert it by sph2pipe")
+    told = dict(re.findall(fields, head))
     size = int(told.get(b"sample_count", 0)) * int(told.get(b"sample_n_bytes", 2))
     return len(head), len(head) + size * int(told.get(b"channel_count", 1))
 
