@@ -171,17 +171,17 @@ def _by_libsndfile(data: bytes, name: str) -> tuple[np.ndarray, int]:
     return wave, rate
 
 
-def _by_packet_table(data: bytes, delay: int, samples: int) -> tuple[np.ndarray, int]:
-    """A CAF of compressed sound, `samples` behind `delay`.
+def _by_packet_table(data: bytes, delay: int, samples: int, padding: int) -> tuple[np.ndarray, int]:
+    """A CAF of compressed sound: so many samples of it behind `delay` and before `padding`.
 
     By FFmpeg, which notices damaged ALAC and libsndfile does not. Its own trimming, and
     libsndfile's, takes the padding off a last packet that has none.
     """
     wave, rate = ffmpeg.read(data, "caf", trim=False)
-    wave = wave[delay:][:samples]
-    if len(wave) != samples:
+    wave = wave[delay:]
+    if not samples <= len(wave) <= samples + padding + TOLERANCE_SECONDS * rate:
         raise AudioError(f"its packet table tells of {samples} samples, not of {len(wave)}")
-    return wave, rate
+    return wave[:samples], rate
 
 
 def _beyond_all_levels(wave: np.ndarray) -> AudioError:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import struct
 
 from qwen_audio_jax.audio.formats.errors import AudioError
 
@@ -64,12 +65,17 @@ def content(data: bytes, container: str, name: bytes) -> bytes:
     return b""
 
 
-def told_by_caf(data: bytes) -> tuple[int, int] | None:
-    """Samples of encoder delay, and of sound, by a CAF's packet table; None if it has none."""
+def told_by_caf(data: bytes) -> tuple[int, int, int] | None:
+    """Samples of encoder delay, of sound and of padding by a CAF's packet table; None without one.
+
+    Padding is less than a packet.
+    """
     table = content(data, "caf", b"pakt")
     if len(table) < 24:
         return None
-    return int.from_bytes(table[16:20], "big"), int.from_bytes(table[8:16], "big")
+    sound, delay, padding = struct.unpack_from(">QII", table, 8)
+    packet = int.from_bytes(content(data, "caf", b"desc")[20:24], "big")
+    return delay, sound, min(padding, packet)
 
 
 def around_sound(data: bytes, container: str) -> tuple[int, int, bytes]:
