@@ -144,6 +144,10 @@ def _by_libsndfile(data: bytes, name: str) -> tuple[np.ndarray, int]:
     sound, missing, behind = chunks.around_sound(data, name)
     if missing:
         raise AudioError(f"it is broken off: {sound - missing} of {sound} bytes of sound are there")
+    if name == "w64":
+        data = data[
+            : chunks.end_of_sound(data, name)
+        ]  # libsndfile takes all that follows for sound
     table = chunks.told_by_caf(data) if name == "caf" else None
     try:
         if table:

@@ -95,6 +95,12 @@ def around_sound(data: bytes, container: str) -> tuple[int, int, bytes]:
     return places[1] - places[0], 0, b"" if behind.count(0) == len(behind) else behind
 
 
+def end_of_sound(data: bytes, container: str) -> int:
+    """Where the chunk of the sound ends; the end of the file where that is not known."""
+    places = _chunk(data, _FORMS[container])
+    return places[1] if places else len(data)
+
+
 def _chunk(data: bytes, form: Form) -> tuple[int, int] | None:
     """Where the chunk of the sound begins and ends; None where its size is not known."""
     begin = unknown_from(data, form.first, form)
