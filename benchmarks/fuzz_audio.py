@@ -12,7 +12,8 @@ status is 1 if there is one.
 The other decoders are FFmpeg (every packet of the best audio track that can be decoded, timestamps
 and lengths in headers not asked), libsndfile and miniaudio, each opening the file by its own guess.
 In MP3s that were joined, they take each LAME tag's own frame, the encoder's delay and its padding
-for sound; that much is not counted (`silence_of_tags`).
+for sound; that much is not counted (`silence_of_tags`), and neither is the padding of a CAF's last
+packet, which libsndfile takes for sound (`padding_of_caf`).
 """
 
 import argparse
@@ -164,7 +165,8 @@ def by_ffmpeg(data: bytes) -> float:
 
 def by_libsndfile(data: bytes) -> float:
     with soundfile.SoundFile(io.BytesIO(data)) as file:
-        return len(file.read(dtype="float32")) / file.samplerate
+        samples = len(file.read(dtype="float32"))
+        return (samples - padding_of_caf(data, samples)) / file.samplerate
 
 
 def by_miniaudio(data: bytes) -> float:
@@ -193,6 +195,16 @@ def silence_of_tags(data: bytes) -> float:
             samples = (1152 if version == 3 else 576) + (number >> 12) + (number & 0xFFF)
             seconds += samples / rate
     return seconds
+
+
+def padding_of_caf(data: bytes, samples: int) -> int:
+    """Samples that a CAF's packet table calls padding, where `samples` are those of all packets."""
+    at = data.find(b"pakt") + 12
+    if data[:4] != b"caff" or at < 12:
+        return 0
+    packets, _, _, padding = struct.unpack_from(">QQII", data, at)
+    per_packet = int.from_bytes(data[40:44], "big")
+    return padding if samples == packets * per_packet else 0
 
 
 def work(connection) -> None:

@@ -126,7 +126,7 @@ def read_samples(data: bytes) -> tuple[np.ndarray, int]:
     if name in _BY_LIBSNDFILE:
         return _by_libsndfile(data, name)
     if not name:
-        raise AudioError("it cannot be read as WAV, FLAC, Ogg, MP3 or any other kind of audio")
+        raise AudioError(kinds.why_not_audio(data))
     if name == "aac":
         data = frames.check_adts(data)
     if name == "amr":
@@ -141,25 +141,27 @@ def _by_libsndfile(data: bytes, name: str) -> tuple[np.ndarray, int]:
     demuxer = "wav" if name == "riff" else name
     if name in ("wav", "w64"):
         riff.format_of(chunks.content(data, name, b"fmt "))
+    sound, missing, behind = chunks.around_sound(data, name)
+    if missing:
+        raise AudioError(f"it is broken off: {sound - missing} of {sound} bytes of sound are there")
+    if name == "w64":
+        data = data[
+            : chunks.end_of_sound(data, name)
+        ]  # libsndfile takes all that follows for sound
+    table = chunks.told_by_caf(data) if name == "caf" else None
     try:
-        wave, rate = riff.read(data) if name == "riff" else sndfile.read(data)
-        found = ffmpeg.seconds(data, demuxer)
+        if table:
+            wave, rate = _by_packet_table(data, *table)
+            found = 0.0
+        else:
+            wave, rate = riff.read(data) if name == "riff" else sndfile.read(data)
+            found = ffmpeg.seconds(data, demuxer)
     except UnreadableError as error:
         try:
             wave, rate = ffmpeg.read(data, demuxer)
         except AudioError:
             raise error from None
         found = 0.0
-    told = chunks.told_by_caf(data) if name == "caf" else None
-    if told and len(wave) != told[1]:
-        # Both take the padding off a last packet that has none.
-        wave, rate = ffmpeg.read(data, demuxer, trim=False)
-        wave = wave[told[0] :][: told[1]]
-        if len(wave) != told[1]:
-            raise AudioError(f"its packet table tells of {told[1]} samples, not of {len(wave)}")
-    sound, missing, behind = chunks.around_sound(data, name)
-    if missing:
-        raise AudioError(f"it is broken off: {sound - missing} of {sound} bytes of sound are there")
     if len(behind) * len(wave) > TOLERANCE_SECONDS * rate * sound or kinds.find(behind)[0]:
         raise AudioError(
             f"its header tells of {sound} bytes of sound, and {len(behind)} more behind them are "
@@ -171,6 +173,19 @@ def _by_libsndfile(data: bytes, name: str) -> tuple[np.ndarray, int]:
             f"{found:.2f} s"
         )
     return wave, rate
+
+
+def _by_packet_table(data: bytes, delay: int, samples: int, padding: int) -> tuple[np.ndarray, int]:
+    """A CAF of compressed sound: so many samples of it behind `delay` and before `padding`.
+
+    By FFmpeg, which notices damaged ALAC and libsndfile does not. Its own trimming, and
+    libsndfile's, takes the padding off a last packet that has none.
+    """
+    wave, rate = ffmpeg.read(data, "caf", trim=False)
+    wave = wave[delay:]
+    if not samples <= len(wave) <= samples + padding + TOLERANCE_SECONDS * rate:
+        raise AudioError(f"its packet table tells of {samples} samples, not of {len(wave)}")
+    return wave[:samples], rate
 
 
 def _beyond_all_levels(wave: np.ndarray) -> AudioError:

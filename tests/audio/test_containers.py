@@ -2,6 +2,7 @@
 
 import fractions
 import io
+import struct
 
 import av
 import numpy as np
@@ -11,9 +12,13 @@ from qwen_audio_jax.audio.decode import AudioError, decode
 
 
 def muxed(
-    container: str, tracks: list[tuple[str, int, str]], video: bool = False, gap: float = 0.0
+    container: str,
+    tracks: list[tuple[str, int, str]],
+    video: bool = False,
+    gap: float = 0.0,
+    start: float = 0.0,
 ) -> bytes:
-    """A second of sound in each (codec, rate, layout), with a gap in the middle or without."""
+    """A second of sound in each (codec, rate, layout), from `start` on, `gap` in the middle."""
     file = io.BytesIO()
     with av.open(file, "w", format=container) as out:
         picture = out.add_stream("mpeg4", rate=25, width=32, height=32) if video else None
@@ -37,8 +42,9 @@ def muxed(
             resampler = av.AudioResampler(form, layout, rate, frame_size=stream.frame_size or 1024)
             for piece in [*resampler.resample(frame), *resampler.resample(None), None]:
                 for packet in stream.encode(piece):
-                    if packet.pts * packet.time_base > 0.5:
-                        packet.pts += round(gap / packet.time_base)
+                    late = start + (gap if packet.pts * packet.time_base > 0.5 else 0.0)
+                    if late:
+                        packet.pts += round(late / packet.time_base)
                         packet.dts = packet.pts
                     out.mux(packet)
     return file.getvalue()
@@ -84,3 +90,34 @@ def test_a_gap_is_sound_that_is_missing(container, codec):
     with pytest.raises(AudioError, match=r"sound is missing: its timestamps jump from 0\.5"):
         decode(muxed(container, [(codec, 48000, "mono")], gap=0.4))
     assert len(decode(muxed(container, [(codec, 48000, "mono")], gap=0.05))) == 16000
+
+
+@pytest.mark.parametrize(
+    ("container", "codec"),
+    [
+        ("webm", "libopus"),
+        ("matroska", "flac"),
+        ("matroska", "aac"),
+        ("mp4", "aac"),
+        ("mpegts", "aac"),
+        ("flv", "aac"),
+    ],
+)
+def test_sound_that_begins_late_is_whole(container, codec):
+    rate = 44100 if container == "flv" else 48000
+    track = [(codec, rate, "mono")]
+    late = decode(muxed(container, track, start=5))
+    # An encoder's delay and padding may be in it, a packet of each.
+    assert 16000 <= len(late) <= 16000 + 2 * 1024
+    with pytest.raises(AudioError, match="sound is missing: its timestamps jump"):
+        decode(muxed(container, track, start=5, gap=0.4))
+
+
+def test_matroska_that_begins_late_and_lacks_its_end():
+    data = bytearray(muxed("matroska", [("flac", 16000, "mono")], start=5))
+    at = data.index(b"\x44\x89\x88") + 3  # Duration, a float of 8 bytes, in milliseconds
+    (told,) = struct.unpack_from(">d", data, at)
+    struct.pack_into(">d", data, at, told + 500)
+    # The checksum of the Info element is FFmpeg's to ignore.
+    with pytest.raises(AudioError, match=r"broken off: 1\.00 of 1\.5\d s are there"):
+        decode(bytes(data))

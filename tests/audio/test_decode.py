@@ -1,6 +1,9 @@
 """Decoding: four formats, other rates and channels, and everything that has to be refused."""
 
+import bz2
+import gzip
 import io
+import lzma
 
 import numpy as np
 import pytest
@@ -104,7 +107,7 @@ def test_not_finite(value):
         decode(encode(wave, subtype="FLOAT"))
 
 
-@pytest.mark.parametrize("data", [b"", b"good morning\n" * 99, bytes(1000), b"RIFF", b"Ogg" * 50])
+@pytest.mark.parametrize("data", [b"good morning\n" * 99, bytes(1000), b"RIFF", b"Ogg" * 50])
 def test_not_audio(data):
     with pytest.raises(AudioError, match="cannot be read as WAV, FLAC, Ogg, MP3 or any other"):
         decode(data)
@@ -132,3 +135,79 @@ def test_sentences_are_single_and_clear():
             decode(data)
         assert "\n" not in str(error.value)
         assert "BytesIO" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("container", "subtype", "padding"),
+    [
+        ("WAV", "GSM610", 320 + 320),
+        ("W64", "GSM610", 320),
+        ("AIFF", "GSM610", 160),
+        ("WAV", "G721_32", 120),
+        ("AU", "G721_32", 120),
+        ("AU", "G723_24", 120),
+        ("AU", "G723_40", 120),
+        ("WAV", "NMS_ADPCM_16", 160),
+        ("WAV", "NMS_ADPCM_24", 160),
+        ("WAV", "NMS_ADPCM_32", 160),
+        ("AIFF", "DWVW_16", 0),
+        ("AIFF", "DWVW_24", 0),
+    ],
+)
+def test_codecs_in_which_libsndfile_cannot_seek(container, subtype, padding):
+    data = encode(tone(1.3, 8000), 8000, container, subtype)
+    wave = decode(data)
+    assert 0 <= len(wave) - 20800 <= 2 * padding
+    middle = slice(2000, 18000)
+    assert np.corrcoef(wave[middle], tone(1.3)[middle])[0, 1] > 0.99
+    with pytest.raises(AudioError, match=r"broken off: \d+ of \d+ (bytes of sound|samples) are"):
+        decode(data[: int(0.7 * len(data))])
+
+
+@pytest.mark.parametrize("error", [ValueError, RuntimeError])
+def test_whatever_soundfile_raises_is_a_reason(error, monkeypatch):
+    def fail(*args, **options):
+        raise error("frames are odd")
+
+    monkeypatch.setattr(soundfile.SoundFile, "read", fail)
+    with pytest.raises(AudioError, match=r"cannot be read by libsndfile \(frames are odd\)"):
+        decode(encode(tone(0.5), 16000, "FLAC", "PCM_24"))
+
+
+def test_sphere_of_one_byte_a_sample():
+    for subtype in ("ULAW", "ALAW"):
+        for channels in (1, 2):
+            data = encode(np.stack([tone(0.5)] * channels, axis=1), 16000, "NIST", subtype)
+            assert b"sample_n_bytes -s1 1" in data
+            np.testing.assert_allclose(decode(data), tone(0.5), atol=0.02)
+            with pytest.raises(AudioError, match=f"{4000 * channels} of {8000 * channels} bytes"):
+                decode(data[: -4000 * channels])
+
+
+def test_sphere_of_shorten():
+    head = (
+        b"NIST_1A\n   1024\nsample_count -i 8000\nsample_coding -s26 pcm,embedded-shorten-v2.00\n"
+    )
+    with pytest.raises(AudioError, match="Shorten, which is not read; convert it by sph2pipe"):
+        decode(head.ljust(1024) + b"ajkg\2" + bytes(range(256)))
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n", "run `git lfs pull`"),
+        (b"<!DOCTYPE html>\n<html><body>404</body></html>", "HTML or XML page"),
+        (b"\xef\xbb\xbf\r\n <HTML lang=en>", "HTML or XML page"),
+        (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "HTML or XML page"),
+        (gzip.compress(bytes(900)), "it is a gzip file, not audio; unpack it"),
+        (lzma.compress(bytes(900)), "it is an xz file, not audio; unpack it"),
+        (bz2.compress(bytes(900)), "it is a bzip2 file, not audio; unpack it"),
+        (b"PK\3\4\x14\0\0\0\x08\0", "it is a ZIP archive, not audio; unpack it"),
+        (b"\x0b\x77\xe0\x74\x0c\x40", "it is AC-3, which is not read; convert it to FLAC"),
+        (b"ID3\3\0\0\0\0\0\4abcdTTA1\1\0\1\0", "it is True Audio .TTA., which is not read"),
+    ],
+)
+def test_what_is_no_audio_is_named(data, reason):
+    with pytest.raises(AudioError, match=reason):
+        decode(data)

@@ -282,6 +282,51 @@ def test_nothing_is_printed(capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize(("container", "codec"), [("wv", "wavpack"), ("matroska", "flac")])
+def test_damaged_lossless_sound_is_noticed(container, codec, seed):
+    time = np.arange(48000) / 16000
+    noise = np.random.default_rng(seed)
+    wave = 0.3 * np.sin(2 * np.pi * 440 * time) + 0.01 * noise.standard_normal(48000)
+    data = bytearray(audio_seeds.by_ffmpeg(wave[:, None].astype("f4"), 16000, container, codec))
+    assert len(decode(bytes(data))) == 48000
+    at = int(noise.integers(len(data) // 3, len(data) * 3 // 4))
+    data[at : at + 40] = noise.bytes(40)
+    with pytest.raises(AudioError, match=r"it is damaged|are no part of such a file"):
+        decode(bytes(data))
+
+
+@pytest.mark.parametrize("name", ["caf_alac", "caf_alac_too"])
+def test_damaged_alac_in_caf(name):
+    """ALAC has no checksum: what no decoder can read is noticed, and libsndfile reads on."""
+    data = bytearray(SEEDS[name])
+    at = data.index(b"data") + 16
+    data[at : at + 40] = b"\xa5" * 40
+    with pytest.raises(AudioError, match="damaged"):
+        decode(bytes(data))
+
+
+def test_caf_whose_packet_table_tells_another_length():
+    data = SEEDS["caf_alac"]
+    at = data.index(b"pakt") + 12 + 8
+    for told in (9000, 14401):
+        with pytest.raises(AudioError, match=f"packet table tells of {told} samples, not of"):
+            decode(data[:at] + told.to_bytes(8, "big") + data[at + 8 :])
+
+
+def test_joined_w64_is_refused():
+    with pytest.raises(AudioError, match="no part of such a file"):
+        decode(2 * SEEDS["w64"])
+
+
+@pytest.mark.parametrize("size", [0, 40])
+def test_chunks_behind_the_sound_of_w64_are_not_heard(size):
+    """A size of 0 is too small for a chunk, whose head of 24 bytes it counts."""
+    chunk = b"levl" + bytes(range(12)) + struct.pack("<Q", size) + bytes(range(16))
+    expected, _ = read_samples(SEEDS["w64"])
+    np.testing.assert_array_equal(read_samples(SEEDS["w64"] + chunk)[0], expected)
+
+
 RIGHT = {
     "vbr_no_xing.mp3": 24660,
     "two_in_one.mp3": 16000,

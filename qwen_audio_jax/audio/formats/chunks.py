@@ -2,6 +2,9 @@
 
 import dataclasses
 import re
+import struct
+
+from qwen_audio_jax.audio.formats.errors import AudioError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +46,8 @@ def unknown_from(data: bytes, at: int, form: Form) -> int:
     while at + form.name + form.size <= len(data):
         name, end = data[at : at + form.name], _end(data, at, form)
         printable = all(32 <= letter < 127 for letter in name[:4])
-        if not printable or end > len(data) or name == form.sound or name == data[:4]:
+        whole = at + form.name + form.size <= end <= len(data)
+        if not printable or not whole or name == form.sound or name[:4] == data[:4]:
             break
         at = min(end + -end % form.align, len(data))
     return at
@@ -61,12 +65,17 @@ def content(data: bytes, container: str, name: bytes) -> bytes:
     return b""
 
 
-def told_by_caf(data: bytes) -> tuple[int, int] | None:
-    """Samples of encoder delay, and of sound, by a CAF's packet table; None if it has none."""
+def told_by_caf(data: bytes) -> tuple[int, int, int] | None:
+    """Samples of encoder delay, of sound and of padding by a CAF's packet table; None without one.
+
+    Padding is less than a packet.
+    """
     table = content(data, "caf", b"pakt")
     if len(table) < 24:
         return None
-    return int.from_bytes(table[16:20], "big"), int.from_bytes(table[8:16], "big")
+    sound, delay, padding = struct.unpack_from(">QII", table, 8)
+    packet = int.from_bytes(content(data, "caf", b"desc")[20:24], "big")
+    return delay, sound, min(padding, packet)
 
 
 def around_sound(data: bytes, container: str) -> tuple[int, int, bytes]:
@@ -84,6 +93,12 @@ def around_sound(data: bytes, container: str) -> tuple[int, int, bytes]:
         end = max(unknown_from(data, end + odd, form) for odd in (0, -end % form.align))
     behind = data[end:]
     return places[1] - places[0], 0, b"" if behind.count(0) == len(behind) else behind
+
+
+def end_of_sound(data: bytes, container: str) -> int:
+    """Where the chunk of the sound ends; the end of the file where that is not known."""
+    places = _chunk(data, _FORMS[container])
+    return places[1] if places else len(data)
 
 
 def _chunk(data: bytes, form: Form) -> tuple[int, int] | None:
@@ -120,7 +135,10 @@ def _voc(data: bytes) -> tuple[int, int]:
 def _sphere(data: bytes) -> tuple[int, int]:
     """Of a SPHERE file, whose head tells its own size and the number and size of samples."""
     head = data[: int(data[8:16]) if data[8:16].strip().isdigit() else 1024]
-    told = dict(re.findall(rb"(sample_count|sample_n_bytes|channel_count) -i (\d+)", head))
+    fields = rb"(sample_count|sample_n_bytes|channel_count) -(?:i|s\d+) (\d+)"
+    if b"shorten" in head:
+        raise AudioError("it is a SPHERE of Shorten, which is not read; convert it by sph2pipe")
+    told = dict(re.findall(fields, head))
     size = int(told.get(b"sample_count", 0)) * int(told.get(b"sample_n_bytes", 2))
     return len(head), len(head) + size * int(told.get(b"channel_count", 1))
 

@@ -24,6 +24,9 @@ _TIMED = ("mov", "matroska", "asf", "flv", "mpegts")
 _OPTIONS = {"protocol_whitelist": "none"}
 """A file shall not name another one to be read."""
 
+_STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
+"""A decoder shall check whatever it can and stop at what is wrong; it would play on without."""
+
 _FULL_SCALE = {"u8": 1 << 7, "s16": 1 << 15, "s32": 1 << 31, "s64": 1 << 63}
 
 
@@ -54,9 +57,7 @@ def read(data: bytes, demuxer: str, trim: bool = True) -> tuple[np.ndarray, int]
                 raise AudioError(f"it has {number}, and one is needed")
             if tracks[0].codec_context is None:
                 raise AudioError("no decoder is known for its codec")
-            tracks[0].codec_context.options = {"err_detect": "crccheck"} | (
-                {} if trim else {"flags2": "+skip_manual"}
-            )
+            tracks[0].codec_context.options = _STRICT | ({} if trim else {"flags2": "+skip_manual"})
             wave, rate, padding = _gather(_frames(container, tracks[0]), demuxer in _TIMED)
             _check_length(container, tracks[0], len(wave) / rate)
     except (av.FFmpegError, ValueError) as error:
@@ -164,7 +165,8 @@ def _check_length(container, track, found: float) -> None:
     if "mov" in container.format.name and track.duration:
         stated = float(track.duration * track.time_base)
     elif "matroska" in container.format.name and len(container.streams) == 1:
-        stated = (container.duration or 0) / av.time_base
+        # The duration counts from zero, and the first timestamp may be a later one.
+        stated = ((container.duration or 0) - max(container.start_time or 0, 0)) / av.time_base
     if stated - found > TOLERANCE_SECONDS:
         raise AudioError(f"it is broken off: {found:.2f} of {stated:.2f} s are there")
 

@@ -22,6 +22,17 @@ class _Bytes(io.BytesIO):
             return self.tell()
 
 
+class _Forwards(soundfile.SoundFile):
+    """A file that is read once, from its beginning.
+
+    soundfile would seek to where it already is after each read, which libsndfile cannot do in GSM
+    6.10, G.721, G.723, NMS ADPCM and DWVW.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
 def read(data: bytes) -> tuple[np.ndarray, int]:
     """float32 [n, channels] and the sampling rate in Hz.
 
@@ -29,14 +40,16 @@ def read(data: bytes) -> tuple[np.ndarray, int]:
         AudioError: libsndfile cannot read it, it is broken off, or too long.
     """
     try:
-        with soundfile.SoundFile(_Bytes(data)) as file:
+        with _Forwards(_Bytes(data)) as file:
             rate, promised = file.samplerate, file.frames
             most = int(MAX_SECONDS * rate)
             if promised > most:
                 raise too_long(promised / rate)
-            wave = file.read(dtype="float32", always_2d=True)
+            wave = file.read(promised, dtype="float32", always_2d=True)
             missing = _missing(file, len(wave))
-    except (soundfile.LibsndfileError, RuntimeError) as error:
+    except AudioError:
+        raise
+    except (RuntimeError, ValueError) as error:
         reason = str(error).rpartition(": ")[2].rstrip(".")
         raise UnreadableError(f"it cannot be read by libsndfile ({reason})") from error
     if missing:
