@@ -90,6 +90,8 @@ def suspicion(wave: np.ndarray) -> str:
         wave: float32 [samples], full scale 1.
     """
     peak = max(float(wave.max()), -float(wave.min())) if len(wave) else 0.0
+    if len(wave) and not peak:
+        return "it is silent, or its channels cancel each other out in the mix"
     if peak <= _SUSPICIOUS_LEVEL:
         return ""
     bits = next(bits for bits in (16, 24, 32) if peak < 2.0 ** (bits - 1) * 1.5)

@@ -65,6 +65,11 @@ _BUFFERS = r"(rotary_emb\.inv_freq|\.masked_bias|\.attn\.bias|logn_tensor)$"
 
 def _recognise(fields: Fields, tensors: Mapping[str, Stored]) -> Recognised:
     kind = fields.get("model_type", "")
+    if fields.values.get("quantization_config") is not None:
+        raise ConversionError(
+            f"{fields.where}: 'quantization_config' says that the weights are quantized, which are "
+            "not read; save the model dequantized, or delete the key if they are not"
+        )
     if "n_audio_state" in fields.values:
         return _openai_whisper(configs.openai_encoder(fields), tensors)
     if kind == "qwen2_audio":

@@ -54,10 +54,14 @@ def test_levels_that_no_recording_has_are_refused(level):
         decode(float_wav(noise(level)))
 
 
-@pytest.mark.parametrize("level", [0.0, 0.01, 1.0, 3.0, 15.0])
+@pytest.mark.parametrize("level", [1e-9, 0.01, 1.0, 3.0, 15.0])
 def test_usual_levels_are_not_suspicious(level):
     assert suspicion(decode(float_wav(noise(level)))) == ""
     assert suspicion(np.zeros(0, np.float32)) == ""
+
+
+def test_silence_is_named():
+    assert "it is silent" in suspicion(decode(float_wav(noise(0.0))))
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,12 @@ def folders(sources):
         ("qwen2", "layer_types", ["full_attention"], "only 3 times 'full_attention'"),
         ("qwen2", "per_layer_config", {"0": {}}, "per_layer_config is {'0': {}}; only None"),
         ("qwen2", "tie_word_embeddings", "no", "'tie_word_embeddings' must be true or false, not"),
+        (
+            "qwen2",
+            "quantization_config",
+            {"quant_method": "gptq"},
+            "that the weights are quantized",
+        ),
         ("qwen2", "model_type", ["qwen2"], "model_type is ['qwen2']; known are"),
         ("qwen_audio", "audio", None, "has no 'audio', which this model needs"),
         ("qwen_audio", "audio/n_layer", 10**9, "audio: 'n_layer' must be a positive whole number"),

@@ -66,6 +66,18 @@ def test_what_was_mended_is_stored_counted_and_told(folder, capsys):
     assert "\n  2 x field 'language': 'EN' read as 'en' (as in a-2)\n" in said
 
 
+def test_clips_that_are_odd_are_named(folder, capsys):
+    wave = np.sin(np.arange(9600) / 9)
+    soundfile.write(folder / "integers.wav", 9830 * wave, 16000, subtype="FLOAT")
+    soundfile.write(folder / "silent.wav", 0 * wave, 16000)
+    rows = [ASR | {"audio": name} for name in ("a.wav", "integers.wav", "silent.wav")]
+    assert built(folder, rows) == 0
+    assert [n["example"] for n in listed(folder, "notes.jsonl")] == ["silent-3", "integers-2"]
+    said = capsys.readouterr().err
+    assert "1 x field 'audio': it is silent, or its channels cancel" in said
+    assert "as if 16-bit integers had been written as floats; divide them by 32,768" in said
+
+
 def test_notes_of_another_split_are_kept(folder):
     assert built(folder, [ASR | {"language": "EN"}]) == 0
     assert built(folder, [ASR | {"language": "German"}], "--split=validation") == 0
