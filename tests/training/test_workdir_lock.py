@@ -161,7 +161,8 @@ def test_a_beat_that_stands_still_does_not(tmp_path, capsys, quick, request, loc
     assert not (tmp_path / LOCK_FILE).exists()
 
 
-def test_without_locks_the_beat_holds_it(tmp_path, quick, no_flock):
+def test_without_locks_the_beat_holds_it(tmp_path, monkeypatch, no_flock):
+    monkeypatch.setattr(workdir_lock, "BEAT_SECONDS", 0.5)  # two seconds to be seen in
     with (
         locked(tmp_path, Group()),
         pytest.raises(ConfigError, match="trains there now"),
@@ -179,7 +180,7 @@ def test_a_run_that_was_taken_over_writes_nothing_more(tmp_path, quick):
     assert json.loads((tmp_path / LOCK_FILE).read_text())["token"] == "x"
 
 
-def test_a_lock_file_that_somebody_deletes_comes_back(tmp_path, quick):
+def test_a_lock_file_that_somebody_deletes_comes_back(tmp_path):
     with locked(tmp_path, Group()) as lock:
         (tmp_path / LOCK_FILE).unlink()
         lock.check()
