@@ -77,7 +77,9 @@ def resample(wave: np.ndarray, rate: int) -> np.ndarray:
     length = -(-len(wave) * SAMPLE_RATE // rate)
     converted = soxr.resample(wave, rate, SAMPLE_RATE, quality="HQ")
     # soxr rounds the length its own way, by a sample at most.
-    return np.pad(converted, (0, max(0, length - len(converted))))[:length].astype(np.float32)
+    if len(converted) < length:
+        converted = np.pad(converted, (0, length - len(converted)))
+    return converted[:length]
 
 
 def suspicion(wave: np.ndarray) -> str:

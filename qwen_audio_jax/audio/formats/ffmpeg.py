@@ -66,7 +66,7 @@ def read(data: bytes, demuxer: str, trim: bool = True) -> tuple[np.ndarray, int]
 
 
 def read_packets(packets: Iterable[bytes], codec: str) -> tuple[np.ndarray, int]:
-    """The sound of a codec's packets, one frame of each.
+    """The sound of a codec's packets, of one frame or some whole ones each.
 
     Args:
         packets: the bytes of each, all with as many channels.
@@ -78,17 +78,20 @@ def read_packets(packets: Iterable[bytes], codec: str) -> tuple[np.ndarray, int]
     Raises:
         AudioError: a packet is damaged, or there is none.
     """
-    queue = AudioFifo()
+    queue, pieces = AudioFifo(), []
     try:
         decoder = av.CodecContext.create(codec, "r")
         for packet in packets:
             for frame in decoder.decode(av.Packet(packet)):
                 queue.write(frame)
+            # A packet at a time: a queue of all of them would be memory new to the process.
+            if piece := queue.read():
+                pieces.append(_as_float(piece))
     except (av.FFmpegError, ValueError) as error:
         raise _damaged(error) from error
-    if not queue.samples:
+    if not pieces:
         raise AudioError("the clip has no samples")
-    return _as_float(queue.read()), queue.sample_rate
+    return np.concatenate(pieces), queue.sample_rate
 
 
 def seconds(data: bytes, demuxer: str) -> float:

@@ -5,6 +5,7 @@ speaks of one file only. So the frames themselves are counted, and each is decod
 """
 
 import dataclasses
+import itertools
 import re
 
 import numpy as np
@@ -18,7 +19,8 @@ _DECODER_DELAY = 529
 
 _DECODERS = {1: "mp1float", 2: "mp2float", 3: "mp3float"}
 _SYNC = re.compile(rb"\xff[\xe2-\xff]")
-_INFO = re.compile(rb"Xing|Info|VBRI")
+_INFO = (b"Xing", b"Info", b"VBRI")
+_FRAMES_A_PACKET = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,11 +120,11 @@ def _parts(data: bytes) -> list[list[int]]:
     """
     at, parts, frames = 0, [], []
     kind, mono = _header(data, 0).kind, data[3] >> 6 == 3
-    infos = [found.start() for found in _INFO.finditer(data)]
+    last_info = max(data.rfind(name) for name in _INFO)
     while at < len(data):
         header = _HEADERS.get(data[at + 1] << 8 | data[at + 2]) if at + 4 <= len(data) else None
         if header and data[at] == 0xFF and header.kind == kind and (data[at + 3] >> 6 == 3) == mono:
-            if frames and infos and infos[-1] > at and _info(data, at, header):
+            if frames and last_info > at and _info(data, at, header):
                 parts.append([*frames, at])
                 frames = []
             frames.append(at)
@@ -191,7 +193,8 @@ def _decode(data: bytes, part: list[int]) -> tuple[np.ndarray, int]:
         raise AudioError(f"it is broken off: {frames} of {told} MP3 frames are there")
     if frames * header.samples > MAX_SECONDS * header.kind[2]:
         raise too_long(frames * header.samples / header.kind[2])
-    packets = (data[part[n] : part[n + 1]] for n in range(frames))
+    bounds = [*part[:-1:_FRAMES_A_PACKET], part[-1]]
+    packets = (data[begin:end] for begin, end in itertools.pairwise(bounds))
     wave, rate = ffmpeg.read_packets(packets, _DECODERS[header.kind[1]])
     if len(wave) != frames * header.samples:
         raise AudioError(
