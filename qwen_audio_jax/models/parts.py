@@ -119,7 +119,7 @@ def _typed(kind: type, values: dict[str, Any]) -> Any:
     for field in dataclasses.fields(kind):
         value = getattr(made, field.name)
         if field.type is int:
-            least = -1 if kind is Parts else 1
+            least = -1 if kind is Parts else 0 if field.default == 0 else 1
             right = type(value) is int and least <= value <= _LARGEST
         elif field.type is float:
             right = type(value) in (int, float) and 0 < value < 1e38

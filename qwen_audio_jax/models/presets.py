@@ -44,6 +44,8 @@ class DecoderConfig:
         log_n: scale queries past `trained_length` by log(position) in evaluation (Qwen-Audio).
         dynamic_ntk: raise the rotary base for rows longer than that in evaluation (Qwen-Audio).
         trained_length: positions seen in training, the `seq_length` of Qwen-Audio.
+        first_new_token: of the ids that were added to the vocabulary of a language model when it
+            was imported, the first; from there on its rows were never trained. 0 where none were.
     """
 
     vocab_size: int
@@ -58,6 +60,7 @@ class DecoderConfig:
     log_n: bool = False
     dynamic_ntk: bool = False
     trained_length: int = 2048
+    first_new_token: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
