@@ -13,7 +13,8 @@ The other decoders are FFmpeg (every packet of the best audio track that can be 
 and lengths in headers not asked), libsndfile and miniaudio, each opening the file by its own guess.
 In MP3s that were joined, they take each LAME tag's own frame, the encoder's delay and its padding
 for sound; that much is not counted (`silence_of_tags`), and neither is the padding of a CAF's last
-packet, which libsndfile takes for sound (`padding_of_caf`).
+packet, which libsndfile takes for sound (`padding_of_caf`), nor what FFmpeg finds in a WAV with
+fewer valid bits than its samples have room for, which it reads as if the room were less.
 """
 
 import argparse
@@ -151,6 +152,8 @@ def damaged_files(number: int, seed: int):
 def by_ffmpeg(data: bytes) -> float:
     """Seconds of sound in all packets of the best audio track that FFmpeg can decode."""
     found = 0.0
+    if has_unused_bits(data):
+        return found
     with av.open(io.BytesIO(data), options={"protocol_whitelist": "none"}) as container:
         track = container.streams.best("audio")
         packets = container.demux(track)
@@ -161,6 +164,15 @@ def by_ffmpeg(data: bytes) -> float:
                 continue
             found += sum(frame.samples / frame.sample_rate for frame in frames)
     return found - silence_of_tags(data)
+
+
+def has_unused_bits(data: bytes) -> bool:
+    """Whether a WAV's extensible fmt chunk tells of fewer valid bits than a sample has."""
+    form = data[data.find(b"fmt ") + 8 :][:20]
+    if data[:4] != b"RIFF" or len(form) < 20 or form[:2] != b"\xfe\xff":
+        return False
+    bits, _, valid = struct.unpack_from("<HHH", form, 14)
+    return valid < bits
 
 
 def by_libsndfile(data: bytes) -> float:

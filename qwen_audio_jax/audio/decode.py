@@ -186,6 +186,9 @@ def _by_packet_table(data: bytes, delay: int, samples: int, padding: int) -> tup
     libsndfile's, takes the padding off a last packet that has none.
     """
     wave, rate = ffmpeg.read(data, "caf", trim=False)
+    told = chunks.rate_of_caf(data)
+    if rate != told:
+        raise AudioError(f"its header tells of {told:g} Hz, and its codec of {rate} Hz")
     wave = wave[delay:]
     if not samples <= len(wave) <= samples + padding + TOLERANCE_SECONDS * rate:
         raise AudioError(f"its packet table tells of {samples} samples, not of {len(wave)}")

@@ -60,6 +60,47 @@ def test_every_kind_of_file_is_whole(name):
         assert loud.std() > 1.4 * quiet.std() > 0.05
 
 
+@pytest.mark.parametrize("packets", [1, 3, 7])
+def test_a_tag_that_reaches_into_a_transport_stream_hides_none_of_it(packets):
+    data = SEEDS["mpegts"]
+    tag = id3(100, told=100 + packets * 188)
+    assert np.array_equal(decode(tag + data), decode(data))
+
+
+def test_a_caf_whose_codec_has_another_sampling_rate_is_refused():
+    data = bytearray(SEEDS["caf_alac"])
+    data[data.index(b"kuki") + 12 + 22] ^= 0x40  # of the rate in ALAC's cookie
+    with pytest.raises(AudioError, match="tells of 16000 Hz, and its codec of 32384 Hz"):
+        decode(bytes(data))
+
+
+ODD = {
+    "silence": lambda n: np.zeros(n),
+    "a constant": lambda n: np.full(n, 0.5),
+    "clicks": lambda n: np.arange(n) % 400 == 0,
+    "silence, then noise": lambda n: np.linspace(-0.9, 0.9, n) ** 3 * (np.arange(n) > n // 2) % 0.7,
+    "noise, then silence": lambda n: np.sin(np.arange(n) ** 2) * (np.arange(n) < n // 2),
+}
+
+
+@pytest.mark.parametrize("content", ODD.values(), ids=ODD)
+@pytest.mark.parametrize("name", [*audio_seeds.BY_LIBSNDFILE, *audio_seeds.BY_FFMPEG])
+def test_no_content_or_length_makes_a_whole_file_look_damaged(name, content):
+    for samples in (480, 723, 4097, 9000):
+        if name in audio_seeds.BY_LIBSNDFILE:
+            container, subtype, rate, channels = audio_seeds.BY_LIBSNDFILE[name]
+            wave = np.repeat(content(samples)[:, None], channels, axis=1).astype(np.float32)
+            data = audio_seeds.by_libsndfile(wave, rate, format=container, subtype=subtype)
+        else:
+            container, codec, rate = audio_seeds.BY_FFMPEG[name]
+            wave = content(samples)[:, None].astype(np.float32)
+            data = audio_seeds.by_ffmpeg(wave, rate, container, codec)
+        if samples <= 4096 and name == "wma":  # of which FFmpeg's encoder leaves out all
+            continue
+        found, rate_found = read_samples(data)
+        assert len(found) / rate_found >= samples / rate - (0.05 if name == "wma" else 1e-4)
+
+
 @pytest.mark.parametrize("name", ONCE)
 @pytest.mark.parametrize("times", [2, 3])
 def test_joined_files_are_whole_or_refused(name, times):

@@ -78,6 +78,12 @@ def told_by_caf(data: bytes) -> tuple[int, int, int] | None:
     return delay, sound, min(padding, packet)
 
 
+def rate_of_caf(data: bytes) -> float:
+    """The sampling rate in Hz that a CAF's description tells; 0 where it is cut short."""
+    form = content(data, "caf", b"desc")
+    return struct.unpack_from(">d", form)[0] if len(form) >= 8 else 0.0
+
+
 def around_sound(data: bytes, container: str) -> tuple[int, int, bytes]:
     """How the size that a container tells of its sound fits the file.
 

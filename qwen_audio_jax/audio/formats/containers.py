@@ -59,6 +59,13 @@ def kind(data: bytes) -> str:
     return next((name for magic, name in _SIGNATURES if data.startswith(magic)), "")
 
 
+def first_packet(data: bytes, at: int) -> int:
+    """Where the packets of a transport stream begin that lead to one at `at`."""
+    while at >= _TS_PACKET and data[at - _TS_PACKET] == 0x47:
+        at -= _TS_PACKET
+    return at
+
+
 def fault(data: bytes, name: str) -> str:
     """What is wrong with a container that its decoder would pass over in silence, or ""."""
     if name not in _WALKS:

@@ -114,8 +114,7 @@ def _samples_of_frames(data: bytes, info: Info) -> int:
     start = _end_of_metadata(data)
     like = _headers_like(data[start : start + 16], info)
     heads = (data[sync.start() : sync.start() + 16] for sync in _SYNC.finditer(data, start))
-    # The last of them may be cut short.
-    ours = [head for head in heads if like.match(head + bytes(16 - len(head)))]
+    ours = [head for head in heads if like.match(head)]
     begin, end, gap, last = _follow(ours, info)
     if _is_followed(data, last):
         raise AudioError("another file begins behind its last FLAC frame; split it")
@@ -172,14 +171,14 @@ def _end_of_metadata(data: bytes) -> int:
 
 def _headers_like(first: bytes, info: Info) -> re.Pattern:
     """Of heads of frames with the first one's numbering, rate, size and channels."""
-    if len(first) < 16:
+    if len(first) < 4:
         return re.compile(b"(?!)")
     assignments = (1, 8, 9, 10) if info.channels == 2 else (info.channels - 1,)
     rates = bytes(code << 4 | first[2] & 15 for code in range(1, 16))
     sizes = bytes(code << 4 | first[3] & 15 for code in assignments)
     begin = re.escape(b"\xff" + first[1:2])
     return re.compile(
-        begin + b"[%s][%s].{12}" % (re.escape(rates), re.escape(sizes)), flags=re.DOTALL
+        begin + b"[%s][%s].{0,12}" % (re.escape(rates), re.escape(sizes)), flags=re.DOTALL
     )
 
 

@@ -46,6 +46,8 @@ def find(data: bytes) -> tuple[str, bytes]:
     """
     at = _behind_id3(data)
     if name := containers.kind(data[at : at + 400]):
+        if name == "mpegts":  # which begins anywhere, and a tag may tell too large a size
+            at = containers.first_packet(data, at)
         return name, data[at:] if at else data
     if frames.is_adts(data[at:]):
         return "aac", data[at:]
