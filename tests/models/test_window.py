@@ -249,7 +249,8 @@ def test_a_row_too_short_for_a_window_holds_text_alone():
 
 
 @pytest.mark.parity
-def test_an_export_computes_the_same_if_it_is_called_as_documented(make, tmp_path, capsys):
+@pytest.mark.parametrize("window", ["window", "clip+1s"])
+def test_an_export_computes_the_same_if_it_is_called_as_documented(make, tmp_path, capsys, window):
     """docs/conversion.md says how."""
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
@@ -259,8 +260,8 @@ def test_an_export_computes_the_same_if_it_is_called_as_documented(make, tmp_pat
     from qwen_audio_jax.models.presets import DecoderConfig
     from qwen_audio_jax.models.qwen_audio import QwenAudio
 
-    encoder = EncoderConfig(16, 2, 24, 3, window="window")
-    preprocessor = make("window")
+    encoder = EncoderConfig(16, 2, 24, 3, window=window)
+    preprocessor = make(window)
     decoder = DecoderConfig(preprocessor.tokenizer.vocab_size, 2, 32, 4, 2, 8, 40)
     placeholder = preprocessor.tokenizer.special("<|AUDIO|>")
     parts = Parts("qwen2_audio", encoder, decoder, 1, 2, placeholder)
@@ -271,8 +272,8 @@ def test_an_export_computes_the_same_if_it_is_called_as_documented(make, tmp_pat
     write_checkpoint(run / "checkpoints/0", arrays, 1)
     write_parts(run, parts)
     assert convert.main(["export", f"--checkpoint={run}", f"--out={out}"]) == 0
-    assert "note: its encoder sees silence behind clips ('window')" in capsys.readouterr().out
-    assert json.loads((out / "config.json").read_text())["audio_config"][EXPORTED] == "window"
+    assert f"note: its encoder sees silence behind clips ({window!r})" in capsys.readouterr().out
+    assert json.loads((out / "config.json").read_text())["audio_config"][EXPORTED] == window
     assert load_original(out)[0].encoder == encoder
 
     record = Record("a", "asr", (sound(1.5),), ANNOTATION)
@@ -295,12 +296,20 @@ def test_an_export_computes_the_same_if_it_is_called_as_documented(make, tmp_pat
     with torch.no_grad():
         usual = model(input_ids=ids, input_features=features, feature_attention_mask=mask).logits
         inner = model.model
-        heard = inner.multi_modal_projector(inner.audio_tower(features).last_hidden_state)
+        seen = (mask.sum(-1) + silence_frames(window)).clamp(max=3000)
+        shown = torch.arange(1500) < ((seen + 1) // 2)[:, None]
+        heard = inner.audio_tower(features, shown[:, None, None]).last_hidden_state
+        heard = inner.multi_modal_projector(heard)
         _, tokens = inner.audio_tower._get_feat_extract_output_lengths(mask.sum(-1))
         embedded = model.get_input_embeddings()(ids)
         embedded[ids == model.config.audio_token_id] = torch.cat(
             [clip[:n] for clip, n in zip(heard, tokens, strict=True)]
         )
         theirs = model(inputs_embeds=embedded).logits
+        attended = torch.ones_like(ids)
+        written = model.generate(
+            inputs_embeds=embedded, attention_mask=attended, max_new_tokens=1, do_sample=False
+        )
     assert parity.deviation(ours, theirs[0]) < parity.LOGITS
+    assert written.tolist() == [[ours[-1].argmax()]]
     assert parity.deviation(ours, usual[0]) > 10 * parity.LOGITS
