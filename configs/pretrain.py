@@ -45,6 +45,7 @@ def _base(preset: str) -> ConfigDict:
             "dtype": "auto",
             "attention": "auto",
             "remat": "none" if preset == "tiny" else "full",
+            "window": "auto",
         }
     )
     config.data = _data()

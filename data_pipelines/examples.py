@@ -19,6 +19,7 @@ from qwen_audio_jax.audio.lengths import (
     windows,
 )
 from qwen_audio_jax.audio.log_mel import log_mel
+from qwen_audio_jax.audio.silence import seen_frames
 from qwen_audio_jax.audio.spec_augment import OFF, SpecAugment
 from qwen_audio_jax.audio.wave_augment import OFF as WAVE_OFF
 from qwen_audio_jax.audio.wave_augment import WaveAugment
@@ -36,14 +37,16 @@ class Example:
 
     Attributes:
         text: its tokens, with a placeholder for each audio token.
-        clips: log-mel of each clip with its margin, float32 [packed frames, M]. One of over 30 s is
-            several: its windows, one after another.
-        clip_frames: valid frames of each of these, margin not counted.
+        clips: log-mel of each clip, the silence that is seen behind it, and its margin, float32
+            [packed frames, M]. One of over 30 s is several: its windows, one after another.
+        clip_frames: valid frames of each of these, neither silence nor margin counted.
+        silence: frames of silence that the encoder sees behind each, where its 30 s have room.
     """
 
     text: Tokens
     clips: tuple[np.ndarray, ...]
     clip_frames: tuple[int, ...]
+    silence: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Preprocessor:
         frame_rounding: "floor" or "ceil", see `ModelConfig`.
         max_seconds: no clip may be longer.
         augment: speeds, noise and gain that training may draw.
+        silence: frames of silence that the encoder sees behind a clip, see `audio/silence.py`.
     """
 
     tokenizer: Tokenizer
@@ -67,6 +71,7 @@ class Preprocessor:
     frame_rounding: str
     max_seconds: float = 300.0
     augment: WaveAugment = WAVE_OFF
+    silence: int = 0
 
     def lengths(self, rows: Sequence[IndexRow], variants: Sequence[int] = ()) -> np.ndarray:
         """Tokens and packed frames of each record, int64 [n, 2], from the index alone.
@@ -87,7 +92,7 @@ class Preprocessor:
             spans = self._spans(row.id, row.task, row.annotation, samples, rate)
             clip_tokens = [audio_tokens(n) for n in frames]
             lengths[i, 0] = count_tokens(spans, self.tokenizer, clip_tokens)
-            lengths[i, 1] = sum(packed_frames(n) for n in frames)
+            lengths[i, 1] = sum(map(self._packed_frames, frames))
         return lengths
 
     def too_long(self, row: IndexRow) -> bool:
@@ -156,14 +161,18 @@ class Preprocessor:
         text = tokenize(spans, self.tokenizer, self.family, clip_tokens, end=end)
         parts = [part for wave in waves for part in _cut(wave)]
         clips = tuple(
-            log_mel(part, self.mel_bins, packed_frames(n))
+            log_mel(part, self.mel_bins, self._packed_frames(n))
             for part, n in zip(parts, frames, strict=True)
         )
-        return Example(text, clips, tuple(frames))
+        return Example(text, clips, tuple(frames), self.silence)
 
     def _frames(self, samples: Sequence[int]) -> list[int]:
         """Frames of each window of each clip."""
         return [mel_frames(n, self.frame_rounding) for clip in samples for n in windows(clip)]
+
+    def _packed_frames(self, frames: int) -> int:
+        """Frames that a window of so many valid ones takes in a row."""
+        return packed_frames(seen_frames(frames, self.silence))
 
     def _rate(self, task: str, samples: Sequence[int], variant: int) -> int:
         return rate_for(task, samples, self.augment.rate(variant))
@@ -268,7 +277,8 @@ def fill_row(batch: dict[str, np.ndarray], row: int, examples: Sequence[Example]
             place = slice(first_frame, first_frame + len(mel))
             frame = np.arange(len(mel), dtype=np.int32)
             batch["mel"][row, place] = mel
-            batch["mel_positions"][row, place] = np.where(frame < valid, frame, -1)
+            behind = np.where(frame < seen_frames(valid, example.silence), -2 - frame, -1)
+            batch["mel_positions"][row, place] = np.where(frame < valid, frame, behind)
             batch["mel_segments"][row, place] = clip_number
             slots.append(np.arange(audio_tokens(valid)) + first_frame // FRAMES_PER_TOKEN)
             first_frame += len(mel)

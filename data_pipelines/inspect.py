@@ -31,6 +31,7 @@ from data_pipelines.examples import Preprocessor
 from data_pipelines.packing import RowShape
 from data_pipelines.records import SPLITS, Corpus, CorpusError, Record, told_of
 from data_pipelines.row_shapes import Efficiency, candidates, packing_efficiency, recommend
+from qwen_audio_jax.audio.silence import CLIP, KNOWN, silence_frames
 from qwen_audio_jax.models.presets import FAMILIES, FAMILY_FIELDS, MEL_BINS
 from qwen_audio_jax.monitoring.html_page import SMOOTH, Chart, chart, clip_of, write_page
 from qwen_audio_jax.rendering import render, wording_of
@@ -197,6 +198,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     group = parser.add_argument_group("what lengths are counted for")
     group.add_argument("--family", choices=FAMILIES, default="qwen2_audio", help="of the model")
+    group.add_argument(
+        "--window",
+        default=CLIP,
+        help=f"silence that the encoder sees behind clips: {', '.join(KNOWN)}; default: {CLIP}",
+    )
     group.add_argument("--conditioning", choices=CONDITIONINGS, default="tags")
     group.add_argument("--tokenizer", type=pathlib.Path, help="folder (default: DATA/tokenizer)")
     arguments = parser.parse_args(argv)
@@ -217,6 +223,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             given.conditioning,
             MEL_BINS[given.family],
             FAMILY_FIELDS[given.family]["frame_rounding"],
+            silence=silence_frames(given.window),
         )
         if given.plan:
             index = corpus.index(given.split)

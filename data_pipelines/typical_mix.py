@@ -7,6 +7,7 @@ import numpy as np
 
 from data_pipelines.packing import WINDOW, PackPlan, RowShape
 from qwen_audio_jax.audio.lengths import audio_tokens, mel_frames, packed_frames
+from qwen_audio_jax.audio.silence import seen_frames
 
 PROMPT = 12
 """Text tokens that come before an answer, or around the audio."""
@@ -35,11 +36,14 @@ def mix(records: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return seconds, PROMPT + np.ceil(text).astype(int)
 
 
-def lengths_of(seconds: np.ndarray, text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Valid frames [n], and tokens and packed frames [n, 2]."""
+def lengths_of(
+    seconds: np.ndarray, text: np.ndarray, silence: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Valid frames [n], and tokens and packed frames [n, 2], frames of silence behind clips."""
     valid = [mel_frames(int(s * 16000), "ceil") for s in seconds]
     tokens = [audio_tokens(n) + 2 + t for n, t in zip(valid, text.tolist(), strict=True)]
-    return np.array(valid), np.array([tokens, [packed_frames(n) for n in valid]]).T
+    packed = [packed_frames(seen_frames(n, silence)) for n in valid]
+    return np.array(valid), np.array([tokens, packed]).T
 
 
 def packed_batches(

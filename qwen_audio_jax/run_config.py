@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from data_pipelines.packing import RowShape
+from qwen_audio_jax.audio.silence import WindowOrAuto
 from qwen_audio_jax.audio.spec_augment import SpecAugment
 from qwen_audio_jax.audio.wave_augment import WaveAugment
 from qwen_audio_jax.config_fields import (
@@ -53,6 +54,10 @@ class ModelChoice:
         memory to least: "none" keeps the results of products and what attention takes and gives,
         "dots" the results of products with weights, "attention" the block's input and what
         attention gives, "full" the input alone.
+    window: how much of the silence behind a clip the encoder sees: "clip" is none, "window" all up
+        to the end of 30 s, as Whisper was trained, "clip+1s" a second of it. "auto" is what a whole
+        model in `config.init_from` has, and "clip" for a new one, even where its encoder is
+        Whisper's.
     """
 
     family: Annotated[str, OneOf(FAMILIES)]
@@ -60,6 +65,7 @@ class ModelChoice:
     dtype: Annotated[str, OneOf(("auto", "bfloat16", "float32"))]
     attention: Annotated[str, OneOf(("auto", *BACKENDS))]
     remat: Annotated[str, OneOf(REMAT)]
+    window: Annotated[str, WindowOrAuto()] = "auto"
 
 
 @dataclasses.dataclass(frozen=True)

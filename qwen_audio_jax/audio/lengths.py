@@ -21,6 +21,9 @@ FRAMES_PER_TOKEN = 4
 WINDOW_SAMPLES = 480_000
 """The longest stretch that the encoder hears at once: 30 s."""
 
+WINDOW_FRAMES = WINDOW_SAMPLES // HOP
+"""3000, of those 30 s."""
+
 MIN_SAMPLES = 480
 """The shortest that makes an audio token in both families: 30 ms."""
 

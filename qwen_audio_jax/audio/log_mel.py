@@ -7,10 +7,7 @@ import librosa
 import numpy as np
 
 from qwen_audio_jax.audio import log_mel_kernel as kernel
-from qwen_audio_jax.audio.lengths import HOP, SAMPLE_RATE, WINDOW_SAMPLES
-
-WINDOW_FRAMES = WINDOW_SAMPLES // HOP
-"""3000, of the 30 s to which the originals pad every clip."""
+from qwen_audio_jax.audio.lengths import HOP, SAMPLE_RATE, WINDOW_FRAMES, WINDOW_SAMPLES
 
 _EDGE = kernel.N_FFT // 2
 

@@ -16,10 +16,12 @@ from jax.sharding import NamedSharding, SingleDeviceSharding
 from data_pipelines.examples import empty_batch
 from data_pipelines.packing import WINDOW, RowShape
 from data_pipelines.typical_mix import PROMPT, lengths_of, mix, packed_batches
+from qwen_audio_jax.audio.silence import silence_frames
 from qwen_audio_jax.checkpoint import abstract
 from qwen_audio_jax.compilation.roofline import Roofline, kernel_flops, roofline
 from qwen_audio_jax.compilation.topology import Topology
 from qwen_audio_jax.compilation.work import work_of
+from qwen_audio_jax.models.parts import Parts
 from qwen_audio_jax.models.presets import VOCABULARIES, ModelConfig, model_config, preset_parts
 from qwen_audio_jax.monitoring import flops
 from qwen_audio_jax.monitoring.chips import GIB
@@ -33,7 +35,7 @@ from qwen_audio_jax.parallel.sharding import (
 )
 from qwen_audio_jax.run_config import RunConfig
 from qwen_audio_jax.training.next_token import chunk_of
-from qwen_audio_jax.training.start import compute_for
+from qwen_audio_jax.training.start import compute_for, with_window
 from qwen_audio_jax.training.step import Recipe, make_init, make_step
 
 
@@ -217,7 +219,7 @@ def _read(
 ) -> Verdict:
     """The verdict on a step that was compiled."""
     topology: Topology = known["topology"]
-    of = useful(shape)
+    of = useful(shape, silence_frames(model.encoder.window))
     per_device = shape.rows // (row_shards(mesh) * config.train.accumulate)
     chunk = chunk_of(per_device * shape.tokens)
     learned = math.ceil(of.loss_positions * per_device / shape.rows)
@@ -246,17 +248,18 @@ def model_of(config: RunConfig) -> ModelConfig:
     """The configuration's model with its family's released vocabulary, computed as on a TPU."""
     family = config.model.family
     encoder, decoder = preset_parts(config.model.preset, family, VOCABULARIES[family])
+    encoder = with_window(config, Parts(), encoder)
     compute = compute_for(config.model, "tpu")
     return model_config(family, encoder, decoder, audio_begin=0, audio_end=1, compute=compute)
 
 
-def useful(shape: RowShape) -> flops.Counts:
+def useful(shape: RowShape, silence: int = 0) -> flops.Counts:
     """What is useful in a batch, on average over a window of `typical_mix` packed into its rows.
 
-    Records that are larger than a row are dropped.
+    Records that are larger than a row, with `silence` behind their clips, are dropped.
     """
     seconds, text = mix(WINDOW)
-    valid, lengths = lengths_of(seconds, text)
+    valid, lengths = lengths_of(seconds, text, silence)
     one_row = RowShape(1, shape.tokens, shape.frames)
     rows = [records for _, records in packed_batches(lengths, [one_row])]
     if not rows:
@@ -266,6 +269,7 @@ def useful(shape: RowShape) -> flops.Counts:
         valid[records].tolist(),
         lengths[records, 0].tolist(),
         int((text[records] - PROMPT).sum()),
+        silence,
     )
     return flops.Counts(*(round(n * shape.rows / len(rows)) for n in dataclasses.astuple(of)))
 

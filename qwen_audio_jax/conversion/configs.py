@@ -6,9 +6,13 @@ Defaults are those of the originals' own configuration classes: published files 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from qwen_audio_jax.audio.silence import CLIP, WINDOW, silence_frames
 from qwen_audio_jax.conversion.errors import ConversionError
 from qwen_audio_jax.conversion.fields import NEEDED, Fields, shown
 from qwen_audio_jax.models.presets import DecoderConfig, EncoderConfig, ModelConfig
+
+_WINDOW = "qwen_audio_jax_window"
+"""A key of our own, in exports whose encoder sees silence; the originals' code passes over it."""
 
 _MOST_LAYERS = 1000
 """Each layer's tensors are looked for by name."""
@@ -36,6 +40,7 @@ def transformers_encoder(fields: Fields) -> EncoderConfig:
         width=width,
         heads=_heads(fields, "encoder_attention_heads", width, NEEDED if whisper else 20),
         max_positions=fields.integer("max_source_positions", 1500),
+        window=WINDOW if whisper else _window(fields),
     )
 
 
@@ -157,6 +162,7 @@ def qwen_audio_encoder(fields: Fields) -> EncoderConfig:
         width=width,
         heads=_heads(fields, "n_head", width, NEEDED),
         max_positions=fields.integer("n_ctx"),
+        window=_window(fields),
     )
 
 
@@ -169,7 +175,18 @@ def openai_encoder(fields: Fields) -> EncoderConfig:
         width=width,
         heads=_heads(fields, "n_audio_head", width, NEEDED),
         max_positions=fields.integer("n_audio_ctx"),
+        window=WINDOW,
     )
+
+
+def _window(fields: Fields) -> str:
+    """How much silence an encoder sees: the originals none, our exports what they say."""
+    window = fields.get(_WINDOW, CLIP)
+    try:
+        silence_frames(window)
+    except (ValueError, TypeError) as error:
+        raise ConversionError(f"{fields.where}: {_WINDOW} is {shown(window)}; {error}") from error
+    return window
 
 
 def _heads(fields: Fields, key: str, width: int, default: Any) -> int:
@@ -243,8 +260,13 @@ def write_qwen_audio(model: ModelConfig, dtype: str, max_positions: int) -> dict
             "n_mels": encoder.mel_bins,
             "n_state": encoder.width,
             "output_dim": decoder.width,
+            **_told(encoder),
         },
     }
+
+
+def _told(encoder: EncoderConfig) -> dict[str, str]:
+    return {} if encoder.window == CLIP else {_WINDOW: encoder.window}
 
 
 def write_qwen2_audio(model: ModelConfig, dtype: str, audio_token: int, ends: dict) -> dict:
@@ -278,6 +300,7 @@ def write_qwen2_audio(model: ModelConfig, dtype: str, audio_token: int, ends: di
             "max_source_positions": encoder.max_positions,
             "num_mel_bins": encoder.mel_bins,
             "scale_embedding": False,
+            **_told(encoder),
         },
         "text_config": {
             "model_type": "qwen2",

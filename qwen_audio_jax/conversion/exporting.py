@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import tensorstore
 
+from qwen_audio_jax.audio.silence import CLIP
 from qwen_audio_jax.checkpoint import last_step, open_parameter, run_folder
 from qwen_audio_jax.conversion import companions, names
 from qwen_audio_jax.conversion.errors import ConversionError, listed
@@ -63,6 +64,12 @@ def run(checkpoint: pathlib.Path, out: pathlib.Path, dtype: str | None, shard_gb
         f"{parts.family}: {len(planned)} tensors, {', '.join(sorted(dtypes))}, in {len(shards)} "
         f"file{'s' * (len(shards) > 1)}\nwritten to {out}"
     )
+    if parts.encoder.window != CLIP:
+        print(
+            f"note: its encoder sees silence behind clips ({parts.encoder.window!r}), which the "
+            "original's code masks, so it answers otherwise there, unless it is called as "
+            "docs/conversion.md says"
+        )
 
 
 def _open_parameters(step: pathlib.Path) -> dict[str, tensorstore.TensorStore]:

@@ -5,6 +5,7 @@ import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
+from qwen_audio_jax.audio.silence import WINDOW
 from qwen_audio_jax.conversion import configs, names
 from qwen_audio_jax.conversion.errors import ConversionError, listed
 from qwen_audio_jax.conversion.fields import Fields, shown
@@ -161,7 +162,7 @@ def _by_tensors(tensors: Mapping[str, Stored]) -> EncoderConfig | None:
     if not first or not layers or len(first.shape) != 3 or first.shape[0] % 64 or 0 in first.shape:
         return None
     width, mel_bins = first.shape[:2]
-    return EncoderConfig(mel_bins, layers, width, width // 64)
+    return EncoderConfig(mel_bins, layers, width, width // 64, window=WINDOW)
 
 
 def _prefix(tensors: Mapping[str, Stored], end: str) -> str:

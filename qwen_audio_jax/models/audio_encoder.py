@@ -4,6 +4,9 @@ Clips lie one after another in a row. Each starts at a multiple of four frames a
 two margin frames past its end, because the convolutions look that far; margins are never attended.
 Convolutions, attention and pooling never cross from one clip into the next, so a clip gives the
 same result wherever it lies (and the same as in the originals' 30-second window).
+
+Where the encoder sees all of the silence behind a clip, as Whisper does, every clip takes the same
+number of frames. So a row is cut into those, and no attention is computed across them.
 """
 
 import jax
@@ -11,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from qwen_audio_jax.audio.lengths import WINDOW_FRAMES, packed_frames
+from qwen_audio_jax.audio.silence import silence_frames
 from qwen_audio_jax.models.attention import attend
 from qwen_audio_jax.models.layers import gelu, layer_norm, linear, scan_layers, stack_layers
 from qwen_audio_jax.models.presets import Compute, EncoderConfig
@@ -75,6 +80,8 @@ class AudioEncoder(nnx.Module):
     def __init__(self, config: EncoderConfig, compute: Compute, rngs: nnx.Rngs):
         self.dtype = dtype = jnp.dtype(compute.dtype)
         self.remat = compute.remat
+        whole = silence_frames(config.window) == WINDOW_FRAMES
+        self.window_frames = packed_frames(WINDOW_FRAMES) if whole else None
         self.conv1 = Convolution(config.mel_bins, config.width, dtype, rngs)
         self.conv2 = Convolution(config.width, config.width, dtype, rngs)
         # Part of the originals' checkpoints, never trained (optimizer.FROZEN).
@@ -91,12 +98,14 @@ class AudioEncoder(nnx.Module):
 
         Args:
             mel: [B, F, M], 0 in padding. F is a multiple of 4.
-            mel_positions: int32 [B, F], frame within its clip; -1 in a clip's margin.
+            mel_positions: int32 [B, F], frame within its clip; -1 in a clip's margin; -2 - frame in
+                silence behind the clip that is to be seen.
             mel_segments: int32 [B, F], clip number from 1; 0 is padding.
 
         Returns:
             [B, F // 4, width] in the compute dtype: one vector per audio token, at the clip's first
             frame // 4 onward. Slots of margins and padding hold finite values that nobody reads.
+            Behind a row's last whole window there are none.
         """
         x = self.before_pooling(mel, mel_positions, mel_segments)
         # Pool, then norm, as both originals do. A clip's odd last position is dropped.
@@ -107,18 +116,29 @@ class AudioEncoder(nnx.Module):
         self, mel: jax.Array, mel_positions: jax.Array, mel_segments: jax.Array
     ) -> jax.Array:
         """The same up to the last block: [B, F // 2, width], 50 per second, not normalised."""
-        B, F, _ = mel.shape
+        rows, F, _ = mel.shape
+        W = min(F, self.window_frames or F)
+        mel, mel_positions, mel_segments = (
+            x[:, : F // W * W].reshape(-1, W, *x.shape[2:])
+            for x in (mel, mel_positions, mel_segments)
+        )
         x = gelu(self.conv1(*_neighbours(mel, mel_segments)))
         # Stride 2: a position reads frames 2t-1, 2t, 2t+1, and only 2t-1 can be another clip's.
-        pairs = x.reshape(B, F // 2, 2, -1)
-        segments, positions = mel_segments[:, ::2], mel_positions[:, ::2]
+        pairs = x.reshape(len(x), W // 2, 2, -1)
+        segments, positions = mel_segments[:, ::2], frame_of(mel_positions[:, ::2])
         before = jnp.pad(pairs[:, :-1, 1], ((0, 0), (1, 0), (0, 0)))
         before = before * _same_as_before(segments)[..., None]
         x = gelu(self.conv2(before, pairs[:, :, 0], pairs[:, :, 1]))
         table = jax.lax.stop_gradient(self.positions[...])  # spares its gradient, a slow scatter
         x = x + table[positions // 2].astype(self.dtype)
         seen = Segments.of(segments, hidden=positions < 0)
-        return scan_layers(self.blocks, x, seen, remat=self.remat)
+        x = scan_layers(self.blocks, x, seen, remat=self.remat)
+        return x.reshape(rows, -1, x.shape[-1])
+
+
+def frame_of(mel_positions: jax.Array) -> jax.Array:
+    """Frame of its window, in the clip and in the silence behind it alike; -1 in margins."""
+    return jnp.abs(mel_positions + 1) - 1
 
 
 def _same_as_before(segments: jax.Array) -> jax.Array:

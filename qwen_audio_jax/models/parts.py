@@ -5,6 +5,7 @@ import json
 import pathlib
 from typing import Any
 
+from qwen_audio_jax.audio.silence import silence_frames
 from qwen_audio_jax.models.presets import (
     FAMILIES,
     DecoderConfig,
@@ -96,6 +97,8 @@ def read_parts(folder: pathlib.Path) -> Parts:
                 "decoder": decoder and _typed(DecoderConfig, decoder),
             },
         )
+        if parts.encoder:
+            silence_frames(parts.encoder.window)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path}: is not a model description ({error})") from error
     if parts.family not in ("", *FAMILIES):

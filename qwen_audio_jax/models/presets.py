@@ -18,6 +18,8 @@ class EncoderConfig:
         width: model width.
         heads: attention heads; the MLP is four times as wide as the model.
         max_positions: positions of one clip (1500 are 30 s).
+        window: how much of the silence behind a clip it sees, and was trained to see: "clip",
+            "window" or such as "clip+1s"; see `audio/silence.py`.
     """
 
     mel_bins: int
@@ -25,6 +27,7 @@ class EncoderConfig:
     width: int
     heads: int
     max_positions: int = 1500
+    window: str = "clip"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Model FLOPs of a training step: what the arithmetic asks for, not what a machine spends.
 
 Counted are products of matrices (2 a multiply-add) on useful tokens and frames: no padding, no
-margins, nothing computed anew. A causal attention is half of a full one, and the head counts where
+margins, nothing computed anew. Silence that the encoder is to see behind clips is asked for, and so
+is counted; but it is no audio. A causal attention is half of a full one, and the head counts where
 loss is taken. So useful MFU = `training_step` / (seconds * the machine's rate).
 """
 
@@ -14,6 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from qwen_audio_jax.audio.lengths import audio_tokens, encoder_positions
+from qwen_audio_jax.audio.silence import seen_frames
+from qwen_audio_jax.models.audio_encoder import frame_of
 from qwen_audio_jax.models.presets import ModelConfig
 
 
@@ -22,8 +25,9 @@ class Counts:
     """What is useful in a batch.
 
     Attributes:
-        frames: mel frames of all clips, margins not counted.
-        positions: encoder positions of all clips, 50 per second.
+        frames: mel frames of all clips, neither silence nor margins counted.
+        silence: mel frames of silence that the encoder sees behind them.
+        positions: encoder positions of all clips and that silence, 50 per second.
         positions_squared: the sum over clips of the square of that.
         audio_tokens: 25 per second.
         tokens: of the decoder, audio and text.
@@ -32,6 +36,7 @@ class Counts:
     """
 
     frames: int
+    silence: int
     positions: int
     positions_squared: int
     audio_tokens: int
@@ -40,11 +45,24 @@ class Counts:
     loss_positions: int
 
 
-def counts(clip_frames: Sequence[int], tokens: Sequence[int], loss_positions: int) -> Counts:
-    """Of clips with these mel frames, and examples with these tokens, audio and text."""
-    positions = [encoder_positions(n) for n in clip_frames]
+def counts(
+    clip_frames: Sequence[int], tokens: Sequence[int], loss_positions: int, silence: int = 0
+) -> Counts:
+    """Of clips with these mel frames, and examples with these tokens, audio and text.
+
+    `silence` is how many frames of it are seen behind each clip, where its 30 s have room.
+    """
+    seen = [seen_frames(n, silence) for n in clip_frames]
+    return _counts(clip_frames, seen, tokens, loss_positions)
+
+
+def _counts(
+    clip_frames: Sequence[int], seen: Sequence[int], tokens: Sequence[int], loss_positions: int
+) -> Counts:
+    positions = [encoder_positions(n) for n in seen]
     return Counts(
         frames=sum(clip_frames),
+        silence=sum(seen) - sum(clip_frames),
         positions=sum(positions),
         positions_squared=sum(n * n for n in positions),
         audio_tokens=sum(audio_tokens(n) for n in clip_frames),
@@ -56,9 +74,12 @@ def counts(clip_frames: Sequence[int], tokens: Sequence[int], loss_positions: in
 
 def counts_of(batch: Mapping[str, np.ndarray]) -> Counts:
     """Of a Batch, or of the rows of it that a process has; they add up."""
-    clips = np.where(np.asarray(batch["mel_positions"]) >= 0, batch["mel_segments"], 0)
+    places = np.asarray(batch["mel_positions"])
+    clips, seen = (
+        _lengths(np.where(valid, batch["mel_segments"], 0)) for valid in (places >= 0, places != -1)
+    )
     learned = int(np.count_nonzero(batch["loss_weights"]))
-    return counts(_lengths(clips), _lengths(np.asarray(batch["segments"])), learned)
+    return _counts(clips, seen, _lengths(np.asarray(batch["segments"])), learned)
 
 
 def sums_of(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
@@ -67,12 +88,14 @@ def sums_of(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
     A stretch of n positions has n squared = 1 + 3 + 5 + ... to its end.
     """
     token = batch["segments"] > 0
-    frame = (batch["mel_segments"] > 0) & (batch["mel_positions"] >= 0)
-    position = frame & (batch["mel_positions"] % 2 == 0)
+    clip = batch["mel_segments"] > 0
+    frame = frame_of(batch["mel_positions"])
+    position = clip & (frame >= 0) & (frame % 2 == 0)
     sums = {
-        "frames": frame,
+        "frames": clip & (batch["mel_positions"] >= 0),
+        "silence": clip & (batch["mel_positions"] < -1),
         "positions": position,
-        "positions_squared": position * (batch["mel_positions"] // 2 * 2 + 1),
+        "positions_squared": position * (frame // 2 * 2 + 1),
         "audio_tokens": batch["audio_index"] >= 0,
         "tokens": token,
         "tokens_squared": token * (2 * batch["positions"] + 1),
@@ -93,7 +116,7 @@ def forward(config: ModelConfig, of: Counts) -> dict[str, int]:
     heads, kv_heads = D.heads * D.head_dim, D.kv_heads * D.head_dim
     decoder_block = D.width * (2 * heads + 2 * kv_heads + 3 * D.mlp_width)
     return {
-        "conv1": of.frames * 2 * 3 * E.mel_bins * E.width,
+        "conv1": (of.frames + of.silence) * 2 * 3 * E.mel_bins * E.width,
         "conv2": of.positions * 2 * 3 * E.width**2,
         "encoder_linears": E.layers * of.positions * 2 * 12 * E.width**2,
         "encoder_attention": E.layers * of.positions_squared * 4 * E.width,

@@ -13,9 +13,17 @@ from data_pipelines.examples import Preprocessor
 from data_pipelines.packing import PackPlan, RowShape
 from data_pipelines.pipeline import check_memory, make_plan, open_mixture
 from data_pipelines.records import Corpus
+from qwen_audio_jax.audio.lengths import WINDOW_FRAMES, encoder_positions
+from qwen_audio_jax.audio.silence import CLIP, silence_frames
 from qwen_audio_jax.checkpoint import Checkpoints, abstract, load_parameters, run_folder
 from qwen_audio_jax.models.parts import Parts, read_parts
-from qwen_audio_jax.models.presets import Compute, ModelConfig, model_config, preset_parts
+from qwen_audio_jax.models.presets import (
+    Compute,
+    EncoderConfig,
+    ModelConfig,
+    model_config,
+    preset_parts,
+)
 from qwen_audio_jax.parallel.sharding import local_rows, make_mesh
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
 from qwen_audio_jax.run_config import ConfigError, ModelChoice, RunConfig
@@ -55,6 +63,8 @@ def open_data(
     else:
         start, tokenizer = own
     model = choose_model(config, tokenizer, start)
+    if jax.process_index() == 0:
+        tell_of_window(config, start, model)
     check_memory(mine, model.encoder.mel_bins)
     preprocessor = Preprocessor(
         tokenizer,
@@ -64,6 +74,7 @@ def open_data(
         model.frame_rounding,
         config.data.max_seconds,
         config.data.wave_augment,
+        silence_frames(model.encoder.window),
     )
     plan = make_plan(
         corpora,
@@ -116,7 +127,8 @@ def choose_model(config: RunConfig, tokenizer: Tokenizer, start: Parts) -> Model
     """
     family = config.model.family
     encoder, decoder = preset_parts(config.model.preset, family, tokenizer.vocab_size)
-    encoder, decoder = start.encoder or encoder, start.decoder or decoder
+    encoder = with_window(config, start, start.encoder or encoder)
+    decoder = start.decoder or decoder
     if start.family not in ("", family):
         raise ConfigError(
             f"config.init_from: {config.init_from} is of family {start.family}; add "
@@ -136,6 +148,47 @@ def choose_model(config: RunConfig, tokenizer: Tokenizer, start: Parts) -> Model
         audio_end=tokenizer.special(end),
         compute=compute_for(config.model, jax.default_backend()),
     )
+
+
+def with_window(config: RunConfig, start: Parts, encoder: EncoderConfig) -> EncoderConfig:
+    """The encoder with the window that the run computes it in.
+
+    Raises:
+        ConfigError: a whole model was trained in another one, or it has no positions for 30 s.
+    """
+    chosen = config.model.window
+    if start.family and chosen not in ("auto", encoder.window):
+        raise ConfigError(
+            f"config.model.window: is {chosen!r}, and the whole model in {config.init_from} was "
+            f"trained with {encoder.window!r}; leave it at 'auto', or start from the encoder alone"
+        )
+    if chosen == "auto":
+        chosen = encoder.window if start.family else CLIP
+    if chosen != CLIP and encoder.max_positions < (needed := encoder_positions(WINDOW_FRAMES)):
+        raise ConfigError(
+            f"config.model.window: {chosen!r} needs an encoder of {needed} positions, which are "
+            f"30 s, and that in {config.init_from} has {encoder.max_positions}; take 'clip'"
+        )
+    return dataclasses.replace(encoder, window=chosen)
+
+
+def tell_of_window(config: RunConfig, start: Parts, model: ModelConfig) -> None:
+    """Says what follows from the encoder's window: in an export, and for an encoder of Whisper."""
+    window, trained = model.encoder.window, start.encoder and start.encoder.window
+    if window != CLIP:
+        logging.warning(
+            "note: the encoder sees silence behind clips (config.model.window is %r), which the "
+            "originals' code masks: an exported model answers otherwise there than here, unless "
+            "it is called as docs/conversion.md says",
+            window,
+        )
+    elif config.model.window == "auto" and trained not in (None, CLIP):
+        logging.warning(
+            "note: the encoder in %s was trained with silence behind clips, and this run shows it "
+            "none; --config.model.window=%s does, at the cost that docs/training.md tells",
+            config.init_from,
+            trained,
+        )
 
 
 _AUTO = {

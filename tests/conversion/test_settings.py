@@ -95,6 +95,13 @@ def folders(sources):
         ("qwen_audio", "audio", None, "has no 'audio', which this model needs"),
         ("qwen_audio", "audio/n_layer", 10**9, "audio: 'n_layer' must be a positive whole number"),
         ("qwen_audio", "audio/n_ctx", 10**7, "misshapen: transformer.audio.positional_embedding"),
+        (
+            "qwen_audio",
+            "audio/qwen_audio_jax_window",
+            "wide",
+            "audio: qwen_audio_jax_window is 'wide'; window: 'wide' is none of clip, window, clip",
+        ),
+        ("qwen2_audio", "audio_config/qwen_audio_jax_window", [1], "_window is [1]; "),
         ("qwen_audio", "use_logn_attn", "false", "'use_logn_attn' must be true or false, not 'fal"),
         ("qwen_audio", "intermediate_size", 41, "intermediate_size is odd"),
         ("qwen_audio", "tie_word_embeddings", True, "tie_word_embeddings is True; only False"),
@@ -118,7 +125,12 @@ def test_what_is_read(folders):
     assert opened(qwen2, "num_key_value_heads", 2).decoder.kv_heads == 2
     assert opened(qwen2, "layer_types", ["full_attention"] * LAYERS)
     assert opened(qwen2, "torch_dtype", "float16")
+    assert opened(folders["qwen2_audio"], "torch_dtype", "float16").encoder.window == "clip"
+    for kind, audio in (("qwen2_audio", "audio_config"), ("qwen_audio", "audio")):
+        key = f"{audio}/qwen_audio_jax_window"
+        assert opened(folders[kind], key, "clip+1s").encoder.window == "clip+1s"
     whisper = folders["whisper"]
+    assert opened(whisper, "torch_dtype", "float16").encoder.window == "window"
     config = json.loads((whisper / "config.json").read_text())
     del config["encoder_attention_heads"]
     (whisper / "config.json").write_text(json.dumps(config))

@@ -96,6 +96,15 @@ def test_the_plan_recommends_shapes_that_a_config_takes(corpus, capsys):
     assert len(from_mapping(config).data.row_shapes) == value.count("(") - 1
 
 
+def test_the_plan_has_room_for_the_silence_behind_clips(corpus, capsys):
+    arguments = [f"--data={corpus}", "--plan", "--batch_tokens=512"]
+    assert inspect.main([*arguments, "--window=window"]) == 0
+    value = re.search(r"--config.data.shapes='(.*)'", capsys.readouterr().out).group(1)
+    assert all(frames >= 3004 for _, _, frames in ast.literal_eval(value))
+    assert inspect.main([*arguments, "--window=clip+31s"]) == 1
+    assert "'clip+31s' is none of clip, window, clip+1s (or another" in capsys.readouterr().err
+
+
 def test_nonsense_is_refused_in_a_sentence(corpus, tmp_path, capsys):
     assert inspect.main([f"--data={tmp_path}"]) == 1
     assert "no corpus there; build one with" in capsys.readouterr().err

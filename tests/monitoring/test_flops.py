@@ -8,7 +8,8 @@ import pytest
 from conftest import make_example, tiny_config
 from flax import nnx
 
-from data_pipelines.examples import empty_batch, fill_row
+from data_pipelines.examples import Example, empty_batch, fill_row
+from qwen_audio_jax.audio.lengths import packed_frames
 from qwen_audio_jax.models.parts import path_name
 from qwen_audio_jax.models.presets import (
     DecoderConfig,
@@ -102,6 +103,29 @@ def test_counts_of_a_batch_add_up():
     for field in dataclasses.fields(flops.Counts):
         assert sum(getattr(part, field.name) for part in parts) == getattr(whole, field.name)
     assert {name: int(n) for name, n in jax.jit(flops.sums_of)(batch).items()} == vars(whole)
+
+
+@pytest.mark.parametrize("silence", [7, 3000])
+def test_silence_is_computed_but_is_no_audio(silence):
+    """Of clips with silence behind them, beside one of text; a window ends after 3000 frames."""
+    clips, seen = (20, 9), [27, 16] if silence == 7 else [3000, 3000]
+    mels = [np.zeros((packed_frames(n), 16), np.float32) for n in seen]
+    text = make_example(0, clips).text
+    batch = empty_batch(2, 64, 6400, mel_bins=16)
+    fill_row(batch, 1, [Example(text, tuple(mels), clips, silence), make_example(2, ())])
+    of, alone = flops.counts_of(batch), flops.counts([20, 9], [len(text.tokens), 7], 8)
+    assert of == flops.counts([20, 9], [len(text.tokens), 7], 8, silence)
+    assert {name: int(n) for name, n in jax.jit(flops.sums_of)(batch).items()} == vars(of)
+    assert (of.frames, of.silence, alone.silence) == (29, sum(seen) - 29, 0)
+    assert of.positions == sum((n + 1) // 2 for n in seen)
+    changed = {"silence", "positions", "positions_squared"}
+    kept = [field.name for field in dataclasses.fields(of) if field.name not in changed]
+    assert [getattr(of, name) for name in kept] == [getattr(alone, name) for name in kept]
+    costs = flops.forward(SMALL, of)
+    assert costs["conv1"] == sum(seen) * 2 * (3 * 2 * 4)
+    assert costs["conv2"] > flops.forward(SMALL, alone)["conv2"]
+    for part in ("projector", "decoder_linears", "decoder_attention", "head"):
+        assert costs[part] == flops.forward(SMALL, alone)[part]
 
 
 def test_parts_stand_for_parameters_that_are_there():
