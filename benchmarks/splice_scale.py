@@ -28,11 +28,7 @@ from qwen_audio_jax.training.splice_scale import at_word_norm
 from qwen_audio_jax.training.start import restore_or_init
 
 ROOT = pathlib.Path(__file__).parents[1]
-PROJECTOR_AND_ATTENTION = (
-    "^encoder/",
-    "^decoder/(embedding|head)$",
-    "^decoder/blocks/(gate|up|down)/",
-)
+FROZEN = ("^encoder/", "^decoder/(embedding|head)$", "^decoder/blocks/(gate|up|down)/")
 
 
 def configuration(arguments: argparse.Namespace) -> run_config.RunConfig:
@@ -46,7 +42,7 @@ def configuration(arguments: argparse.Namespace) -> run_config.RunConfig:
     if arguments.init_from:
         values["init_from"] = str(arguments.init_from)
         values["data"]["shapes"] = ((1, arguments.tokens, arguments.frames),)
-        values["optimizer"] |= {"learning_rate": 5e-4, "frozen": PROJECTOR_AND_ATTENTION}
+        values["optimizer"] |= {"learning_rate": 5e-4, "frozen": FROZEN}
     return run_config.from_mapping(values)
 
 

@@ -108,7 +108,7 @@ def _check_tasks(tasks: Iterable[str], conditioning: str, tokenizer: Tokenizer) 
             told.append(f"{task} needs {', '.join(lacking[:_SHOWN])}{more}")
     if told:
         raise ConfigError(
-            f"the vocabulary lacks control tokens: {'; '.join(told)}. Start from a language model "
+            f"the vocabulary lacks control tokens: {'; '.join(told)}; start from a language model "
             "that was imported together with its tokenizer files, which adds them, or leave such "
             "tasks out of config.data.mixture"
         )
