@@ -1,15 +1,12 @@
 """The rows that new tokens get: no two alike, always the same, and unlikely in text."""
 
 import base64
-import os
-import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import originals
 import pytest
-from conftest import TESTS
 from converting import byte_vocabulary, config_value, read_tables, run
 from flax import nnx
 
@@ -22,7 +19,6 @@ from qwen_audio_jax.models.segments import Segments
 from qwen_audio_jax.text.tokenizer import control_tokens, load_tokenizer
 
 OLD = 257
-REFERENCES = pathlib.Path(os.environ.get("QWEN_AUDIO_REFERENCES", TESTS / "nowhere"))
 
 
 def decoder(folder, rows=OLD, dtype="float32", tied=False):
@@ -159,10 +155,10 @@ def hidden_states(parts, tree, tokenizer):
     return model(model.embed(tokens), Segments.of(segments), rotate)[segments > 0]
 
 
-def test_new_tokens_are_unlikely_in_text_of_a_real_model(tmp_path):
-    source = REFERENCES / "real_start" / "smollm2-135m"
+def test_new_tokens_are_unlikely_in_text_of_a_real_model(tmp_path, references):
+    source = references / "real_start" / "smollm2-135m"
     if not source.is_dir():
-        pytest.skip("needs real_start/smollm2-135m in the folder that QWEN_AUDIO_REFERENCES names")
+        pytest.skip("QWEN_AUDIO_REFERENCES has no folder real_start/smollm2-135m")
     parts, tree = load_original(source)
     hidden = hidden_states(parts, tree, load_tokenizer(source))
     new = read_parts(start(source, tmp_path / "out")).decoder.first_new_token
@@ -172,7 +168,7 @@ def test_new_tokens_are_unlikely_in_text_of_a_real_model(tmp_path):
     assert (head.shape[1], new) == (52480, 49152)
     assert float(jnp.abs(logits[:, :new] - before).max()) < 1e-4
     likely = jax.nn.softmax(logits)[:, new:]
-    # With rows that are all the mean: 1.6e-4, and 1.8e-6 for one. They would be 6.3e-2 and 1.9e-5
-    # if new tokens were as likely as the old.
+    # If new tokens were as likely as old ones, all would take 6.3e-2; rows made of the words of
+    # their names take 0.2 (benchmarks/new_rows.py).
     assert float(likely.sum(1).mean()) < 1e-3
     assert float(likely.max()) < 1e-4
