@@ -13,7 +13,7 @@ import itertools
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -113,7 +113,16 @@ class Index(Sequence):
         if not 0 <= number < len(self):
             raise IndexError(number)
         start = int(self._ends[number - 1]) if number else 0
-        line = os.pread(self._file.fileno(), int(self._ends[number]) - start, start)
+        return self._row(
+            number, os.pread(self._file.fileno(), int(self._ends[number]) - start, start)
+        )
+
+    def __iter__(self) -> Iterator[IndexRow]:
+        with self.path.open("rb") as file:
+            for number, line in enumerate(itertools.islice(file, len(self))):
+                yield self._row(number, line)
+
+    def _row(self, number: int, line: bytes) -> IndexRow:
         try:
             row = json.loads(line)
             return IndexRow(row["id"], row["task"], tuple(row["samples"]), row["annotation"])

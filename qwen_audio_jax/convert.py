@@ -2,13 +2,14 @@ r"""Converts checkpoints from and to PyTorch folders.
 
     python -m qwen_audio_jax.convert import --source=Qwen2-Audio-7B --out=checkpoints/qwen2_audio
     python -m qwen_audio_jax.convert import --source=whisper-large-v3 --source=Qwen2.5-7B \
-        --out=checkpoints/start
+        --languages=cs,nl --out=checkpoints/start
     python -m qwen_audio_jax.convert export --checkpoint=runs/mine --out=exported
 
 `import` recognises Qwen2-Audio, Qwen-Audio and Qwen-Audio-Chat, a Whisper encoder of any size
 (names of transformers or of openai/whisper), and a Qwen-7B, Qwen2 or Qwen2.5 decoder, in
 safetensors files. An encoder and a decoder together, or one of them alone, start a new model:
-train it with --config.init_from=OUT. Tokenizer files are taken along.
+train it with --config.init_from=OUT. Tokenizer files are taken along. A text model's vocabulary
+gets control tokens, tags of eight languages among them, and those of --languages.
 
 `export` writes the folder that the originals' code opens: transformers for Qwen2-Audio, the names
 of the released files for Qwen-Audio.
@@ -27,11 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 1 after one sentence on what is wrong."""
     options = _parser().parse_args(arguments)
     # Imported late: --help should not wait for JAX.
-    from qwen_audio_jax.conversion import exporting, importing
+    from qwen_audio_jax.conversion import exporting, importing, vocabulary
 
     try:
         if options.command == "import":
-            importing.run(options.source, options.out)
+            languages = options.languages
+            codes = () if languages is None else vocabulary.read_languages(languages)
+            importing.run(options.source, options.out, codes)
         else:
             exporting.run(options.checkpoint, options.out, options.dtype, options.shard_gb)
     except (ValueError, OSError) as error:
@@ -61,6 +64,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     importer.add_argument(
         "--out", type=pathlib.Path, required=True, metavar="DIR", help="new checkpoint folder"
+    )
+    importer.add_argument(
+        "--languages",
+        metavar="CODE,...",
+        help="languages whose tags a text model's vocabulary gets as well, as cs,nl",
     )
     exporter = commands.add_parser("export", help="checkpoint to PyTorch folder")
     exporter.add_argument(

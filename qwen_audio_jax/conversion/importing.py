@@ -24,6 +24,8 @@ from qwen_audio_jax.conversion.shapes import parameter_shapes, tensor_names
 from qwen_audio_jax.conversion.sources import Source, open_source
 from qwen_audio_jax.conversion.weight_files import DTYPES
 from qwen_audio_jax.models.parts import Parts, write_parts
+from qwen_audio_jax.rendering.language_codes import tagged_languages
+from qwen_audio_jax.text.tokenizer import Tokenizer
 
 _GROUP_BYTES = 512 << 20
 """Small parameters are saved together until they are this much."""
@@ -32,17 +34,24 @@ _CHUNK_BYTES = 256 << 20
 """Large ones are stored in pieces of this size."""
 
 
-def run(folders: Sequence[pathlib.Path], out: pathlib.Path) -> None:
+def run(folders: Sequence[pathlib.Path], out: pathlib.Path, languages: Sequence[str] = ()) -> None:
     """`convert import`.
 
+    Args:
+        folders: the sources.
+        out: a new folder.
+        languages: codes that get a tag beside those that every vocabulary has.
+
     Raises:
-        ConversionError: see `sources.open_source`, `combine` and `output.whole_folder`.
+        ConversionError: see `sources.open_source`, `combine`, `vocabulary` and
+            `output.whole_folder`.
     """
     sources = [open_source(folder) for folder in folders]
     parts = combine(sources)
-    tokenizer = vocabulary.take_tokenizer(sources, parts)
+    tokenizer, first_new = vocabulary.take_tokenizer(sources, parts, languages)
     decoder = next((source for source in sources if source.parts.decoder), sources[0])
-    parts = vocabulary.with_vocabulary(parts, tokenizer, decoder.folder / "config.json")
+    config = decoder.folder / "config.json"
+    parts = vocabulary.with_vocabulary(parts, tokenizer, first_new, config)
     kept = [companions.kept_files(source.folder) for source in sources]
     for source in sources:
         if source.parts.encoder:
@@ -50,7 +59,7 @@ def run(folders: Sequence[pathlib.Path], out: pathlib.Path) -> None:
     needed = sum(map(total_bytes, sources))
     with whole_folder(out, needed) as folder:
         arrays = itertools.chain.from_iterable(map(parameters, sources))
-        arrays = vocabulary.with_rows(arrays, parts)
+        arrays = vocabulary.with_rows(arrays, parts, tokenizer)
         write_checkpoint(folder / "checkpoints" / "0", arrays, needed)
         write_parts(folder, parts)
         if tokenizer:
@@ -64,10 +73,10 @@ def run(folders: Sequence[pathlib.Path], out: pathlib.Path) -> None:
             f"no vocabulary: {decoder.folder} holds neither tokenizer.json nor qwen.tiktoken; a "
             "run takes its corpus's, whose ids are other words"
         )
-    print(_summary(parts, out))
+    print(_summary(parts, tokenizer, out))
 
 
-def _summary(parts: Parts, out: pathlib.Path) -> str:
+def _summary(parts: Parts, tokenizer: Tokenizer | None, out: pathlib.Path) -> str:
     lines = []
     if encoder := parts.encoder:
         lines.append(
@@ -79,6 +88,8 @@ def _summary(parts: Parts, out: pathlib.Path) -> str:
             f"decoder: {decoder.layers} layers of width {decoder.width}, "
             f"{decoder.vocab_size:,} tokens"
         )
+    if tokenizer:
+        lines.append(f"languages with a tag: {', '.join(tagged_languages(tokenizer)) or 'none'}")
     family = f" --config.model.family={parts.family}" if parts.family else ""
     lines.append(f"written to {out}; train from it with --config.init_from={out}{family}")
     return "\n".join(lines)

@@ -17,6 +17,7 @@ from babel.core import get_global
 from babel.languages import get_official_languages
 
 from qwen_audio_jax.text.control_tokens import is_language_tag
+from qwen_audio_jax.text.tokenizer import Tokenizer
 
 UNKNOWN = "unknown"
 _TRADITIONAL_CHINESE = "zh_tr"  # a tag of Qwen-Audio's vocabulary
@@ -36,6 +37,8 @@ _BY_THEMSELVES = """
     ar bg bn ca cs da el es et eu fa fi fr gl he hi hr hu id it ja ko lt lv mr ms nb nl
     nn no pl pt ro ru sk sl sr sv sw ta te th tr uk ur vi yue zu"""
 _SHOWN = 40
+# What text models' vocabularies call so, as `<|end|>`, is none of the small languages of that code.
+_OTHER_TOKENS = frozenset({"end", "pad", "sep", "unk"})
 
 
 @functools.lru_cache(maxsize=4096)
@@ -66,6 +69,16 @@ def language_code(text: str) -> str:
     near = _near(text)
     hint = f"did you mean {_either(near)}?" if near else f"write one code, as 'en', or {UNKNOWN!r}"
     raise ValueError(f"{shown} names no language of ISO 639; {hint}")
+
+
+def tagged_languages(tokenizer: Tokenizer) -> list[str]:
+    """The codes of the languages that a vocabulary has a tag for, in order."""
+    codes = (tag[2:-2] for tag in filter(is_language_tag, tokenizer.control_ids))
+    return sorted(code for code in codes if code == _TRADITIONAL_CHINESE or _is_told(code))
+
+
+def _is_told(code: str) -> bool:
+    return _subtag(code) == code and code not in _OTHER_TOKENS
 
 
 def _is_code(text: str) -> bool:

@@ -29,7 +29,9 @@ from qwen_audio_jax.parallel.sharding import make_mesh, place_rows, shardings
 from qwen_audio_jax.run_config import RunConfig, to_json
 from qwen_audio_jax.training import agreement
 from qwen_audio_jax.training.corpus_digests import Digests
+from qwen_audio_jax.training.description import model_told, origin_told, parameters_told
 from qwen_audio_jax.training.errors import TrainingError, exhaustion_told
+from qwen_audio_jax.training.needed_tags import check_tags
 from qwen_audio_jax.training.profile_window import ProfileWindow
 from qwen_audio_jax.training.start import (
     Data,
@@ -101,7 +103,8 @@ def train(
 ) -> list[dict[str, Any]]:
     """`run` in a run folder that no other run writes to, with process 0 holding its lock."""
     run, init, layout = build_run(config, workdir, group, clock, lock)
-    state, next_slot = restore_or_init(config, run.checkpoints, init, layout)
+    new = run.model.decoder.first_new_token
+    state, next_slot = restore_or_init(config, run.checkpoints, init, layout, new)
     first_step, writes = int(state.step), group.index == 0
     if writes:
         # Up to here a start may fail, and then everything is as it was.
@@ -149,8 +152,12 @@ def build_run(
     splits |= {"validation split": validation} if validation else {}
     corpora = {name: corpus for name, (corpus, _) in splits.items()}
     group.barrier("the data", agreement.of_data(config, corpora, mesh, own is not None))
-    # One process tells of them for all.
-    digests = check_corpora(workdir, splits) if group.index == 0 else {}
+    digests = {}
+    if group.index == 0:  # tells of them for all
+        digests = check_corpora(workdir, splits)
+        imported = model.decoder.first_new_token > 0
+        tokenizer = data.preprocessor.tokenizer
+        check_tags(splits, config.data.conditioning, tokenizer, imported=imported)
 
     # Abstract first, so that nothing is ever laid out whole on one device.
     recipe = recipe_of(config, model)
@@ -274,8 +281,8 @@ def finish(run: Run, state: TrainState, log: RunLog) -> list[dict[str, Any]]:
             run.workdir / "report.html",
             title=f"{run.workdir.name}: {run.model.family} after {int(state.step):,} steps",
             run_info={
-                "model": f"{run.model.family}, {config.model.preset}",
-                "parameters": f"{count_parameters(state.parameters):,}",
+                "model": model_told(config, run.model),
+                "parameters": parameters_told(config, state.parameters),
                 "data": f"{', '.join(plan.components)}: {plan.records:,} records",
                 "conditioning": config.data.conditioning,
                 "steps": f"{int(state.step):,}",
@@ -362,10 +369,12 @@ def describe(run: Run, state: TrainState) -> None:
     """Prints what is about to be trained."""
     config, model, plan = run.config, run.model, run.data.plan
     axes = ", ".join(f"{axis} {size}" for axis, size in run.mesh.shape.items())
-    parameters = count_parameters(state.parameters)
+    new = model.decoder.vocab_size - model.decoder.first_new_token
+    added = f", {new:,} of them new" if model.decoder.first_new_token else ""
     print(
-        f"{model.family}, {config.model.preset}: {parameters:,} parameters, "
-        f"{model.compute.dtype}, vocabulary of {model.decoder.vocab_size:,}\n"
+        f"{origin_told(config, model, run.checkpoints.latest)}: "
+        f"{parameters_told(config, state.parameters)}, {model.compute.dtype}, "
+        f"vocabulary of {model.decoder.vocab_size:,}{added}\n"
         f"data: {', '.join(plan.components)}, {plan.records:,} records, "
         f"conditioned by {config.data.conditioning}\n"
         f"mesh: {axes} ({jax.devices()[0].platform})\n"
@@ -373,8 +382,3 @@ def describe(run: Run, state: TrainState) -> None:
         f"everything goes to {run.workdir}",
         flush=True,
     )
-
-
-def count_parameters(parameters: Any) -> int:
-    """Number of parameters."""
-    return sum(leaf.size for leaf in jax.tree.leaves(parameters))

@@ -28,6 +28,7 @@ from qwen_audio_jax.parallel.sharding import local_rows, make_mesh
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
 from qwen_audio_jax.run_config import ConfigError, ModelChoice, RunConfig
 from qwen_audio_jax.text.tokenizer import Tokenizer, load_tokenizer
+from qwen_audio_jax.training.splice_scale import at_word_norm
 from qwen_audio_jax.training.step import TrainState
 from qwen_audio_jax.training.workdir import has_begun
 
@@ -123,7 +124,8 @@ def choose_model(config: RunConfig, tokenizer: Tokenizer, start: Parts) -> Model
     """The model's configuration: the preset's, but for the parts that training starts from.
 
     Raises:
-        ConfigError: those parts are of another family, or have another vocabulary.
+        ConfigError: those parts are of another family, or have another vocabulary, or one without
+            the tokens around a clip.
     """
     family = config.model.family
     encoder, decoder = preset_parts(config.model.preset, family, tokenizer.vocab_size)
@@ -139,13 +141,19 @@ def choose_model(config: RunConfig, tokenizer: Tokenizer, start: Parts) -> Model
             f"config.init_from: {config.init_from} knows {decoder.vocab_size} tokens and the "
             f"vocabulary has {tokenizer.vocab_size}; import it together with its tokenizer files"
         )
-    begin, _, end = AUDIO_TAGS[family]
+    try:
+        begin, _, end = map(tokenizer.special, AUDIO_TAGS[family])
+    except KeyError as error:
+        raise ConfigError(
+            f"config.init_from: {config.init_from}: {error.args[0]}, which a {family} model needs; "
+            "import it again, together with its tokenizer files"
+        ) from error
     return model_config(
         family,
         encoder,
         decoder,
-        audio_begin=tokenizer.special(begin),
-        audio_end=tokenizer.special(end),
+        audio_begin=begin,
+        audio_end=end,
         compute=compute_for(config.model, jax.default_backend()),
     )
 
@@ -249,9 +257,22 @@ def find_validation_split(
 
 
 def restore_or_init(
-    config: RunConfig, checkpoints: Checkpoints, init: Callable, layout: TrainState
+    config: RunConfig,
+    checkpoints: Checkpoints,
+    init: Callable,
+    layout: TrainState,
+    first_new_token: int = 0,
 ) -> tuple[TrainState, int]:
     """The run's own last checkpoint, or parameters from elsewhere, or a fresh start.
+
+    A projector that is new beside what comes from elsewhere is scaled to the decoder's words.
+
+    Args:
+        config: of the run.
+        checkpoints: the run's own.
+        init: makes the first TrainState.
+        layout: of it on the devices.
+        first_new_token: of the tokens that the decoder was not trained with, the first.
 
     Returns:
         (TrainState, the data position).
@@ -262,7 +283,8 @@ def restore_or_init(
     if config.init_from:
         wanted = abstract(state.parameters, layout.parameters)
         loaded = load_parameters(pathlib.Path(config.init_from), wanted)
-        if jax.process_index() == 0:
-            print(f"{', '.join(sorted(loaded))}: from {config.init_from}")
-        state = dataclasses.replace(state, parameters=state.parameters | loaded)
+        parameters = state.parameters | loaded
+        if "projector" not in loaded:
+            parameters = at_word_norm(parameters, layout.parameters, first_new_token)
+        state = dataclasses.replace(state, parameters=parameters)
     return state, 0

@@ -1,0 +1,60 @@
+"""What a run trains, in words: its parts, where each comes from, how much of them is trained."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from qwen_audio_jax.checkpoint import last_step, saved_shapes
+from qwen_audio_jax.models.presets import ModelConfig
+from qwen_audio_jax.run_config import RunConfig
+from qwen_audio_jax.training.optimizer import split
+
+
+def model_told(config: RunConfig, model: ModelConfig) -> str:
+    """Family and size: the preset's name, unless parts have sizes of their own."""
+    if not config.init_from:
+        return f"{model.family}, {config.model.preset}"
+    return f"{model.family}, {_and(list(_parts(model).values()))}"
+
+
+def origin_told(config: RunConfig, model: ModelConfig, resumed_from: int | None) -> str:
+    """Family and parts, and where they come from.
+
+    Args:
+        config: of the run.
+        model: what it trains.
+        resumed_from: the step that it goes on from; None where it starts.
+    """
+    if resumed_from is not None:
+        return f"{model_told(config, model)}, from step {resumed_from:,} of this run"
+    if not config.init_from:
+        return model_told(config, model)
+    parts = _parts(model)
+    saved = {path.split("/")[0] for path in saved_shapes(last_step(config.init_from))}
+    loaded = [told for name, told in parts.items() if name in saved]
+    new = [told for name, told in parts.items() if name not in saved]
+    told = f"{model.family}, {_and(loaded)} from {config.init_from}"
+    return f"{told}, {_and(new)} new" if new else told
+
+
+def parameters_told(config: RunConfig, parameters: Any) -> str:
+    """How many parameters there are, and how many of them are trained."""
+    trained, frozen = map(_count, split(config.optimizer, parameters))
+    return f"{trained + frozen:,} parameters ({trained:,} trained, {frozen:,} frozen)"
+
+
+def _parts(model: ModelConfig) -> dict[str, str]:
+    """Each part of the parameters in words."""
+    sized = {"encoder": model.encoder, "decoder": model.decoder}
+    told = {name: f"{name} ({of.layers} layers of {of.width})" for name, of in sized.items()}
+    delimiters = {"delimiters": "delimiters"} if model.delimiter_embeddings else {}
+    return told | {"projector": "projector"} | delimiters
+
+
+def _and(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _count(parameters: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(parameters))
