@@ -67,7 +67,17 @@ def _base(preset: str) -> ConfigDict:
     )
     config.checkpoint = ConfigDict({"every": 400, "keep": 2})
     config.evaluate = ConfigDict(
-        {"every": 0, "data": "", "limit": 0, "rows": 64, "max_new_tokens": 64, "examples": 62}
+        {
+            "every": 0,
+            "answers": True,
+            "loss": True,
+            "loss_every": 400,
+            "data": "",
+            "limit": 0,
+            "rows": 64,
+            "max_new_tokens": 64,
+            "examples": 62,
+        }
     )
     config.mesh = ConfigDict({"replica": 1, "fsdp": -1, "tensor": 1})
     # Seconds that processes wait for one another: until all are there, and at a checkpoint, say.

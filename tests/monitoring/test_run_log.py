@@ -82,6 +82,7 @@ def run(workdir, log_every):
         workdir=workdir,
         model=tiny_config("qwen2_audio"),
         data=None,
+        validation=None,
         clock=types.SimpleNamespace(lap=lambda step: None, values=dict),
         config=types.SimpleNamespace(
             optimizer=types.SimpleNamespace(frozen=()),
