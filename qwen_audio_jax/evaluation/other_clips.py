@@ -3,6 +3,8 @@
 import bisect
 import collections
 import dataclasses
+import functools
+import itertools
 from collections.abc import Callable, Hashable, Iterable, Sequence
 
 
@@ -41,13 +43,6 @@ def other_clips(
         records: with their kinds, as many for each.
         fits: whether a record can be heard with the clips of another.
     """
-
-    def differ(one: Heard, two: Heard) -> bool:
-        return one.sound != two.sound and one.text != two.text
-
-    def sound_differs(one: Heard, two: Heard) -> bool:
-        return one.sound != two.sound
-
     pools: dict[Hashable, list[Heard]] = collections.defaultdict(list)
     ordered = sorted(records, key=lambda one: (one.samples, one.number))
     for record in ordered:
@@ -57,23 +52,28 @@ def other_clips(
     for kind in dict.fromkeys(record.kinds[0] for record in ordered):
         pairs, alone = _pairs(
             pools[kind],
-            lambda a, b: differ(a, b) and fits(a.number, b.number) and fits(b.number, a.number),
+            lambda a, b: (
+                a.sound != b.sound
+                and a.text != b.text
+                and fits(a.number, b.number)
+                and fits(b.number, a.number)
+            ),
         )
         for one, two in pairs:
             others[one.number], others[two.number] = two.number, one.number
         left += alone
+
+    @functools.cache
+    def of_other_text(kind: Hashable, text: str) -> list[Heard]:
+        return [one for one in pools[kind] if one.text != text]
+
     for record in left:
-        found = next(
-            (
-                other
-                for differs in (differ, sound_differs)
-                for kind in record.kinds
-                if (other := _nearest(record, pools[kind], differs, fits)) is not None
-            ),
-            None,
-        )
-        if found is not None:
-            others[record.number] = found.number
+        of_all = (of_other_text(kind, record.text) for kind in record.kinds)
+        for pool in itertools.chain(of_all, map(pools.__getitem__, record.kinds)):
+            other = _nearest(record, pool, fits)
+            if other is not None:
+                others[record.number] = other.number
+                break
     return others
 
 
@@ -111,10 +111,9 @@ def _as_all(record: Heard, waiting: Sequence[Heard]) -> bool:
 def _nearest(
     record: Heard,
     ordered: Sequence[Heard],
-    differs: Callable[[Heard, Heard], bool],
     fits: Callable[[int, int], bool],
 ) -> Heard | None:
-    """The record nearest in length that differs and whose clips fit."""
+    """The record nearest in length that has another sound, and whose clips fit."""
     after = bisect.bisect_left(ordered, record.samples, key=lambda one: one.samples)
     before = after - 1
     while before >= 0 or after < len(ordered):
@@ -124,6 +123,6 @@ def _nearest(
         )
         other = ordered[after if longer else before]
         after, before = (after + 1, before) if longer else (after, before - 1)
-        if differs(record, other) and fits(record.number, other.number):
+        if record.sound != other.sound and fits(record.number, other.number):
             return other
     return None

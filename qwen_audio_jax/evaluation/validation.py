@@ -12,7 +12,6 @@ from jax.sharding import Mesh
 from data_pipelines.examples import Preprocessor
 from data_pipelines.packing import RowShape
 from data_pipelines.records import Corpus
-
 from qwen_audio_jax.evaluation.answering import Evaluator, Result
 from qwen_audio_jax.evaluation.held_out_loss import ALL, HeldOutLoss, Losses, RecordLoss
 from qwen_audio_jax.metrics import Answer, counts, language_of
