@@ -176,7 +176,7 @@ def build_run(
             data.preprocessor,
             data.local_rows,
             graph,
-            make_losses(graph, mesh),
+            make_losses(graph, mesh, config.train.accumulate),
             mesh,
         ),
         checkpoints=Checkpoints(workdir, config.checkpoint.keep),

@@ -113,8 +113,11 @@ def make_step(graph: nnx.GraphDef, recipe: Recipe, mesh: Mesh):
     return step
 
 
-def make_losses(graph: nnx.GraphDef, mesh: Mesh):
-    """Returns losses(parameters, batch) -> float32 [B, L]: what each position gives to the loss."""
+def make_losses(graph: nnx.GraphDef, mesh: Mesh, accumulate: int = 1):
+    """Returns losses(parameters, batch) -> float32 [B, L]: what each position gives to the loss.
+
+    As a step does, it takes a batch's rows in so many micro-batches, one after another.
+    """
     constrain = row_constraint(mesh)
 
     def losses(parameters, batch):
@@ -122,7 +125,14 @@ def make_losses(graph: nnx.GraphDef, mesh: Mesh):
         head = parameters["decoder"]["head"]
         return next_token_losses(hidden, head, batch["targets"], batch["loss_weights"], mesh=mesh)
 
-    return losses
+    def in_parts(parameters, batch):
+        def of_part(part):
+            return losses(parameters, jax.tree.map(constrain, part))
+
+        parts = jax.lax.map(of_part, micro_batches(batch, accumulate))
+        return parts.swapaxes(0, 1).reshape(batch["tokens"].shape)
+
+    return losses if accumulate == 1 else in_parts
 
 
 def micro_batches(batch: dict[str, jax.Array], number: int) -> dict[str, jax.Array]:

@@ -79,9 +79,11 @@ def mesh_of(*sizes):
     return make_mesh(dict(zip(AXES, sizes, strict=True)), jax.devices()[: math.prod(sizes)])
 
 
-def measure_of(corpus, preprocessor, graph, mesh=None, places=PLACES, limit=0) -> HeldOutLoss:
+def measure_of(
+    corpus, preprocessor, graph, mesh=None, places=PLACES, limit=0, accumulate=1
+) -> HeldOutLoss:
     mesh = mesh or mesh_of(1, 1, 1)
-    losses = make_losses(graph, mesh)
+    losses = make_losses(graph, mesh, accumulate)
     return HeldOutLoss(corpus, "validation", preprocessor, places, losses, mesh, limit)
 
 
@@ -200,6 +202,15 @@ def test_a_limit_is_spread_over_the_split(setting, measured):
 def test_a_second_measurement_is_the_first_to_the_bit(setting, measured):
     measure, found = measured
     assert measure(setting[-1]) == found
+
+
+def test_in_micro_batches_it_is_the_same(setting, measured):
+    corpus, preprocessor, graph, parameters = setting
+    places = {SHAPES[1]: PLACES[SHAPES[1]]}
+    found = measure_of(corpus, preprocessor, graph, places=places, accumulate=4)(parameters)
+    assert found.keys() == measured[1].keys()
+    for number, loss in found.items():
+        assert loss.loss == pytest.approx(measured[1][number].loss, rel=1e-5)
 
 
 def equally_long():
