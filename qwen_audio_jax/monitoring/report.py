@@ -134,7 +134,7 @@ def _curve(
                 linewidth=0.9,
                 linestyle="-" if filled else "--",
                 marker="o",
-                markersize=4,
+                markersize=4 if filled else 7,  # around the other, where they are one
                 fillstyle="full" if filled else "none",
                 label=name,
             )
@@ -171,7 +171,7 @@ def _score(row: dict[str, Any]) -> dict[str, Any]:
         "value": scale.text(row["value"]),
         "baseline": scale.text(row["baseline"]),
         "verdict": verdict(row),
-        "gain": "" if share is None else f"{share:+.0%}",
+        "gain": "" if share is None else f"{share or 0.0:+.0%}",
         "left": 50 - width if share is not None and share < 0 else 50,
         "width": width,
         "n": row["n"],
