@@ -48,11 +48,10 @@ def train(workdir: pathlib.Path, conditioning: str, seed: int, options: argparse
 
 def scores(workdir: pathlib.Path) -> dict[str, float]:
     """Score of each task, and the mean of each family and of all."""
-    found: dict[str, float] = {}
-    for row in json.loads((workdir / "evaluation.json").read_text()):
-        value = gain(row)
-        if value is not None:
-            found.setdefault(row["task"], value)  # the first metric is the task's own
+    rows = json.loads((workdir / "evaluation.json").read_text())
+    first = {row["task"]: row for row in reversed(rows)}  # the first metric is the task's own
+    values = {task: gain(first[task]) for task in TASKS if task in first}
+    found = {task: value for task, value in values.items() if value is not None}
     families = collections.defaultdict(list)
     for task, value in found.items():
         families[TASKS[task].group].append(value)

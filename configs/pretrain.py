@@ -32,6 +32,7 @@ def _as_the_originals(config: ConfigDict, family: str) -> None:
     config.optimizer.update(learning_rate=5e-5, final_learning_rate=1e-5, warmup_steps=2000)
     config.train.steps = 500_000
     config.checkpoint.every = 1000
+    config.evaluate.loss_every = 5000
     if family == "qwen_audio":
         config.optimizer.update(frozen=("^decoder/",), encoder_layer_decay=0.95)
 
@@ -68,7 +69,17 @@ def _base(preset: str) -> ConfigDict:
     )
     config.checkpoint = ConfigDict({"every": 400, "keep": 2})
     config.evaluate = ConfigDict(
-        {"every": 0, "data": "", "limit": 0, "rows": 64, "max_new_tokens": 64, "examples": 62}
+        {
+            "every": 0,
+            "answers": True,
+            "loss": True,
+            "loss_every": 400,
+            "data": "",
+            "limit": 0,
+            "rows": 64,
+            "max_new_tokens": 64,
+            "examples": 62,
+        }
     )
     config.mesh = ConfigDict({"replica": 1, "fsdp": -1, "tensor": 1})
     # Seconds that processes wait for one another: until all are there, and at a checkpoint, say.

@@ -244,11 +244,13 @@ def check_memory(local_rows: Mapping[RowShape, slice], mel_bins: int) -> None:
             )
 
 
-def batches(source: PackedBatches, workers: int) -> Iterator[dict[str, np.ndarray]]:
-    """The parts of the batches that fall to this host; each carries its `slot`.
+def batches(
+    source: grain.sources.RandomAccessDataSource, workers: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """The parts of the batches that fall to this host.
 
     Args:
-        source: the planned batches, from where training goes on.
+        source: the planned batches, such as `PackedBatches` from where training goes on.
         workers: processes that make batches; 0 makes them in two threads of this process.
     """
     options = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)

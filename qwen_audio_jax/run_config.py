@@ -208,6 +208,10 @@ class CheckpointConfig:
 class EvaluateConfig:
     """Attributes:
     every: steps from one evaluation to the next; 0 evaluates at the end only.
+    answers: whether an evaluation has the model answer, and scores that.
+    loss: whether it measures the loss per token, with each record's own clips and with another's.
+    loss_every: steps from one measurement of the loss alone to the next, since that costs much less
+        than answers; 0 measures it with the evaluations only.
     data: the corpus to evaluate on, a folder in `config.data.root`; "" is the mixture's first with
         a validation split.
     limit: records at most, spread evenly over the split; 0 is all.
@@ -222,6 +226,9 @@ class EvaluateConfig:
     rows: Annotated[int, Range(1, 4096)]
     max_new_tokens: Annotated[int, Range(1, 65_536)]
     examples: Annotated[int, Range(0, 100_000)]
+    answers: bool = True
+    loss: bool = True
+    loss_every: CountOrZero = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -256,7 +263,8 @@ class RunConfig:
         optimizer: AdamW: the learning rate rises linearly, then falls along a cosine.
         train: the steps, and what is told of them.
         checkpoint: what a run goes on from when it is started again.
-        evaluate: answers to a validation split, scored by each task's own metric.
+        evaluate: answers to a validation split, scored by each task's own metric, and the loss on
+            it.
         mesh: how the devices of all processes are laid out. The three sizes multiply to their
             number; one may be -1, which takes what the others leave.
         mesh.replica: copies of the parameters; each copy sees other rows of a batch. Of several TPU

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import logging
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,8 +16,9 @@ from tqdm import tqdm
 from data_pipelines.examples import Example, Preprocessor, empty_batch, fill_row
 from data_pipelines.records import Corpus, IndexRow, Record
 from qwen_audio_jax.audio.lengths import WINDOW_SAMPLES
+from qwen_audio_jax.evaluation.selection import UNFIT, reason, spread
 from qwen_audio_jax.inference.generate import generate
-from qwen_audio_jax.metrics import Answer, score
+from qwen_audio_jax.metrics import Answer, score_by_language
 from qwen_audio_jax.parallel.sharding import local_rows, place_rows, row_shards
 from qwen_audio_jax.run_config import EvaluateConfig
 from qwen_audio_jax.tasks import TASKS
@@ -62,8 +63,17 @@ class Evaluator:
 
     def __call__(self, parameters: Any) -> tuple[list[dict[str, Any]], list[Result]]:
         """Returns (rows of the table: task, metric, value, baseline, n; all results)."""
-        results = []
+        results: list[Result] = []
         numbers = self._numbers()
+        waiting: deque[tuple[list[Record], list[Any], jax.Array]] = deque()
+
+        def read():
+            records, questions, ids = waiting.popleft()
+            texts = self._texts(ids, len(records))
+            for record, (example, reference), text in zip(records, questions, texts, strict=True):
+                results.append(Result(record, self._prompt_text(example), reference, text))
+            bar.update(len(records))
+
         with tqdm(
             total=len(numbers),
             desc="evaluating",
@@ -73,18 +83,19 @@ class Evaluator:
         ) as bar:
             for rows, records, questions in self._groups(numbers):
                 examples = [example for example, _ in questions]
-                answers = self._answer(parameters, examples, rows)
-                for record, (example, reference), answer in zip(
-                    records, questions, answers, strict=True
-                ):
-                    prompt = self._prompt_text(example)
-                    results.append(Result(record, prompt, reference, answer))
-                bar.update(len(records))
+                # A group is on its way before the answers of the one before are read, so clips are
+                # decoded while the devices write.
+                waiting.append((records, questions, self._answer(parameters, examples, rows)))
+                if len(waiting) > 1:
+                    read()
+            while waiting:
+                read()
         by_task = defaultdict(list)
         for result in results:
             answer = Answer(result.record.annotation, result.hypothesis)
             by_task[result.record.task].append(answer)
-        return [row for task in sorted(by_task) for row in score(task, by_task[task])], results
+        rows = [row for task in sorted(by_task) for row in score_by_language(task, by_task[task])]
+        return rows, results
 
     def _numbers(self) -> list[int]:
         """Record numbers in the order of their length, so that a group pads little.
@@ -92,11 +103,9 @@ class Evaluator:
         Those longer than `config.data.max_seconds` are named and dropped.
         """
         index = self.corpus.index(self.split)
-        chosen = np.array([i for i, row in enumerate(index) if self._is_asked(row)], np.int64)
-        if 0 < self.options.limit < len(chosen):
-            places = np.linspace(0, len(chosen) - 1, self.options.limit).round().astype(int)
-            chosen = chosen[places]
-        return sorted(map(int, chosen), key=lambda i: (sum(index[i].samples), i))
+        asked = [i for i, row in enumerate(index) if self._is_asked(row)]
+        chosen = spread(asked, self.options.limit)
+        return sorted(chosen, key=lambda i: (sum(index[i].samples), i))
 
     def _is_asked(self, row: IndexRow) -> bool:
         if row.task in TASKS and self.preprocessor.too_long(row):
@@ -110,20 +119,22 @@ class Evaluator:
         while first < len(numbers):
             longest = numbers[first : first + self.options.rows][-1]
             rows = rows_for(sum(index[longest].samples), self.options.rows)
+            rows = min(rows, len(numbers))
             group, first = numbers[first : first + rows], first + rows
             records, questions = [], []
             for number in group:
                 record = self.corpus.record(self.split, number)
                 try:
                     questions.append(self.preprocessor.question(record))
-                except (ValueError, TypeError, LookupError, AttributeError) as error:
-                    logging.warning("record %s is dropped: %s", record.id, _reason(record, error))
+                except UNFIT as error:
+                    logging.warning("record %s is dropped: %s", record.id, reason(record, error))
                     continue
                 records.append(record)
             if records:
                 yield rows, records, questions
 
-    def _answer(self, parameters: Any, examples: Sequence[Example], rows: int) -> list[str]:
+    def _answer(self, parameters: Any, examples: Sequence[Example], rows: int) -> jax.Array:
+        """Ids of the answers, int32 [rows, max_new_tokens], on their way."""
         rows = -(-rows // row_shards(self.mesh)) * row_shards(self.mesh)
         tokens = _round_up(max(len(example.text.tokens) for example in examples), 64)
         frames = _round_up(max(sum(map(len, example.clips)) for example in examples), 256)
@@ -132,10 +143,14 @@ class Evaluator:
             fill_row(batch, row, [example])
         mine = local_rows(rows, self.mesh)
         placed = place_rows({name: array[mine] for name, array in batch.items()}, self.mesh)
-        ids = np.asarray(self._greedy(parameters, placed))[: len(examples)]
+        return self._greedy(parameters, placed)
+
+    def _texts(self, ids: jax.Array, number: int) -> list[str]:
+        """The first answers as texts, each up to its end."""
         tokenizer = self.preprocessor.tokenizer
         # By id: a text may say "<|endoftext|>" and go on.
-        return [tokenizer.decode(_up_to(row.tolist(), tokenizer.end_of_text)) for row in ids]
+        rows = np.asarray(ids)[:number].tolist()
+        return [tokenizer.decode(_up_to(row, tokenizer.end_of_text)) for row in rows]
 
     @functools.cached_property
     def _greedy(self):
@@ -154,13 +169,6 @@ class Evaluator:
     def _prompt_text(self, example: Example) -> str:
         text = example.text
         return self.preprocessor.tokenizer.decode(text.tokens[text.audio < 0])
-
-
-def _reason(record: Record, error: Exception) -> str:
-    """Why a record cannot be asked, in a sentence."""
-    if isinstance(error, ValueError):
-        return str(error)
-    return f"its annotation does not fit task {record.task!r} ({error!r}); build the corpus again"
 
 
 def _up_to(ids: list[int], end: int) -> list[int]:

@@ -1,5 +1,6 @@
 """Scores of a model's answers, task by task: thin over jiwer, sacrebleu and rapidfuzz."""
 
+import collections
 import dataclasses
 import logging
 import unicodedata
@@ -8,15 +9,15 @@ from typing import Any
 
 from qwen_audio_jax.metrics.answer import Answer
 from qwen_audio_jax.metrics.bleu import bleu, caption
-from qwen_audio_jax.metrics.classification import accuracy, note
-from qwen_audio_jax.metrics.error_rate import wer
+from qwen_audio_jax.metrics.classification import accuracy, note, right_count
+from qwen_audio_jax.metrics.error_rate import edit_counts, wer
 from qwen_audio_jax.metrics.speakers import diarization, utterances
 from qwen_audio_jax.metrics.timelines import events, timestamps
 from qwen_audio_jax.metrics.understanding import entities, grounding, intent
 from qwen_audio_jax.rendering import render
-from qwen_audio_jax.tasks import TASKS
+from qwen_audio_jax.tasks import KINDS, TASKS
 
-__all__ = ["METRICS", "Answer", "score"]
+__all__ = ["METRICS", "Answer", "counts", "language_of", "score", "score_by_language"]
 
 METRICS: dict[str, Callable[[list[Answer]], list[dict[str, Any]]]] = {
     "wer": wer,
@@ -33,6 +34,12 @@ METRICS: dict[str, Callable[[list[Answer]], list[dict[str, Any]]]] = {
     "grounding": grounding,
 }
 
+_COUNTS: dict[str, Callable[[Answer], dict[str, int]]] = {
+    "wer": edit_counts,
+    "accuracy": right_count,
+}
+"""Of the metrics that divide sums over the answers: what one of them adds to those."""
+
 
 def score(task: str, answers: list[Answer]) -> list[dict[str, Any]]:
     """Scores one task's answers with the metric that the task table names.
@@ -48,8 +55,7 @@ def score(task: str, answers: list[Answer]) -> list[dict[str, Any]]:
         warning tells how many.
     """
     metric = METRICS[TASKS[task].metric]
-    answers = [Answer(_composed(a.annotation), _composed(a.hypothesis)) for a in answers]
-    answers = [dataclasses.replace(a, exact=_is_label(task, a)) for a in answers]
+    answers = [_prepared(task, answer) for answer in answers]
     try:
         rows = metric(answers)
     except _BAD_LABEL:
@@ -63,6 +69,48 @@ def score(task: str, answers: list[Answer]) -> list[dict[str, Any]]:
             len(answers),
         )
     return [{"task": task, **row} for row in rows]
+
+
+def score_by_language(task: str, answers: list[Answer]) -> list[dict[str, Any]]:
+    """`score`, each row followed by one for each language, if there are several.
+
+    Their metrics have the language behind a stroke: "wer/fr", "bleu/en-zh".
+    """
+    by_language = collections.defaultdict(list)
+    for answer in answers:
+        by_language[language_of(task, answer.annotation)].append(answer)
+    by_language.pop("", None)
+    parts = {one: score(task, by_language[one]) for one in sorted(by_language)}
+    rows = []
+    for place, row in enumerate(score(task, answers)):
+        rows.append(row)
+        if len(parts) > 1:
+            rows += [
+                part[place] | {"metric": f"{row['metric']}/{one}"} for one, part in parts.items()
+            ]
+    return rows
+
+
+def language_of(task: str, annotation: dict[str, Any]) -> str:
+    """The language that a record is told apart by, "en"; of a translation "en-zh".
+
+    "" where the task's records have none, or this one does not.
+    """
+    known = KINDS[task].fields | KINDS[task].optional
+    said = [annotation.get(f) for f in ("language", "target_language") if f in known]
+    return "-".join(one for one in said if isinstance(one, str))
+
+
+def counts(task: str, answer: Answer) -> dict[str, int]:
+    """What one answer adds to the sums that its task's metric divides; {} where it has none."""
+    of = _COUNTS.get(TASKS[task].metric)
+    return of(_prepared(task, answer)) if of else {}
+
+
+def _prepared(task: str, answer: Answer) -> Answer:
+    """The answer as metrics read it."""
+    answer = Answer(_composed(answer.annotation), _composed(answer.hypothesis))
+    return dataclasses.replace(answer, exact=_is_label(task, answer))
 
 
 _BAD_LABEL = (TypeError, ValueError, LookupError, AttributeError)

@@ -48,6 +48,11 @@ def accuracy(answers: list[Answer]) -> list[dict[str, Any]]:
     return [_accuracy_row("accuracy", right, labels)]
 
 
+def right_count(answer: Answer) -> dict[str, int]:
+    """What one answer adds to the sum that `accuracy` divides by the number of answers."""
+    return {"right": int(is_correct(text_of(answer.annotation), answer.hypothesis))}
+
+
 def note(answers: list[Answer]) -> list[dict[str, Any]]:
     """Rows "accuracy" (the exact MIDI pitch), "velocity_accuracy", "instrument_accuracy".
 

@@ -14,7 +14,7 @@ class Scale:
 
     Attributes:
         name: for people.
-        unit: "%" (the value is a fraction), "ms" or "".
+        unit: "%" (the value is a fraction), "ms", "nats" or "".
         best: the value of a perfect answer; None if the metric has no bound.
         lower_is_better: the direction.
     """
@@ -30,11 +30,14 @@ class Scale:
             return "-"
         if self.unit == "%":
             return f"{100 * value:.1f} %"
+        if self.unit == "nats":
+            return f"{value:.3f} nats"
         return f"{value:,.0f} ms" if self.unit == "ms" else f"{value:,.4g}"
 
 
 SCALES = {
     "wer": Scale("WER", "%", 0.0, lower_is_better=True),
+    "cer": Scale("CER", "%", 0.0, lower_is_better=True),
     "aas_ms": Scale("Boundary shift (AAS)", "ms", 0.0, lower_is_better=True),
     "bleu": Scale("BLEU", "", 100.0),
     "accuracy": Scale("Accuracy", "%", 1.0),
@@ -44,12 +47,20 @@ SCALES = {
     "entity_f1": Scale("Entity F1", "%", 1.0),
     "der": Scale("DER", "%", 0.0, lower_is_better=True),
     "iou": Scale("Overlap in time (IoU)", "%", 1.0),
+    "loss": Scale("Loss per token", "nats", 0.0, lower_is_better=True),
 }
 
 
 def scale_of(metric: str) -> Scale:
-    """The metric's scale; one that is not listed shows as a plain number, higher is better."""
-    return SCALES.get(metric, Scale(metric, "", None))
+    """The metric's scale; one that is not listed shows as a plain number, higher is better.
+
+    One of a language, "wer/fr", has that in its name.
+    """
+    known, _, language = metric.partition("/")
+    if known not in SCALES:
+        return Scale(metric, "", None)
+    scale = SCALES[known]
+    return dataclasses.replace(scale, name=f"{scale.name}, {language}") if language else scale
 
 
 def gain(row: dict[str, Any]) -> float | None:

@@ -30,10 +30,19 @@ def squeezed(value: object) -> str:
     return " ".join(str(value).split())
 
 
-def scoring_units(text: str, language: object) -> list[str]:
-    """Lower-cased words, or characters for CHARACTER_LANGUAGES, as word error rates count them.
+def scoring_text(text: str, language: object) -> str:
+    """Lower-cased and spaced as the scripts space it; without spaces in CHARACTER_LANGUAGES.
 
-    Punctuation stays, as in the Qwen-Audio script. A character is one Unicode code point.
+    Punctuation stays, as in the Qwen-Audio script.
     """
     words = without_tags(text).lower().split()
-    return list("".join(words)) if base_language(language) in CHARACTER_LANGUAGES else words
+    return ("" if base_language(language) in CHARACTER_LANGUAGES else " ").join(words)
+
+
+def scoring_units(text: str, language: object) -> list[str]:
+    """Words of `scoring_text`, or characters for CHARACTER_LANGUAGES, as word error rates count.
+
+    A character is one Unicode code point.
+    """
+    text = scoring_text(text, language)
+    return list(text) if base_language(language) in CHARACTER_LANGUAGES else text.split()

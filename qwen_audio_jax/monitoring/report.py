@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 
 from qwen_audio_jax.metrics.classification import is_correct
 from qwen_audio_jax.metrics.scales import gain, scale_of, verdict
-from qwen_audio_jax.monitoring.html_page import RAW, SMOOTH, Chart, chart, clip_of, write_page
+from qwen_audio_jax.monitoring.html_page import INK, RAW, SMOOTH, Chart, chart, clip_of, write_page
 from qwen_audio_jax.tasks import TASKS
 
 
@@ -72,20 +72,36 @@ def write_report(
 def _charts(metrics: list[dict[str, Any]]) -> list[Chart]:
     # A resumed run logs some steps twice; the later line is the run that went on.
     rows = {row["step"]: row for row in metrics if "step" in row}
+    marks = [(text, _points(rows, field), filled) for text, field, filled in _HELD_OUT]
+    marks = [mark for mark in marks if len(mark[1])]
     charts = []
     for field, label, wide in (
         ("loss", "training loss", True),
         ("tokens_per_second", "tokens per second", False),
     ):
-        points = [
+        points = _points(rows, field)
+        if len(points):
+            steps, values = points.T
+            charts.append(_curve(steps, values, label, wide, marks if field == "loss" else []))
+    return charts
+
+
+_HELD_OUT = (
+    ("held-out loss, another clip", "validation_loss_another_clip", False),
+    ("held-out loss", "validation_loss", True),
+)
+"""Of the marks on the loss curve: what they are called, their field, whether they are filled."""
+
+
+def _points(rows: dict[int, dict[str, Any]], field: str) -> np.ndarray:
+    """Steps and values, [n, 2], of the rows that have one that is a number."""
+    return np.array(
+        [
             (step, float(row[field]))
             for step, row in sorted(rows.items())
             if isinstance(row.get(field), int | float) and np.isfinite(row[field])
         ]
-        if points:
-            steps, values = np.array(points).T
-            charts.append(_curve(steps, values, label, wide))
-    return charts
+    )
 
 
 def _smoothed(values: np.ndarray) -> np.ndarray:
@@ -98,12 +114,32 @@ def _smoothed(values: np.ndarray) -> np.ndarray:
     return np.convolve(values, window, mode="same") / weights
 
 
-def _curve(steps: np.ndarray, values: np.ndarray, label: str, wide: bool) -> Chart:
+def _curve(
+    steps: np.ndarray,
+    values: np.ndarray,
+    label: str,
+    wide: bool,
+    marks: list[tuple[str, np.ndarray, bool]],
+) -> Chart:
+    """Args: marks: further points (what they are called, [n, 2], whether they are filled)."""
     smooth = _smoothed(values)
 
     def draw(axes: Axes) -> None:
         axes.plot(steps, values, color=RAW, linewidth=0.8, marker="." if len(steps) == 1 else "")
-        axes.plot(steps, smooth, color=SMOOTH, linewidth=1.8)
+        axes.plot(steps, smooth, color=SMOOTH, linewidth=1.8, label=label)
+        for name, points, filled in marks:
+            axes.plot(
+                *points.T,
+                color=INK,
+                linewidth=0.9,
+                linestyle="-" if filled else "--",
+                marker="o",
+                markersize=4 if filled else 7,  # around the other, where they are one
+                fillstyle="full" if filled else "none",
+                label=name,
+            )
+        if marks:
+            axes.legend(frameon=False, labelcolor=INK, fontsize=9)
         axes.set_xlabel("step")
         axes.xaxis.get_major_locator().set_params(integer=True, nbins=6 if wide else 4)
         if label == "tokens per second":
@@ -113,6 +149,11 @@ def _curve(steps: np.ndarray, values: np.ndarray, label: str, wide: bool) -> Cha
         f"{label}: {values[0]:,.4g} at step {steps[0]:,.0f}, "
         f"{smooth[-1]:,.4g} (smoothed) at step {steps[-1]:,.0f}"
     )
+    for name, points, _ in reversed(marks):
+        least, last = points[points[:, 1].argmin()], points[-1]
+        said += f"; {name}: {last[1]:,.4g} at step {last[0]:,.0f}"
+        if least[0] != last[0]:
+            said += f", {least[1]:,.4g} at step {least[0]:,.0f}, where it was lowest"
     return chart(draw, label, said, wide=wide)
 
 
@@ -130,7 +171,7 @@ def _score(row: dict[str, Any]) -> dict[str, Any]:
         "value": scale.text(row["value"]),
         "baseline": scale.text(row["baseline"]),
         "verdict": verdict(row),
-        "gain": "" if share is None else f"{share:+.0%}",
+        "gain": "" if share is None else f"{share or 0.0:+.0%}",
         "left": 50 - width if share is not None and share < 0 else 50,
         "width": width,
         "n": row["n"],

@@ -1,6 +1,7 @@
 """What a run tells while it goes: metrics.jsonl, TensorBoard events, the progress bar."""
 
 import json
+import os
 import pathlib
 import sys
 import time
@@ -15,6 +16,9 @@ SKIPPED_FILE = "skipped.jsonl"
 _DECAY = 0.95
 """What a loss's weight in the progress bar is multiplied by with each loss logged after it, so that
 the last 20 have about two thirds of the weight."""
+
+_LONGEST = 1 << 20
+"""Bytes that a line of metrics.jsonl has at most."""
 
 
 class RunLog:
@@ -64,7 +68,7 @@ class RunLog:
             mininterval=interval,
             disable=not write,
         )
-        self._dropped = 0.0
+        self._dropped, self._held_out = 0.0, ""
         self._skipped = self._last_skipped = 0
         self.restart_clock()
 
@@ -97,12 +101,25 @@ class RunLog:
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
         self._bar.set_postfix_str(
-            f"loss {self._smoothed(values['loss']):.3f}, "
+            f"loss {self._smoothed(values['loss']):.3f}{self._held_out}, "
             f"{values['tokens_per_second']:,.0f} tokens/s, "
             f"{values['audio_seconds_per_second']:,.0f} audio-s/s",
             refresh=False,
         )
         self.restart_clock()
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        """Adds what was found out after a step to its line, which is the last, and to the events.
+
+        A step that was skipped has no line.
+        """
+        if not self._write:
+            return
+        _add_to_last_line(self._path, step, values)
+        for name, value in values.items():
+            self._events.add_scalar(name, value, step)
+        if "validation_loss" in values:
+            self._held_out = f", held out {values['validation_loss']:.3f}"
 
     def _smoothed(self, loss: float) -> float:
         """Takes one more loss into the average, and returns that.
@@ -160,6 +177,19 @@ def _event_writer(folder: pathlib.Path, purge_step: int):
         for name in hidden:
             del sys.modules[name]
     return SummaryWriter(str(folder), purge_step=purge_step)
+
+
+def _add_to_last_line(path: pathlib.Path, step: int, values: dict[str, float]) -> None:
+    """Writes the last line of metrics.jsonl anew, in place, if it is that of the step."""
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - _LONGEST))
+        (*_, line) = file.read().splitlines(keepends=True) or [b"{}"]
+        row = json.loads(line)
+        if row.get("step") == step:
+            file.seek(end - len(line))
+            file.write(json.dumps(row | values).encode() + b"\n")
+            file.truncate()
 
 
 def _keep_until(path: pathlib.Path, step: int) -> list[dict[str, Any]]:

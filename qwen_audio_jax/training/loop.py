@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import itertools
-import json
 import logging
 import math
 import pathlib
@@ -17,7 +16,13 @@ from jax.sharding import Mesh
 
 from data_pipelines.pipeline import PackedBatches, batches
 from qwen_audio_jax.checkpoint import Checkpoints
-from qwen_audio_jax.evaluation.answering import Evaluator, Result
+from qwen_audio_jax.evaluation.answering import Result
+from qwen_audio_jax.evaluation.validation import (
+    Evaluation,
+    Validation,
+    make_validation,
+    write_evaluation,
+)
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.monitoring import flops, report
 from qwen_audio_jax.monitoring.chips import peak_flops
@@ -40,7 +45,7 @@ from qwen_audio_jax.training.start import (
     restore_or_init,
     use_compilation_cache,
 )
-from qwen_audio_jax.training.step import Recipe, TrainState, make_init, make_step
+from qwen_audio_jax.training.step import Recipe, TrainState, make_init, make_losses, make_step
 from qwen_audio_jax.training.stop_signal import StopSignal
 from qwen_audio_jax.training.workdir import (
     check_config,
@@ -61,7 +66,7 @@ class Run:
     data: Data
     model: ModelConfig
     step: Callable
-    evaluator: Evaluator | None
+    validation: Validation | None
     checkpoints: Checkpoints
     group: Group
     lock: WorkdirLock | None
@@ -171,8 +176,16 @@ def build_run(
         data=data,
         model=model,
         step=jax.jit(step, donate_argnums=0, out_shardings=(layout, None)),
-        evaluator=validation
-        and Evaluator(*validation, data.preprocessor, graph, mesh, config.evaluate),
+        validation=validation
+        and make_validation(
+            config.evaluate,
+            *validation,
+            data.preprocessor,
+            data.local_rows,
+            graph,
+            make_losses(graph, mesh, config.train.accumulate),
+            mesh,
+        ),
         checkpoints=Checkpoints(workdir, config.checkpoint.keep),
         group=group,
         lock=lock,
@@ -233,8 +246,11 @@ def loop(run: Run, state: TrainState, next_slot: int, log: RunLog, stop: StopSig
         run.profile.after(done, state)
         if last:
             break
-        if run.evaluator and config.evaluate.every and done % config.evaluate.every == 0:
-            evaluate(run, state, log)
+        if run.validation and run.validation.due(done):
+            if pending is not None:
+                log_step(run, log, *pending)
+                pending = None
+            evaluate(run, state, log, whole=run.validation.whole(done))
     return state
 
 
@@ -258,22 +274,22 @@ def split_data_position(
     return batch, position | {f"epochs/{name}": epoch for name, epoch in epochs}
 
 
-def evaluate(run: Run, state: TrainState, log: RunLog) -> tuple[list[dict[str, Any]], list[Result]]:
-    """Answers and scores the validation split; writes evaluation.json, whole or not at all."""
+def evaluate(run: Run, state: TrainState, log: RunLog, *, whole: bool) -> Evaluation:
+    """Evaluates the validation split. Unless it is whole, the loss alone is measured and logged."""
+    step = int(state.step)
     with run.clock.spend("evaluation"):
-        rows, results = run.evaluator(state.parameters)
-    log.write_evaluation(int(state.step), rows)
-    if jax.process_index() == 0:
-        part = run.workdir / "evaluation.json.part"
-        part.write_text(json.dumps(rows, indent=1) + "\n")
-        part.replace(run.workdir / "evaluation.json")
+        found = run.validation(state.parameters, whole=whole)
+    log.write_evaluation(step, found.rows)
+    log.add(step, found.metrics)
+    if jax.process_index() == 0 and whole:
+        write_evaluation(run.workdir, step, found)
     log.restart_clock()
-    return rows, results
+    return found
 
 
 def finish(run: Run, state: TrainState, log: RunLog) -> list[dict[str, Any]]:
     """The end: what was learned, as a table and as a page. Returns the table's rows."""
-    rows, results = evaluate(run, state, log) if run.evaluator else ([], [])
+    found = evaluate(run, state, log, whole=True) if run.validation else Evaluation([], [], {})
     run.clock.lap(int(state.step))
     if jax.process_index() == 0:
         config, plan = run.config, run.data.plan
@@ -289,11 +305,11 @@ def finish(run: Run, state: TrainState, log: RunLog) -> list[dict[str, Any]]:
                 "finished": time.strftime("%Y-%m-%d %H:%M"),
             },
             metrics=read_metrics(run.workdir),
-            evaluation=rows,
-            examples=shown_examples(results, config.evaluate.examples),
+            evaluation=found.rows,
+            examples=shown_examples(found.results, config.evaluate.examples),
         )
         print(run.clock.summary())
-    return rows
+    return found.rows
 
 
 def shown_examples(results: list[Result], number: int) -> list[report.Example]:
@@ -349,7 +365,7 @@ def log_step(run: Run, log: RunLog, step: int, metrics: dict[str, Any]) -> bool:
                 f"at the records in {run.workdir / SKIPPED_FILE}, or lower "
                 "config.optimizer.learning_rate or clip_norm"
             )
-    elif step % run.config.train.log_every == 0:
+    elif step % run.config.train.log_every == 0 or (run.validation and run.validation.due(step)):
         run.clock.lap(step)
         log.write(step, values | run.clock.values())
     return skipped

@@ -68,13 +68,33 @@ def next_token_loss(
     return loss(hidden, head, targets, loss_weights)
 
 
+def next_token_losses(
+    hidden: jax.Array,
+    head: jax.Array,
+    targets: jax.Array,
+    loss_weights: jax.Array,
+    *,
+    chunk: int | None = None,
+    mesh: Mesh | None = None,
+) -> jax.Array:
+    """What each position gives to the sum of `next_token_loss`: weight * loss, float32 [B, L].
+
+    For what is only measured: it has no gradient.
+    """
+    local = functools.partial(_local_loss, chunk=chunk, gradients=(False, False), each=True)
+    run = local if mesh is None else _on_mesh(local, head.shape, mesh, each=True)
+    return run(hidden, head, targets, loss_weights)[0]
+
+
 def chunk_of(positions: int) -> int:
     """Positions that share one product: a sixteenth of a device's, so that logits stay small."""
     return min(max(128, positions // 16), positions)
 
 
-def _on_mesh(local: Callable, head_shape: tuple[int, int], mesh: Mesh) -> Callable:
-    """The loss on each device's rows, added up."""
+def _on_mesh(
+    local: Callable, head_shape: tuple[int, int], mesh: Mesh, each: bool = False
+) -> Callable:
+    """The loss on each device's rows, added up unless that of each position is wanted."""
     head_spec = spec_of("decoder/head", head_shape, mesh)
     parts, columns = head_spec
 
@@ -82,20 +102,20 @@ def _on_mesh(local: Callable, head_shape: tuple[int, int], mesh: Mesh) -> Callab
         head = head.astype(hidden.dtype)
         if parts is not None:
             head = jax.lax.all_gather(head, parts, axis=0, tiled=True)
-        pair, (d_hidden, d_head) = local(hidden, head, targets, loss_weights, columns=columns)
+        loss, (d_hidden, d_head) = local(hidden, head, targets, loss_weights, columns=columns)
         if d_head is not None:
             if parts is not None:
                 d_head = jax.lax.psum_scatter(d_head, parts, scatter_dimension=0, tiled=True)
             else:
                 d_head = jax.lax.psum(d_head, "fsdp")
             d_head = jax.lax.psum(d_head, "replica")  # last: only parts cross between slices
-        return jax.lax.psum(pair, ROWS[0]), (d_hidden, d_head)
+        return loss if each else jax.lax.psum(loss, ROWS[0]), (d_hidden, d_head)
 
     return jax.shard_map(
         device,
         mesh=mesh,
         in_specs=(ROWS, head_spec, ROWS, ROWS),
-        out_specs=((P(), P()), (ROWS, head_spec)),
+        out_specs=(ROWS if each else (P(), P()), (ROWS, head_spec)),
         check_vma=False,  # nothing is differentiated through it
     )
 
@@ -109,13 +129,15 @@ def _local_loss(
     chunk: int | None,
     gradients: tuple[bool, bool],
     columns: str | None = None,
-) -> tuple[Pair, tuple[jax.Array | None, jax.Array | None]]:
+    each: bool = False,
+) -> tuple[Pair | jax.Array, tuple[jax.Array | None, jax.Array | None]]:
     """The loss of one device's rows, and those of its gradients by hidden and head that are wanted.
 
     Args:
         hidden, head, targets, loss_weights, chunk: see `next_token_loss`.
         gradients: whether those by hidden and by head are wanted.
         columns: the mesh axis over which V is divided; None where the whole head is here.
+        each: whether the losses of the positions stay apart, [B, L], instead of being added up.
     """
     shape, dtype = hidden.shape, hidden.dtype
     hidden, targets, weights = hidden.reshape(-1, shape[-1]), targets.ravel(), loss_weights.ravel()
@@ -152,11 +174,17 @@ def _local_loss(
             d_hidden = d_hidden.at[places].set(d_x, mode="drop", unique_indices=True)
         if d_head is not None:
             d_head += jnp.einsum("td,tv->dv", x, d_logits, preferred_element_type=jnp.float32)
-        return total + jnp.sum(losses * weight), d_hidden, d_head
+        if each:
+            total = total.at[places].set(losses * weight, mode="drop", unique_indices=True)
+        else:
+            total += jnp.sum(losses * weight)
+        return total, d_hidden, d_head
 
     zeros = (jnp.zeros_like(hidden), jnp.zeros(head.shape, jnp.float32))
     wanted = [zero if want else None for zero, want in zip(zeros, gradients, strict=True)]
     chunks = -(-jnp.sum(weights != 0) // chunk)
-    total, d_hidden, d_head = jax.lax.fori_loop(0, chunks, body, (jnp.float32(0), *wanted))
+    first = jnp.zeros(len(hidden), jnp.float32) if each else jnp.float32(0)
+    total, d_hidden, d_head = jax.lax.fori_loop(0, chunks, body, (first, *wanted))
     d_hidden = d_hidden if d_hidden is None else d_hidden.reshape(shape)
-    return (total, jnp.sum(loss_weights)), (d_hidden, d_head)
+    loss = total.reshape(loss_weights.shape) if each else (total, jnp.sum(loss_weights))
+    return loss, (d_hidden, d_head)

@@ -18,7 +18,7 @@ from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.monitoring.flops import sums_of
 from qwen_audio_jax.parallel.sharding import row_constraint, shardings
 from qwen_audio_jax.run_config import OptimizerConfig
-from qwen_audio_jax.training.next_token import next_token_loss
+from qwen_audio_jax.training.next_token import next_token_loss, next_token_losses
 from qwen_audio_jax.training.optimizer import make_optimizer, merge, split
 
 
@@ -111,6 +111,28 @@ def make_step(graph: nnx.GraphDef, recipe: Recipe, mesh: Mesh):
         return TrainState(state.step + 1, merge(trained, frozen), optimizer_state), metrics
 
     return step
+
+
+def make_losses(graph: nnx.GraphDef, mesh: Mesh, accumulate: int = 1):
+    """Returns losses(parameters, batch) -> float32 [B, L]: what each position gives to the loss.
+
+    As a step does, it takes a batch's rows in so many micro-batches, one after another.
+    """
+    constrain = row_constraint(mesh)
+
+    def losses(parameters, batch):
+        hidden = nnx.merge(graph, parameters)(batch, constrain)
+        head = parameters["decoder"]["head"]
+        return next_token_losses(hidden, head, batch["targets"], batch["loss_weights"], mesh=mesh)
+
+    def in_parts(parameters, batch):
+        def of_part(part):
+            return losses(parameters, jax.tree.map(constrain, part))
+
+        parts = jax.lax.map(of_part, micro_batches(batch, accumulate))
+        return parts.swapaxes(0, 1).reshape(batch["tokens"].shape)
+
+    return losses if accumulate == 1 else in_parts
 
 
 def micro_batches(batch: dict[str, jax.Array], number: int) -> dict[str, jax.Array]:

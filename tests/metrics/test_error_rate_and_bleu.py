@@ -1,11 +1,14 @@
 """wer, bleu and caption against jiwer and sacrebleu called directly."""
 
+import collections
+
 import jiwer
 import pytest
 import sacrebleu
 
-from qwen_audio_jax.metrics import Answer, score
+from qwen_audio_jax.metrics import Answer, counts, score, score_by_language
 from qwen_audio_jax.metrics.error_rate import word_error_rate
+from qwen_audio_jax.metrics.scales import scale_of
 from qwen_audio_jax.metrics.text import base_language, scoring_units, without_tags
 
 
@@ -28,14 +31,59 @@ def test_regional_codes_count_as_their_language(code):
 def test_wer_equals_jiwer_on_clean_text():
     references = ["the cat sat", "on the mat today", "yes"]
     hypotheses = ["the cat sat down", "in the mat", ""]
-    (row,) = score("asr", [asr(r, h) for r, h in zip(references, hypotheses, strict=True)])
-    assert row == {
-        "task": "asr",
-        "metric": "wer",
-        "value": pytest.approx(jiwer.wer(references, hypotheses)),
-        "baseline": 1.0,
-        "n": 3,
-    }
+    rows = score("asr", [asr(r, h) for r, h in zip(references, hypotheses, strict=True)])
+    rates = {"wer": jiwer.wer(references, hypotheses), "cer": jiwer.cer(references, hypotheses)}
+    assert rows == [
+        {"task": "asr", "metric": name, "value": pytest.approx(rate), "baseline": 1.0, "n": 3}
+        for name, rate in rates.items()
+    ]
+
+
+def test_cer_sums_edits_over_the_set_and_counts_spaces_where_words_have_them():
+    # "a b" has three characters and one is deleted; "你 好" has two and one is replaced.
+    answers = [asr("A  b", "ab"), asr("你 好", "你们", "zh")]
+    assert score("asr", answers)[1]["value"] == pytest.approx(2 / 5)
+    # Without spaces between words the two rates are one.
+    wer, cer = score("asr", answers[1:])
+    assert wer["value"] == cer["value"] == 1 / 2
+
+
+def test_counts_of_single_answers_add_up_to_the_rates():
+    answers = [asr("One two", "<|en|>one to"), asr("你好", "你", "zh"), asr("", "x"), asr("a", "b")]
+    wer, cer = score("asr", answers)
+    sums = collections.Counter()
+    for answer in answers:
+        sums.update(counts("asr", answer))
+    assert wer["value"] == sums["word_edits"] / sums["words"] == 4 / 5
+    assert cer["value"] == sums["character_edits"] / sums["characters"] == 4 / 10
+    assert counts("speaker_gender", asr("male", "male")) == {"right": 1}
+    assert counts("speaker_gender", asr("male", "Male")) == {"right": 0}
+    assert counts("word_timestamps", asr("a", "a")) == {}
+
+
+def test_languages_have_rows_of_their_own_where_there_are_several():
+    answers = [asr("a b", "a"), asr("c d", "c d", "fr"), asr("e", "f", "fr"), asr("g", "g", None)]
+    rows = score_by_language("asr", answers)
+    assert [(row["metric"], row["value"], row["n"]) for row in rows] == [
+        ("wer", 2 / 6, 4), ("wer/en", 1 / 2, 1), ("wer/fr", 1 / 3, 2),
+        ("cer", 3 / 8, 4), ("cer/en", 2 / 3, 1), ("cer/fr", 1 / 4, 2),
+    ]  # fmt: skip
+    assert scale_of("wer/fr").name == "WER, fr"
+    assert score_by_language("asr", answers[:1]) == score("asr", answers[:1])
+
+
+def test_translations_are_told_apart_by_both_languages():
+    answers = [
+        Answer({"text": text, "language": "de", "target_language": target}, text)
+        for text, target in (("a b c d", "en"), ("e f g h", "fr"))
+    ]
+    rows = score_by_language("speech_translation", answers)
+    assert [row["metric"] for row in rows] == ["bleu", "bleu/de-en", "bleu/de-fr"]
+
+
+def test_the_language_that_is_asked_for_parts_nothing():
+    answers = [Answer({"text": text, "language": text}, text) for text in ("de", "en")]
+    assert len(score_by_language("language_identification", answers)) == 1
 
 
 def test_wer_sums_edits_over_the_set_and_mixes_words_with_characters():
@@ -54,8 +102,8 @@ def test_wer_may_exceed_one_and_counts_insertions_against_an_empty_reference():
 
 
 def test_the_empty_answer_scores_the_baseline():
-    (row,) = score("asr", [asr("one two", ""), asr("你好", "<|zh|>", "zh")])
-    assert row["value"] == row["baseline"] == 1.0
+    rows = score("asr", [asr("one two", ""), asr("你好", "<|zh|>", "zh")])
+    assert [(row["value"], row["baseline"]) for row in rows] == [(1.0, 1.0), (1.0, 1.0)]
 
 
 def translation(text, hypothesis, language):

@@ -169,6 +169,27 @@ def test_later_line_of_a_step_wins(tmp_path):
     assert "7 at step 1," in Page(report(tmp_path / "report.html", metrics=metrics)).text
 
 
+def test_the_held_out_losses_are_on_the_curve_of_the_loss(tmp_path):
+    found = {4: (3.0, 3.5), 20: (2.0, 2.75), 39: (2.25, 3.25)}
+    names = ("validation_loss", "validation_loss_another_clip")
+    metrics = [row | dict(zip(names, found.get(row["step"], ()), strict=False)) for row in METRICS]
+    with_marks, without = (report(tmp_path / "r.html", metrics=rows) for rows in (metrics, METRICS))
+    said, other = Page(with_marks).attributes("svg", "aria-label")
+    assert said.endswith(
+        "; held-out loss: 2.25 at step 39, 2 at step 20, where it was lowest"
+        "; held-out loss, another clip: 3.25 at step 39, 2.75 at step 20, where it was lowest"
+    )
+    assert "held-out" not in other + without
+    # Three points of each inside the axes, one line dashed, and both in the legend.
+    (loss, _) = re.findall(r"<svg.*?</svg>", with_marks, re.S)
+    (plain, _) = re.findall(r"<svg.*?</svg>", without, re.S)
+    points = re.findall(r"<g clip-path=[^>]*>\s*((?:<use [^>]*>\s*)+)", loss)
+    assert [group.count("<use ") for group in points] == [3, 3]
+    assert loss.count("stroke-dasharray") > plain.count("stroke-dasharray")
+    texts = re.findall(r"<text[^>]*>([^<]*)<", loss)
+    assert {"held-out loss", "held-out loss, another clip"} <= set(texts)
+
+
 def test_a_failed_report_leaves_the_old_one(tmp_path, monkeypatch):
     before = report(tmp_path / "report.html")
 

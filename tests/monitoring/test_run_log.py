@@ -35,15 +35,16 @@ def write(log, losses, first=1):
         log.write(step, {"loss": loss, "gradient_norm": 1.0})
 
 
-def tensorboard_losses(workdir):
-    """What the event file has, record by record: a length and its checksum, the data and its."""
-    (path,) = (workdir / "tensorboard").glob("events*")
-    data, found = path.read_bytes(), []
-    while data:
-        (length,) = struct.unpack("<Q", data[:8])
-        values = Event.FromString(data[12 : 12 + length]).summary.value
-        found += [value.simple_value for value in values if value.tag == "loss"]
-        data = data[16 + length :]
+def tensorboard_values(workdir, tag):
+    """What event files have, record by record: a length and its checksum, the data and its."""
+    found = []
+    for path in sorted((workdir / "tensorboard").glob("events*")):
+        data = path.read_bytes()
+        while data:
+            (length,) = struct.unpack("<Q", data[:8])
+            values = Event.FromString(data[12 : 12 + length]).summary.value
+            found += [value.simple_value for value in values if value.tag == tag]
+            data = data[16 + length :]
     return found
 
 
@@ -60,7 +61,7 @@ def test_files_have_the_losses_as_they_were(tmp_path, shown):
     write(log, losses)
     assert shown(log) != f"{losses[-1]:.3f}"
     assert [row["loss"] for row in read_metrics(tmp_path)] == losses
-    assert tensorboard_losses(tmp_path) == np.float32(losses).tolist()
+    assert tensorboard_values(tmp_path, "loss") == np.float32(losses).tolist()
 
 
 def test_a_resumed_run_shows_what_one_without_a_break_would(tmp_path, shown):
@@ -76,12 +77,41 @@ def test_a_resumed_run_shows_what_one_without_a_break_would(tmp_path, shown):
     assert [row["loss"] for row in read_metrics(tmp_path)] == LOSSES
 
 
+def test_what_is_found_out_later_joins_the_line_of_its_step(tmp_path):
+    log = RunLog(tmp_path, 0, 4)
+    write(log, LOSSES[:2])
+    before = read_metrics(tmp_path)
+    log.add(2, {"validation_loss": 2.125, "validation_loss_another_clip": 2.5})
+    log.add(1, {"validation_loss": 9.0})  # not the last line
+    held_out = {"validation_loss": 2.125, "validation_loss_another_clip": 2.5}
+    assert read_metrics(tmp_path) == [before[0], before[1] | held_out]
+    write(log, LOSSES[2:], first=3)
+    assert [row["loss"] for row in read_metrics(tmp_path)] == LOSSES
+    log.close()
+    assert tensorboard_values(tmp_path, "validation_loss") == [2.125, 9.0]
+    # A run that is over is evaluated again when it is started again.
+    log = RunLog(tmp_path, 3, 3)
+    for value in (1.0625, 1.5):
+        log.add(3, {"validation_loss": value})
+    log.close()
+    rows = read_metrics(tmp_path)
+    assert [row.get("validation_loss") for row in rows] == [None, 2.125, 1.5]
+
+
+def test_without_a_line_there_is_nothing_to_add_to(tmp_path):
+    log = RunLog(tmp_path, 0, 4)
+    log.add(1, {"validation_loss": 1.0})
+    assert read_metrics(tmp_path) == []
+    log.close()
+
+
 def run(workdir, log_every):
     """As much of a Run as `log_step` asks for."""
     return types.SimpleNamespace(
         workdir=workdir,
         model=tiny_config("qwen2_audio"),
         data=None,
+        validation=None,
         clock=types.SimpleNamespace(lap=lambda step: None, values=dict),
         config=types.SimpleNamespace(
             optimizer=types.SimpleNamespace(frozen=()),

@@ -121,21 +121,38 @@ def test_eight_devices_train_like_one(root, uninterrupted, tmp_path):
 def test_a_run_writes_everything_it_promises_and_learns(root, tmp_path):
     workdir = tmp_path / "run"
     options = {"train.steps": 60, "evaluate.every": 40, "checkpoint.every": 30, "corpus": "scored"}
+    options |= {"evaluate.loss_every": 20, "train.log_every": 3}
     done = finished(root, workdir, **options)
-    assert losses(workdir)[-1] < losses(workdir)[0] / 4
+    rows = metrics(workdir)
+    logged = sorted({*range(3, 61, 3), 20, 40})
+    assert [row["step"] for row in rows] == logged
+    assert rows[-1]["loss"] < rows[0]["loss"] / 4
     for key in ("tokens_per_second", "audio_seconds_per_second", "model_flops_per_second"):
-        assert all(row[key] > 0 for row in metrics(workdir))
-    (row,) = json.loads((workdir / "evaluation.json").read_text())
-    assert row["task"] == "instrument_classification"
+        assert all(row[key] > 0 for row in rows)
+    table = json.loads((workdir / "evaluation.json").read_text())
+    row, held_out, of_all = table
+    assert row["task"] == held_out["task"] == "instrument_classification"
     assert (row["metric"], row["n"], row["baseline"]) == ("accuracy", 6, 0.5)
     assert row["value"] == 1.0
-    assert "instrument_classification" in done.stdout
+    assert of_all == held_out | {"task": "all"}
+    assert (held_out["metric"], held_out["n"]) == ("loss", 6)
+    assert held_out["value"] < held_out["baseline"] / 2
+    measured = {row["step"]: row for row in rows if "validation_loss" in row}
+    assert list(measured) == [20, 40, 60]
+    assert measured[60]["validation_loss"] == held_out["value"]
+    assert measured[60]["validation_loss_another_clip"] == held_out["baseline"]
+    for shown in ("instrument_classification", "Loss per token"):
+        assert shown in done.stdout
+    assert "; held-out loss: " in (workdir / "report.html").read_text()
     for name in ("config.json", "report.html", "tokenizer/tokenizer.model", "checkpoints/60"):
         assert (workdir / name).exists()
     assert list((workdir / "tensorboard").glob("events*"))
 
+    kept = {name: (workdir / name).read_text() for name in ("evaluation.json", "answers.jsonl")}
     again = finished(root, workdir, **options)
     assert "steps: 60 of 60 done" in again.stdout
+    assert {name: (workdir / name).read_text() for name in kept} == kept
+    assert metrics(workdir) == rows
     other = run(root, workdir, **options | {"train.steps": 61})
     assert other.returncode == 1
     assert "holds a run of another configuration (config.train.steps was 60" in other.stderr

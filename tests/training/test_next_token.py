@@ -8,7 +8,7 @@ import pytest
 from conftest import on_eight_devices
 
 from qwen_audio_jax.parallel.sharding import AXES, make_mesh
-from qwen_audio_jax.training.next_token import next_token_loss
+from qwen_audio_jax.training.next_token import next_token_loss, next_token_losses
 
 B, L, D, V = 8, 21, 8, 32
 
@@ -95,3 +95,29 @@ def test_on_a_mesh_it_is_the_same():
     for sizes, words in (((2, 2, 2), V), ((1, 8, 1), V), ((2, 2, 2), 31), ((1, 1, 8), V)):
         mesh = make_mesh(dict(zip(AXES, sizes, strict=True)))
         assert_plain(*inputs(words=words), chunk=8, mesh=mesh)
+
+
+def assert_apart(hidden, head, targets, weights, **options):
+    """The losses of positions, against plain ones in float64, and their sum."""
+    losses = jax.jit(lambda *arrays: next_token_losses(*arrays, **options))
+    ours = losses(hidden, head, targets, weights)
+    with jax.enable_x64(True):
+        logits = jnp.asarray(hidden, jnp.float64) @ jnp.asarray(head, jnp.float64)
+        wanted = optax.softmax_cross_entropy_with_integer_labels(logits, targets) * weights
+    assert ours.shape == weights.shape
+    np.testing.assert_allclose(ours, wanted, rtol=2e-6, atol=1e-6)
+    total, _ = next_token_loss(hidden, head, targets, weights)
+    np.testing.assert_allclose(ours.sum(), total, rtol=1e-6)
+
+
+@pytest.mark.parametrize("labelled", ["scattered", "none", "all", "one_row"])
+@pytest.mark.parametrize("chunk", [7, None])
+def test_the_losses_of_positions_are_what_the_sum_is_made_of(labelled, chunk):
+    assert_apart(*inputs(labelled), chunk=chunk)
+
+
+@on_eight_devices
+def test_the_losses_of_positions_are_the_same_on_a_mesh():
+    for sizes, words in (((2, 2, 2), V), ((1, 8, 1), 31), ((1, 1, 8), V)):
+        mesh = make_mesh(dict(zip(AXES, sizes, strict=True)))
+        assert_apart(*inputs(words=words), chunk=8, mesh=mesh)
