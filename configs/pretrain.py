@@ -65,6 +65,8 @@ def _base(preset: str) -> ConfigDict:
     config.train = ConfigDict(
         {"steps": 1200, "seed": 0, "accumulate": 1, "max_skipped": 3, "log_every": 1}
     )
+    # A run may end by one of these instead of steps.
+    config.train.update(hours=0.0, epochs=0.0)
     config.checkpoint = ConfigDict({"every": 400, "keep": 2})
     config.evaluate = ConfigDict(
         {"every": 0, "data": "", "limit": 0, "rows": 64, "max_new_tokens": 64, "examples": 62}

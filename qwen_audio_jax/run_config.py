@@ -34,6 +34,9 @@ from qwen_audio_jax.tasks import CONDITIONINGS
 
 MESH_AXES = ("replica", "fsdp", "tensor")
 
+ENDS = ("steps", "hours", "epochs")
+"""Keys of `config.train` of which one says when a run ends."""
+
 _MOST = 2**31 - 1  # steps, and positions in a batch, are counted in int32
 Count = Annotated[int, Range(1, _MOST)]
 CountOrZero = Annotated[int, Range(0, _MOST)]
@@ -173,18 +176,39 @@ class OptimizerConfig:
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """Attributes:
-    steps: optimizer steps in all.
+    steps: optimizer steps in all; 0 where hours or epochs say when the run ends. One of the three
+        does: to type one sets the others to 0.
     seed: random seed of the initial parameters.
     accumulate: micro-batches that a batch's rows are divided into; more need less memory.
     max_skipped: steps in a row that may be skipped because loss or gradient is not finite.
     log_every: steps from one line of metrics.jsonl to the next.
+    hours: wall time in all, over all starts of the run, whatever it goes to until the last step;
+        the learning rate follows the share of it that is spent.
+    epochs: how often as many records are drawn as the mixture has; they become steps before
+        training.
     """
 
-    steps: Count
+    steps: CountOrZero
     seed: Annotated[int, Range(0, 2**32 - 1)]
     accumulate: Annotated[int, Range(1, 2**20)]
     max_skipped: CountOrZero
     log_every: Count
+    hours: Annotated[float, Range(1e-4, 1e5, also=0, meaning="no end by time")] = 0.0
+    epochs: Annotated[float, Range(1e-4, 1e6, also=0, meaning="no end by epochs")] = 0.0
+
+    def __post_init__(self):
+        given = {key: getattr(self, key) for key in ENDS if getattr(self, key)}
+        if not given:
+            raise ConfigError(
+                "config.train.steps: is 0, and so are hours and epochs; one of the three must be "
+                "above, for the run to end"
+            )
+        if len(given) > 1:
+            told = " and ".join(f"config.train.{key} = {value:g}" for key, value in given.items())
+            raise ConfigError(
+                f"config.train.{next(iter(given))}: a run ends by steps, hours or epochs, and "
+                f"{told} are given; set all but one of them to 0"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -292,7 +316,7 @@ class RunConfig:
                 f"config.mesh: only one axis can take what the others leave, and "
                 f"{' and '.join(left_open)} are -1"
             )
-        if self.profile.steps and self.profile.start >= self.train.steps:
+        if self.profile.steps and 0 < self.train.steps <= self.profile.start:
             raise ConfigError(
                 f"config.profile.start: {self.profile.start} steps are passed over and the run has "
                 f"config.train.steps = {self.train.steps}, so that none would be profiled"
