@@ -89,7 +89,13 @@ def _data() -> ConfigDict:
             "mixture": {"synthetic": 1.0},
             # 0: weights as they are. 1 multiplies them by each corpus's size, 3 by its cube root.
             "temperature": 0.0,
+            # Of a corpus: {"my_corpus": ("asr",)}, {"my_corpus": ("en", "fr")}.
+            "tasks": {},
+            "languages": {},
             "conditioning": "tags",
+            # Of one's own, by task: {"asr": ("Transcribe the speech.",)}.
+            "prompts": {},
+            "prompt_language": "all",
             "seed": 0,
             # (rows, tokens, frames): for clips of up to 3.5 s, 10 s and 30 s. One that no record
             # needs costs nothing.

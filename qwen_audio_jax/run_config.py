@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from data_pipelines.packing import RowShape
+from data_pipelines.selection import Selection, selections
 from qwen_audio_jax.audio.spec_augment import SpecAugment
 from qwen_audio_jax.audio.wave_augment import WaveAugment
 from qwen_audio_jax.config_fields import (
@@ -23,6 +24,7 @@ from qwen_audio_jax.config_fields import (
     OneOf,
     Range,
     RegularExpression,
+    Text,
     annotation_at,
     build,
     refused,
@@ -30,7 +32,13 @@ from qwen_audio_jax.config_fields import (
 from qwen_audio_jax.models.attention import BACKENDS
 from qwen_audio_jax.models.layers import REMAT
 from qwen_audio_jax.models.presets import FAMILIES, PRESETS
-from qwen_audio_jax.tasks import CONDITIONINGS
+from qwen_audio_jax.rendering.prompts import (
+    PROMPT_LANGUAGES,
+    Templates,
+    check_wording,
+    templates_of,
+)
+from qwen_audio_jax.tasks import CONDITIONINGS, TASKS
 
 MESH_AXES = ("replica", "fsdp", "tensor")
 
@@ -38,6 +46,7 @@ ENDS = ("steps", "hours", "epochs")
 """Keys of `config.train` of which one says when a run ends."""
 
 _MOST = 2**31 - 1  # steps, and positions in a batch, are counted in int32
+_Names = Annotated[tuple[Annotated[str, Text(100)], ...], Items(1, 1000)]
 Count = Annotated[int, Range(1, _MOST)]
 CountOrZero = Annotated[int, Range(0, _MOST)]
 
@@ -85,6 +94,14 @@ class DataConfig:
     wave_augment: speed, noise and gain of a training clip, where the task's label stays true.
     spec_augment: SpecAugment (Park et al., 2019): masks and warping of a training clip's log-mel
         features.
+    tasks: corpus name -> tasks whose records are taken, for training and evaluation; all of a
+        corpus that is not in it.
+    languages: corpus name -> languages of the audio whose records are taken, likewise; records
+        that tell no language are then left out.
+    prompts: task -> wordings of one's own in the place of the built-in ones, for the conditioning
+        "prompts"; evaluation uses the first. A field of the record may stand in them:
+        `{question}`, `{language_name}`.
+    prompt_language: takes only the built-in wordings of this language.
     """
 
     root: Annotated[str, Folder()]
@@ -113,8 +130,23 @@ class DataConfig:
     max_bad_share: Annotated[float, Range(0, 1)]
     wave_augment: WaveAugment
     spec_augment: SpecAugment
+    tasks: Annotated[
+        Mapping[Annotated[str, Folder()], _Names], Example('{"my_corpus": ("asr",)}')
+    ] = dataclasses.field(default_factory=dict)
+    languages: Annotated[
+        Mapping[Annotated[str, Folder()], _Names], Example('{"my_corpus": ("en", "fr")}')
+    ] = dataclasses.field(default_factory=dict)
+    prompts: Annotated[
+        Mapping[
+            Annotated[str, OneOf(tuple(TASKS))],
+            Annotated[tuple[Annotated[str, Text(2000)], ...], Items(1, 1000)],
+        ],
+        Example('{"asr": ("Transcribe the speech.", "Write down what is said.")}'),
+    ] = dataclasses.field(default_factory=dict)
+    prompt_language: Annotated[str, OneOf(("all", *PROMPT_LANGUAGES))] = "all"
 
     def __post_init__(self):
+        self._check_prompts()
         if not any(self.mixture.values()):
             raise ConfigError("config.data.mixture: all weights are 0; one must be above")
         for number, (rows, tokens, frames) in enumerate(self.shapes):
@@ -124,6 +156,30 @@ class DataConfig:
                     f"frames, and {rows:,} rows of {tokens:,} and {frames:,} have more; take fewer "
                     "rows"
                 )
+
+    def _check_prompts(self) -> None:
+        for key, none in (("prompts", {}), ("prompt_language", "all")):
+            if getattr(self, key) != none and self.conditioning != "prompts":
+                raise ConfigError(
+                    f"config.data.{key}: has a meaning with config.data.conditioning=prompts "
+                    f"alone, and that is {self.conditioning}"
+                )
+        for task, wordings in self.prompts.items():
+            for number, wording in enumerate(wordings):
+                try:
+                    check_wording(task, wording)
+                except ValueError as error:
+                    raise ConfigError(f"config.data.prompts.{task}[{number}]: {error}") from error
+
+    @property
+    def chosen(self) -> dict[str, Selection]:
+        """Which records of a corpus are taken; all of those that are not in it."""
+        return selections(self.tasks, self.languages)
+
+    @property
+    def templates(self) -> Templates:
+        """Of each task's prompts."""
+        return templates_of(self.prompts, self.prompt_language)
 
     @property
     def row_shapes(self) -> tuple[RowShape, ...]:
@@ -316,6 +372,14 @@ class RunConfig:
                 f"config.mesh: only one axis can take what the others leave, and "
                 f"{' and '.join(left_open)} are -1"
             )
+        corpora = [*self.data.mixture, *([self.evaluate.data] if self.evaluate.data else [])]
+        for key in ("tasks", "languages"):
+            for name in getattr(self.data, key):
+                if name not in corpora:
+                    raise ConfigError(
+                        f"config.data.{key}: {name!r} is no corpus of config.data.mixture, which "
+                        f"has {', '.join(self.data.mixture)}"
+                    )
         if self.profile.steps and 0 < self.train.steps <= self.profile.start:
             raise ConfigError(
                 f"config.profile.start: {self.profile.start} steps are passed over and the run has "

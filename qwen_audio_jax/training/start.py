@@ -12,7 +12,8 @@ from jax.sharding import Mesh
 from data_pipelines.examples import Preprocessor
 from data_pipelines.packing import PackPlan, RowShape
 from data_pipelines.pipeline import check_memory, make_plan, open_mixture
-from data_pipelines.records import Corpus
+from data_pipelines.records import Corpus, NothingChosen
+from data_pipelines.selection import ALL
 from qwen_audio_jax.checkpoint import Checkpoints, abstract, load_parameters, run_folder
 from qwen_audio_jax.models.parts import Parts, read_parts
 from qwen_audio_jax.models.presets import Compute, ModelConfig, model_config, preset_parts
@@ -48,7 +49,7 @@ def open_data(
         shape: local_rows(shape.rows, mesh, config.train.accumulate)
         for shape in config.data.row_shapes
     }
-    corpora = open_mixture(config.data.root, config.data.mixture)
+    corpora = open_mixture(config.data.root, config.data.mixture, config.data.chosen)
     if own is None:
         start = read_start(config)
         tokenizer = choose_tokenizer(config, start, corpora)
@@ -64,6 +65,7 @@ def open_data(
         model.frame_rounding,
         config.data.max_seconds,
         config.data.wave_augment,
+        config.data.templates,
     )
     plan = make_plan(
         corpora,
@@ -182,11 +184,16 @@ def find_validation_split(
     config: RunConfig, corpora: dict[str, Corpus]
 ) -> tuple[Corpus, str] | None:
     """The corpus and split to evaluate on; None, with a warning, if there is none."""
-    if config.evaluate.data:
-        corpus = Corpus(pathlib.Path(config.data.root) / config.evaluate.data)
+    if name := config.evaluate.data:
+        corpus = Corpus(pathlib.Path(config.data.root) / name, config.data.chosen.get(name, ALL))
         return corpus, "validation" if "validation" in corpus.splits else corpus.splits[0]
     for corpus in corpora.values():
         if "validation" in corpus.splits:
+            try:
+                corpus.index("validation")
+            except NothingChosen as error:
+                logging.warning("note: %s, so it is not evaluated on", error)
+                continue
             return corpus, "validation"
     logging.warning(
         "no corpus of the mixture has a validation split, so nothing is evaluated; build one with "
