@@ -8,8 +8,8 @@ source, how long clips and texts are, and examples of each task with player, spe
 exact text in both conditionings, the part that bears the loss highlighted.
 
 With `--plan` it packs the corpus into candidate row shapes instead, prints what share of tokens and
-frames would be useful, and recommends a `--config.data.shapes`. How many tokens a record has depends
-on the vocabulary: of a run that starts from another one or from an import, give that as
+frames would be useful, and recommends a `--config.data.shapes`. How many tokens a record has
+depends on the vocabulary: for a run that starts from another one or from an import, give that as
 `--init_from`. Where attention is dense within a
 row, long rows cost more of it, and more memory: then take the shortest that is good enough.
 """
@@ -35,6 +35,7 @@ from data_pipelines.packing import RowShape
 from data_pipelines.records import SPLITS, Corpus, CorpusError, Record, told_of
 from data_pipelines.row_shapes import Efficiency, candidates, packing_efficiency, recommend
 from data_pipelines.selection import Selection
+from qwen_audio_jax.config_fields import checked
 from qwen_audio_jax.models.parts import Parts, read_parts
 from qwen_audio_jax.models.presets import FAMILIES, FAMILY_FIELDS, MEL_BINS
 from qwen_audio_jax.monitoring.html_page import SMOOTH, Chart, chart, clip_of, write_page
@@ -42,7 +43,8 @@ from qwen_audio_jax.rendering import render, wording_of
 from qwen_audio_jax.rendering.prompts import (
     PROMPT_LANGUAGES,
     Templates,
-    check_wording,
+    Wordings,
+    check_wordings,
     templates_of,
 )
 from qwen_audio_jax.rendering.spans import Span
@@ -206,16 +208,12 @@ def _names(typed: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in typed.split(",") if name.strip())
 
 
-def _prompts(typed: str) -> dict[str, tuple[str, ...]]:
-    """Wordings by task, as `config.data.prompts` has them."""
+def _prompts(typed: str) -> Wordings:
     try:
-        wordings = {task: tuple(of) for task, of in ast.literal_eval(typed).items() if of[0][1:]}
-        for task, wording in [(task, one) for task, of in wordings.items() for one in of]:
-            check_wording(task, wording)
-    except (SyntaxError, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise argparse.ArgumentTypeError(
-            f'must be wordings by task, such as {{"asr": ("Transcribe the speech.",)}} ({error})'
-        ) from error
+        wordings = checked(Wordings, ast.literal_eval(typed), "prompts")
+        check_wordings(wordings, "prompts")
+    except (SyntaxError, ValueError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     return wordings
 
 

@@ -116,7 +116,9 @@ def with_one_end(values: dict[str, Any], typed: Mapping[str, Any]) -> dict[str, 
     from qwen_audio_jax.run_config import ENDS
 
     if any(typed.get(f"train.{end}") for end in ENDS):
-        values["train"] |= {end: 0 for end in ENDS if f"train.{end}" not in typed}
+        for end in ENDS:
+            if f"train.{end}" not in typed and (value := values["train"].get(end)):
+                values["train"][end] = type(value)(0)  # of its type: it is in the run's digest
     return values
 
 

@@ -7,19 +7,29 @@ without ChatML.
 import functools
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from babel import Locale, UnknownLocaleError
 
+from qwen_audio_jax.config_fields import ConfigError, Example, Items, OneOf, Text
 from qwen_audio_jax.rendering.languages import language_name
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS, Span, fill
-from qwen_audio_jax.tasks import KINDS
+from qwen_audio_jax.tasks import KINDS, TASKS
 
 PROMPT_LANGUAGES = ("en", "zh", "de")
 """In which there are wordings of each task's prompt."""
 
 Templates = Mapping[str, tuple[str, ...]]
 """Task -> the wordings of its prompt; the form of a template is described at `tasks.Task`."""
+
+Wordings = Annotated[
+    Mapping[
+        Annotated[str, OneOf(tuple(TASKS))],
+        Annotated[tuple[Annotated[str, Text(2000)], ...], Items(1, 1000)],
+    ],
+    Example('{"asr": ("Transcribe the speech.", "Write down what is said.")}'),
+]
+"""Task -> wordings of a user's own."""
 
 _LANGUAGE_NAME = re.compile(r"\{((target_)?language)_name(?:_(\w\w))?\}")
 _FIELD = re.compile(r"\{([^{}]*)\}")
@@ -45,6 +55,24 @@ def templates_of(own: Mapping[str, Sequence[str]], language: str = "all") -> Tem
             spoken = zip(row.prompts, row.prompt_languages, strict=True)
             found[task] = tuple(one for one, of in spoken if language in ("all", of) or not of)
     return found
+
+
+def check_wordings(wordings: Wordings, path: str) -> None:
+    """Checks the fields of a user's own wordings.
+
+    Args:
+        wordings: by task.
+        path: the key that they stand at, as it is typed.
+
+    Raises:
+        ConfigError: one of them cannot be used.
+    """
+    for task, of_task in wordings.items():
+        for number, wording in enumerate(of_task):
+            try:
+                check_wording(task, wording)
+            except ValueError as error:
+                raise ConfigError(f"{path}.{task}[{number}]: {error}") from error
 
 
 def check_wording(task: str, wording: str) -> None:

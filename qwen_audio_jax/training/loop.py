@@ -341,7 +341,7 @@ def log_step(run: Run, log: RunLog, step: int, metrics: dict[str, Any]) -> bool:
         TrainingError: so many in a row were skipped that going on would not help.
     """
     metrics = jax.device_get(metrics)
-    _, dropped, _ = metrics.pop("counts")
+    dropped = metrics.pop("counts")[1]
     of = flops.Counts(**{name: int(n) for name, n in metrics.pop("useful").items()})
     values = {name: float(value) for name, value in metrics.items()}
     log.count(of, flops.training_step(run.model, of, run.config.optimizer.frozen), int(dropped))
