@@ -154,7 +154,9 @@ def parse(case: Case) -> tuple[Outcome, run_config.RunConfig | None]:
     try:
         with contextlib.redirect_stderr(said):
             command_line.parse_flags(argv, into)
-        return Outcome("accepted"), run_config.from_mapping(into.config.to_dict())
+        typed = config_flags.get_override_values(into["config"])
+        values = command_line.with_one_end(into.config.to_dict(), typed)
+        return Outcome("accepted"), run_config.from_mapping(values)
     except run_config.ConfigError as error:
         return _refused(f"error: {error}\n"), None
     except SystemExit:

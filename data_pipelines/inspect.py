@@ -35,7 +35,7 @@ from data_pipelines.packing import RowShape
 from data_pipelines.records import SPLITS, Corpus, CorpusError, Record, told_of
 from data_pipelines.row_shapes import Efficiency, candidates, packing_efficiency, recommend
 from data_pipelines.selection import Selection
-from qwen_audio_jax.config_fields import checked
+from qwen_audio_jax.config_fields import ConfigError, checked
 from qwen_audio_jax.models.parts import Parts, read_parts
 from qwen_audio_jax.models.presets import FAMILIES, FAMILY_FIELDS, MEL_BINS
 from qwen_audio_jax.monitoring.html_page import SMOOTH, Chart, chart, clip_of, write_page
@@ -210,9 +210,13 @@ def _names(typed: str) -> tuple[str, ...]:
 
 def _prompts(typed: str) -> Wordings:
     try:
-        wordings = checked(Wordings, ast.literal_eval(typed), "prompts")
+        value = ast.literal_eval(typed)
+    except (SyntaxError, ValueError):
+        value = typed
+    try:
+        wordings = checked(Wordings, value, "prompts")
         check_wordings(wordings, "prompts")
-    except (SyntaxError, ValueError) as error:
+    except ConfigError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     return wordings
 

@@ -13,13 +13,13 @@ import itertools
 import json
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from data_pipelines.selection import ALL, Kinds, Selection, kinds_of
+from data_pipelines.selection import ALL, Kinds, Selection
 
 SPLITS = ("train", "validation")
 INFO_FILE = "dataset_info.json"
@@ -129,6 +129,20 @@ class Index(Sequence):
         place = self.place(number)
         start = int(self._ends[place - 1]) if place else 0
         line = os.pread(self._file.fileno(), int(self._ends[place]) - start, start)
+        return self._row(place, line)
+
+    def __iter__(self) -> Iterator[IndexRow]:
+        """The rows in turn, read in one go."""
+        with self.path.open("rb") as file:
+            lines = enumerate(itertools.islice(file, len(self._ends)))
+            if self._chosen is not None:
+                taken = np.zeros(len(self._ends), bool)
+                taken[self._chosen] = True
+                lines = itertools.compress(lines, taken)
+            for place, line in lines:
+                yield self._row(place, line)
+
+    def _row(self, place: int, line: bytes) -> IndexRow:
         try:
             row = json.loads(line)
             return IndexRow(row["id"], row["task"], tuple(row["samples"]), row["annotation"])
@@ -145,6 +159,10 @@ class Index(Sequence):
 
     def __reduce__(self):
         return Index, (self.path, self._chosen)
+
+
+def _kinds(index: Index) -> Kinds:
+    return Kinds([(row.task, row.annotation.get("language")) for row in index])
 
 
 def _line_ends(path: pathlib.Path) -> np.ndarray:
@@ -204,15 +222,15 @@ class Corpus:
             )
         index = Index(self.path / f"{split}.index.jsonl")
         self._check_shards(split, len(index))
-        return Index(index.path, self._choose(split, len(index))) if self.selection else index
+        return Index(index.path, self._choose(split, index)) if self.selection else index
 
-    def _choose(self, split: str, records: int) -> np.ndarray:
+    def _choose(self, split: str, index: Index) -> np.ndarray:
         """Numbers of a split's records that the selection takes."""
-        kinds = self._kinds(split, records)
+        kinds = _kinds(index)
         missing = kinds.missing(self.selection)
         # Of names that are trained on, a small validation split may lack some.
         if missing and split != "train" and "train" in self.splits:
-            train = self._kinds("train", sum(self._shard_lengths("train")))
+            train = _kinds(Index(self.path / "train.index.jsonl"))
             missing = [name for name in missing if name in train.missing(self.selection)]
         if missing:
             what, name = missing[0]
@@ -227,13 +245,6 @@ class Corpus:
                 f"(config.data.tasks, config.data.languages); it has {kinds.told('both')}"
             )
         return chosen
-
-    def _kinds(self, split: str, records: int) -> Kinds:
-        path = self.path / f"{split}.index.jsonl"
-        try:
-            return kinds_of(path, records)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CorpusError(f"{path}: is damaged; {_MEND}") from error
 
     def _check_shards(self, split: str, records: int) -> None:
         lengths = self._shard_lengths(split)

@@ -2,8 +2,6 @@
 
 import collections
 import dataclasses
-import json
-import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -65,20 +63,6 @@ class Kinds:
             return _counted(f"{task} in {said or 'no language'}" for task, said in self.rows)
         place = ("task", "language").index(what)
         return _counted(row[place] or "none told" for row in self.rows)
-
-
-def kinds_of(path: pathlib.Path, records: int) -> Kinds:
-    """Reads the first lines of an index.
-
-    Raises:
-        ValueError, KeyError, TypeError: one of them is damaged.
-    """
-    rows = []
-    with path.open("rb") as file:
-        for line, _ in zip(file, range(records), strict=False):
-            row = json.loads(line)
-            rows.append((row["task"], row["annotation"].get("language")))
-    return Kinds(rows)
 
 
 def selections(

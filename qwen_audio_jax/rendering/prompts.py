@@ -27,7 +27,7 @@ Wordings = Annotated[
         Annotated[str, OneOf(tuple(TASKS))],
         Annotated[tuple[Annotated[str, Text(2000)], ...], Items(1, 1000)],
     ],
-    Example('{"asr": ("Transcribe the speech.", "Write down what is said.")}'),
+    Example('{"asr": ("Write it down:",)}'),
 ]
 """Task -> wordings of a user's own."""
 
