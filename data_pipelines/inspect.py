@@ -233,12 +233,16 @@ def _vocabulary(given: argparse.Namespace, start: Parts, corpus: Corpus) -> path
 
 def _told_vocabulary(given: argparse.Namespace, folder: pathlib.Path, size: int) -> str:
     """What lengths were counted in, and for which runs that is right."""
-    counted = f"counted in the vocabulary of {folder} ({size:,} tokens), as {given.conditioning}"
+    counted = (
+        f"counted in the vocabulary of {folder} ({size:,} tokens), conditioned by "
+        f"{given.conditioning}"
+    )
     if given.tokenizer or given.init_from in folder.parents:
         return counted
-    why = f", since {given.init_from} has no decoder" if given.init_from else ""
-    start = "" if given.init_from else ", and with --config.init_from=DIR to give --init_from=DIR"
-    return f"{counted}{why}: that of a run whose mixture begins with this corpus{start}"
+    here = "that of a run whose mixture begins with this corpus"
+    if given.init_from:
+        return f"{counted}: {here}, since {given.init_from} has no decoder"
+    return f"{counted}: {here}; for one with --config.init_from=DIR, give --init_from=DIR"
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:

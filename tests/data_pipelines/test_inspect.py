@@ -124,8 +124,8 @@ def test_the_plan_counts_in_the_vocabulary_that_training_will_use(corpus, start,
     data = f"--data={corpus}"
     _, told = planned(capsys, data)
     size = load_tokenizer(corpus / "tokenizer").vocab_size
-    assert f"{corpus / 'tokenizer'} ({size:,} tokens), as tags: that of a run whose mix" in told
-    assert "with --config.init_from=DIR to give --init_from=DIR" in told
+    assert f"{corpus / 'tokenizer'} ({size:,} tokens), conditioned by tags: that of" in told
+    assert "whose mixture begins with this corpus; for one with --config.init_from=DIR, g" in told
     # Another vocabulary, which has no word of the corpus, makes longer texts.
     config = runpy.run_path(str(CONFIG))["get_config"]().to_dict()
     config["data"] |= {"root": str(corpus.parent), "mixture": {corpus.name: 1.0}}
@@ -133,7 +133,8 @@ def test_the_plan_counts_in_the_vocabulary_that_training_will_use(corpus, start,
     for option in ("--init_from", "--tokenizer"):
         shapes, told = planned(capsys, data, f"{option}={start}", "--family=qwen_audio")
         size = load_tokenizer(start / "tokenizer").vocab_size
-        assert told == f"counted in the vocabulary of {start}/tokenizer ({size:,} tokens), as tags"
+        counted = f"counted in the vocabulary of {start}/tokenizer ({size:,} tokens), conditioned"
+        assert told == f"{counted} by tags"
         # A run that starts there takes these rows, in that vocabulary.
         config["init_from"], config["data"]["shapes"] = str(start), (shapes,)
         data_of_run, _ = open_data(from_mapping(config), make_mesh(config["mesh"]))
@@ -145,13 +146,13 @@ def test_the_plan_says_so_where_a_start_has_no_vocabulary(corpus, tmp_path, caps
     write_parts(tmp_path, Parts(encoder=tiny_config("qwen2_audio").encoder))
     _, told = planned(capsys, f"--data={corpus}", f"--init_from={tmp_path}")
     assert f"{corpus / 'tokenizer'} (" in told
-    assert f"since {tmp_path} has no decoder: that of a run whose mixture begins with" in told
+    assert told.endswith(f"begins with this corpus, since {tmp_path} has no decoder")
 
 
 def test_the_plan_counts_prompts_of_ones_own(corpus, capsys):
     asked = [f"--data={corpus}", "--conditioning=prompts"]
     built_in, told = planned(capsys, *asked)
-    assert "as prompts" in told
+    assert "conditioned by prompts" in told
     long, _ = planned(capsys, *asked, f"--prompts={{'instrument_classification': ('{'x' * 90}',)}}")
     assert long[1] > built_in[1] + 48
 
