@@ -285,6 +285,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     for name in ("examples", "batch_tokens"):
         if getattr(arguments, name) < 1:
             parser.error(f"--{name} must be at least 1, not {getattr(arguments, name)}")
+    asked = arguments.prompts or arguments.prompt_language != "all"
+    if arguments.plan and asked and arguments.conditioning != "prompts":
+        parser.error("--prompts and --prompt_language change lengths with --conditioning=prompts")
     return arguments
 
 

@@ -203,6 +203,12 @@ def test_hash_tells_runs_apart_but_not_habits(values):
     base = short_hash(from_mapping(values))
     assert short_hash(from_mapping(changed(values, "train.steps", 7))) != base
     assert short_hash(from_mapping(changed(values, "data.mixture", {"other": 1.0}))) != base
+    by_time = changed(changed(values, "train.steps", 0), "train.hours", 2.0)
+    chosen = changed(values, "data.languages", {"synthetic": ("en",)})
+    asked = changed(values, "data.conditioning", "prompts")
+    own = changed(asked, "data.prompts", {"asr": ("Write:",)})
+    told = [by_time, chosen, asked, own, changed(asked, "data.prompt_language", "en")]
+    assert len({base, *(short_hash(from_mapping(one)) for one in told)}) == 6
     assert short_hash(from_mapping(changed(values, "checkpoint.every", 7))) == base
     assert short_hash(from_mapping(changed(values, "mesh.tensor", 2))) == base
 

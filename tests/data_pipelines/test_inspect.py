@@ -182,11 +182,12 @@ def test_chosen_records_are_inspected_alone(corpus, capsys):
         ("--prompts={'asr': ('<|en|>',)}", "prompts.asr[0]: <|en|> is spelled in it"),
         ("--prompts={'asr'", "prompts: must be a mapping"),
         ("--prompt_language=fr", "invalid choice"),
+        ("--prompt_language=en", "change lengths with --conditioning=prompts"),
     ],
 )
 def test_prompts_that_cannot_be_used_are_refused(corpus, capsys, option, message):
     with pytest.raises(SystemExit, match="2"):
-        inspect.main([f"--data={corpus}", option])
+        inspect.main([f"--data={corpus}", "--plan", option])
     assert message in capsys.readouterr().err
 
 
