@@ -154,7 +154,9 @@ def parse(case: Case) -> tuple[Outcome, run_config.RunConfig | None]:
     try:
         with contextlib.redirect_stderr(said):
             command_line.parse_flags(argv, into)
-        return Outcome("accepted"), run_config.from_mapping(into.config.to_dict())
+        typed = config_flags.get_override_values(into["config"])
+        values = command_line.with_one_end(into.config.to_dict(), typed)
+        return Outcome("accepted"), run_config.from_mapping(values)
     except run_config.ConfigError as error:
         return _refused(f"error: {error}\n"), None
     except SystemExit:
@@ -180,6 +182,7 @@ def go_on(config: run_config.RunConfig) -> Outcome:
     from qwen_audio_jax.parallel.group import GroupError
     from qwen_audio_jax.parallel.sharding import make_mesh
     from qwen_audio_jax.training import agreement, start, step
+    from qwen_audio_jax.training.duration import duration_of
     from qwen_audio_jax.training.errors import TrainingError
     from qwen_audio_jax.training.loop import recipe_of
 
@@ -189,7 +192,7 @@ def go_on(config: run_config.RunConfig) -> Outcome:
         mesh = make_mesh(config.mesh)
         data, model = start.open_data(config, mesh)
         start.find_validation_split(config, data.corpora)
-        _, init = step.make_init(recipe_of(config, model))
+        _, init = step.make_init(recipe_of(config, model, duration_of(config.train, data.plan)))
         jax.eval_shape(init)
         source = PackedBatches(
             data.corpora,
@@ -302,7 +305,8 @@ def main() -> None:
             stages = [("parser", outcome)]
             # No command can be given a NUL, and none is to train for long.
             whole = commands.get(outcome.became, 0) and "\0" not in "".join(case.flags)
-            whole = whole and not any(key == "train.steps" for key, *_ in case.typed)
+            ends = {f"train.{end}" for end in run_config.ENDS}
+            whole = whole and not any(key in ends for key, *_ in case.typed)
             if outcome.became == "accepted":
                 outcome = worker(dataclasses.replace(case, options=small))
                 table["up to the first step", outcome.became] += 1

@@ -67,6 +67,8 @@ def _base(preset: str) -> ConfigDict:
     config.train = ConfigDict(
         {"steps": 1200, "seed": 0, "accumulate": 1, "max_skipped": 3, "log_every": 1}
     )
+    # A run may end by one of these instead of steps.
+    config.train.update(hours=0.0, epochs=0.0)
     config.checkpoint = ConfigDict({"every": 400, "keep": 2})
     config.evaluate = ConfigDict(
         {
@@ -99,7 +101,13 @@ def _data() -> ConfigDict:
             "mixture": {"synthetic": 1.0},
             # 0: weights as they are. 1 multiplies them by each corpus's size, 3 by its cube root.
             "temperature": 0.0,
+            # Of a corpus: {"my_corpus": ("asr",)}, {"my_corpus": ("en", "fr")}.
+            "tasks": {},
+            "languages": {},
             "conditioning": "tags",
+            # Of one's own, by task: {"asr": ("Transcribe the speech.",)}.
+            "prompts": {},
+            "prompt_language": "all",
             "seed": 0,
             # (rows, tokens, frames): for clips of up to 3.5 s, 10 s and 30 s. One that no record
             # needs costs nothing.

@@ -24,6 +24,7 @@ from qwen_audio_jax.audio.spec_augment import OFF, SpecAugment
 from qwen_audio_jax.audio.wave_augment import OFF as WAVE_OFF
 from qwen_audio_jax.audio.wave_augment import WaveAugment
 from qwen_audio_jax.rendering import Tokens, count_tokens, render, tokenize, wording_of
+from qwen_audio_jax.rendering.prompts import Templates
 from qwen_audio_jax.rendering.spans import Span
 from qwen_audio_jax.tasks import KINDS
 from qwen_audio_jax.text.tokenizer import Tokenizer
@@ -62,6 +63,7 @@ class Preprocessor:
         max_seconds: no clip may be longer.
         augment: speeds, noise and gain that training may draw.
         silence: frames of silence that the encoder sees behind a clip, see `audio/silence.py`.
+        templates: of the prompts; the built-in ones if None.
     """
 
     tokenizer: Tokenizer
@@ -72,6 +74,7 @@ class Preprocessor:
     max_seconds: float = 300.0
     augment: WaveAugment = WAVE_OFF
     silence: int = 0
+    templates: Templates | None = None
 
     def lengths(self, rows: Sequence[IndexRow], variants: Sequence[int] = ()) -> np.ndarray:
         """Tokens and packed frames of each record, int64 [n, 2], from the index alone.
@@ -149,7 +152,7 @@ class Preprocessor:
         Where an answer begins with the language, that is given, as in the released evaluation.
         """
         waves = [decode(data) for data in record.audio]
-        prompt, label = render(record.task, record.annotation, self.conditioning)
+        prompt, label = self._rendered(record.task, record.annotation)
         while label and label[0].language:
             prompt.append(dataclasses.replace(label.pop(0), loss=False))
         prompt = in_windows(prompt, list(map(len, waves)))
@@ -177,6 +180,13 @@ class Preprocessor:
     def _rate(self, task: str, samples: Sequence[int], variant: int) -> int:
         return rate_for(task, samples, self.augment.rate(variant))
 
+    def _rendered(
+        self, task: str, annotation: dict[str, Any], wording: int = 0
+    ) -> tuple[list[Span], list[Span]]:
+        return render(
+            task, annotation, self.conditioning, wording=wording, templates=self.templates
+        )
+
     def _spans(
         self,
         record_id: str,
@@ -188,7 +198,7 @@ class Preprocessor:
         """What is read and learned of clips of these samples, which were taken to have a rate."""
         wording = wording_of(record_id)
         annotation = annotation_at(annotation, rate, sum(samples) / SAMPLE_RATE)
-        prompt, label = render(task, annotation, self.conditioning, wording=wording)
+        prompt, label = self._rendered(task, annotation, wording)
         return in_windows([*prompt, *label], samples)
 
 

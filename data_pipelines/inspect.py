@@ -8,11 +8,14 @@ source, how long clips and texts are, and examples of each task with player, spe
 exact text in both conditionings, the part that bears the loss highlighted.
 
 With `--plan` it packs the corpus into candidate row shapes instead, prints what share of tokens and
-frames would be useful, and recommends a `--config.data.shapes`. Where attention is dense within a
+frames would be useful, and recommends a `--config.data.shapes`. How many tokens a record has
+depends on the vocabulary: for a run that starts from another one or from an import, give that as
+`--init_from`. Where attention is dense within a
 row, long rows cost more of it, and more memory: then take the shortest that is good enough.
 """
 
 import argparse
+import ast
 import pathlib
 import random
 import sys
@@ -31,10 +34,20 @@ from data_pipelines.examples import Preprocessor
 from data_pipelines.packing import RowShape
 from data_pipelines.records import SPLITS, Corpus, CorpusError, Record, told_of
 from data_pipelines.row_shapes import Efficiency, candidates, packing_efficiency, recommend
+from data_pipelines.selection import Selection
 from qwen_audio_jax.audio.silence import CLIP, KNOWN, silence_frames
+from qwen_audio_jax.config_fields import ConfigError, checked
+from qwen_audio_jax.models.parts import Parts, read_parts
 from qwen_audio_jax.models.presets import FAMILIES, FAMILY_FIELDS, MEL_BINS
 from qwen_audio_jax.monitoring.html_page import SMOOTH, Chart, chart, clip_of, write_page
 from qwen_audio_jax.rendering import render, wording_of
+from qwen_audio_jax.rendering.prompts import (
+    PROMPT_LANGUAGES,
+    Templates,
+    Wordings,
+    check_wordings,
+    templates_of,
+)
 from qwen_audio_jax.rendering.spans import Span
 from qwen_audio_jax.tasks import CONDITIONINGS
 from qwen_audio_jax.text.tokenizer import load_tokenizer
@@ -84,7 +97,11 @@ def write_inspection(
         ],
         # Made one by one as the page is written: the clips of all of them may be many.
         records=(
-            _shown(corpus.record(split, number), preprocessor.lengths([index[number]])[0])
+            _shown(
+                corpus.record(split, number),
+                preprocessor.lengths([index[number]])[0],
+                preprocessor.templates,
+            )
             for number in tqdm(shown, desc="examples", unit="record", disable=None, leave=False)
         ),
     )
@@ -127,12 +144,20 @@ def _histogram(values: np.ndarray, label: str, unit: str) -> Chart:
     return chart(draw, label, said, wide=True)
 
 
-def _shown(record: Record, length: np.ndarray) -> dict[str, Any]:
+def _shown(
+    record: Record, length: np.ndarray, templates: Templates | None = None
+) -> dict[str, Any]:
     """What a card shows; its texts are spans, what the model reads and then what it writes."""
     texts = {}
     for conditioning in ("tags", "prompts"):
         wording = wording_of(record.id)
-        prompt, label = render(record.task, record.annotation, conditioning, wording=wording)
+        prompt, label = render(
+            record.task,
+            record.annotation,
+            conditioning,
+            wording=wording,
+            templates=templates,
+        )
         texts[conditioning] = [*prompt, *label, _END]
     return {
         "task": record.task,
@@ -180,6 +205,47 @@ def _flag(shapes: Sequence[RowShape]) -> str:
     return f"({listed},)"
 
 
+def _names(typed: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in typed.split(",") if name.strip())
+
+
+def _prompts(typed: str) -> Wordings:
+    try:
+        value = ast.literal_eval(typed)
+    except (SyntaxError, ValueError):
+        value = typed
+    try:
+        wordings = checked(Wordings, value, "prompts")
+        check_wordings(wordings, "prompts")
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return wordings
+
+
+def _vocabulary(given: argparse.Namespace, start: Parts, corpus: Corpus) -> pathlib.Path:
+    """The folder of the vocabulary that a run would train in."""
+    if given.tokenizer:
+        inner = given.tokenizer / "tokenizer"
+        return inner if inner.is_dir() else given.tokenizer
+    if start.decoder and (given.init_from / "tokenizer").is_dir():
+        return given.init_from / "tokenizer"
+    return corpus.path / "tokenizer"
+
+
+def _told_vocabulary(given: argparse.Namespace, folder: pathlib.Path, size: int) -> str:
+    """What lengths were counted in, and for which runs that is right."""
+    counted = (
+        f"counted in the vocabulary of {folder} ({size:,} tokens), conditioned by "
+        f"{given.conditioning}"
+    )
+    if given.tokenizer or given.init_from in folder.parents:
+        return counted
+    here = "that of a run whose mixture begins with this corpus"
+    if given.init_from:
+        return f"{counted}: {here}, since {given.init_from} has no decoder"
+    return f"{counted}: {here}; for one with --config.init_from=DIR, give --init_from=DIR"
+
+
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m data_pipelines.inspect",
@@ -197,18 +263,37 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--batch_tokens", type=int, default=4096, help="of a batch, about (default: 4096)"
     )
     group = parser.add_argument_group("what lengths are counted for")
-    group.add_argument("--family", choices=FAMILIES, default="qwen2_audio", help="of the model")
+    group.add_argument(
+        "--family", choices=FAMILIES, help="of the model (default: qwen2_audio, or the start's)"
+    )
     group.add_argument(
         "--window",
         default=CLIP,
         help=f"silence that the encoder sees behind clips: {', '.join(KNOWN)}; default: {CLIP}",
     )
     group.add_argument("--conditioning", choices=CONDITIONINGS, default="tags")
-    group.add_argument("--tokenizer", type=pathlib.Path, help="folder (default: DATA/tokenizer)")
+    group.add_argument(
+        "--init_from", type=pathlib.Path, help="run or import folder that training starts from"
+    )
+    group.add_argument(
+        "--tokenizer",
+        type=pathlib.Path,
+        help="folder of the vocabulary, or one with it (default: the start's, or DATA/tokenizer)",
+    )
+    group.add_argument(
+        "--prompts", type=_prompts, default={}, help="as config.data.prompts, with --conditioning"
+    )
+    group.add_argument("--prompt_language", choices=("all", *PROMPT_LANGUAGES), default="all")
+    group = parser.add_argument_group("which records are counted; names are parted by commas")
+    group.add_argument("--tasks", type=_names, default=(), help="as config.data.tasks")
+    group.add_argument("--languages", type=_names, default=(), help="as config.data.languages")
     arguments = parser.parse_args(argv)
     for name in ("examples", "batch_tokens"):
         if getattr(arguments, name) < 1:
             parser.error(f"--{name} must be at least 1, not {getattr(arguments, name)}")
+    asked = arguments.prompts or arguments.prompt_language != "all"
+    if arguments.plan and asked and arguments.conditioning != "prompts":
+        parser.error("--prompts and --prompt_language change lengths with --conditioning=prompts")
     return arguments
 
 
@@ -216,13 +301,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one sentence on stderr."""
     given = _arguments(argv)
     try:
-        corpus = Corpus(given.data)
+        corpus = Corpus(given.data, Selection(given.tasks, given.languages))
+        start = read_parts(given.init_from) if given.init_from else Parts()
+        vocabulary = _vocabulary(given, start, corpus)
+        family = given.family or start.family or "qwen2_audio"
         preprocessor = Preprocessor(
-            load_tokenizer(given.tokenizer or corpus.path / "tokenizer"),
-            given.family,
+            load_tokenizer(vocabulary),
+            family,
             given.conditioning,
-            MEL_BINS[given.family],
-            FAMILY_FIELDS[given.family]["frame_rounding"],
+            MEL_BINS[family],
+            FAMILY_FIELDS[family]["frame_rounding"],
+            templates=templates_of(given.prompts, given.prompt_language),
             silence=silence_frames(given.window),
         )
         if given.plan:
@@ -231,6 +320,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _show(*plan(preprocessor.lengths([index[i] for i in sample]), given.batch_tokens))
             if len(sample) < len(index):
                 print(f"from {len(sample):,} of {len(index):,} records, the longest among them")
+            print(_told_vocabulary(given, vocabulary, preprocessor.tokenizer.vocab_size))
         else:
             out = given.out or corpus.path / "inspect.html"
             write_inspection(out, corpus, given.split, preprocessor, given.examples)

@@ -6,6 +6,7 @@ audio is read, so any batch of any epoch can be found without those before it.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -13,6 +14,9 @@ import numpy as np
 
 WINDOW = 16384
 """Records planned together: many enough to pack tightly, few enough to plan in a second."""
+
+_COUNTED = 4 * WINDOW
+"""Records that are planned at most to find out how many batches some epochs make."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +152,23 @@ class PackPlan:
                 raise ValueError("no record fits any row shape")
             number, window, place = number - left, window + 1, 0
         return window * self.slots_per_window + place + number
+
+    def batches_of(self, epochs: float) -> tuple[int, bool]:
+        """How many batches the first epochs of the mixture make.
+
+        An epoch is as many records as the mixture has, each component with its share of them.
+
+        Returns:
+            (batches, whether they were counted). Of more than a few windows, the later ones are
+            taken to have as many batches as those, on average.
+        """
+        windows = epochs * self.records / self.size
+        planned = min(math.ceil(windows), max(1, _COUNTED // self.size))
+        counts = [self._count(window) for window in reversed(range(planned))]  # the first stays
+        if planned < windows:
+            return math.ceil(windows * sum(counts) / planned), False
+        left_out = (planned - windows) * counts[0]
+        return max(1, sum(counts) - math.floor(left_out + 1e-6)), True
 
     def _count(self, window: int) -> int:
         """How many batches a window has."""

@@ -22,6 +22,7 @@ from data_pipelines.examples import (
 )
 from data_pipelines.packing import PackPlan, RowShape
 from data_pipelines.records import Corpus, CorpusError
+from data_pipelines.selection import ALL, Selection
 from qwen_audio_jax.audio.spec_augment import OFF, SpecAugment
 
 _ENDLESS = 1 << 60
@@ -161,10 +162,19 @@ class DroppedRecords:
         return DroppedRecords, (self._max_share,)
 
 
-def open_mixture(root: str | pathlib.Path, mixture: Mapping[str, float]) -> dict[str, Corpus]:
+def open_mixture(
+    root: str | pathlib.Path,
+    mixture: Mapping[str, float],
+    chosen: Mapping[str, Selection] | None = None,
+) -> dict[str, Corpus]:
     """The corpora of a mixture, each a folder below `root` (or an absolute path).
 
     One with weight 0 is left out.
+
+    Args:
+        root: folder of the corpora.
+        mixture: their weights.
+        chosen: which records of a corpus are taken; all of those that are not in it.
 
     Raises:
         ValueError: an empty mixture, or a weight that is none.
@@ -181,7 +191,9 @@ def open_mixture(root: str | pathlib.Path, mixture: Mapping[str, float]) -> dict
     if not any(mixture.values()):
         raise ValueError("config.data.mixture: all weights are 0; one must be above")
     return {
-        name: Corpus(pathlib.Path(root) / name) for name, weight in mixture.items() if weight > 0
+        name: Corpus(pathlib.Path(root) / name, (chosen or {}).get(name, ALL))
+        for name, weight in mixture.items()
+        if weight > 0
     }
 
 

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from data_pipelines.selection import ALL, Kinds, Selection
+
 SPLITS = ("train", "validation")
 INFO_FILE = "dataset_info.json"
 """TFDS's description of the folder: its splits and how many records each shard has."""
@@ -92,52 +94,75 @@ class CorpusError(ValueError):
     """A corpus folder that cannot be used. The message names the folder and the fix."""
 
 
+class NothingChosen(CorpusError):
+    """No record of a split is of the tasks and languages that a mixture takes."""
+
+
 class Index(Sequence):
-    """The index of a split. A row is read when it is asked for, so a long one costs nothing.
+    """The index of a split, or of some of its records. A row is read when it is asked for.
 
     Any thread may read it, and it can be pickled.
     """
 
-    def __init__(self, path: pathlib.Path):
-        """Args: path: SPLIT.index.jsonl."""
+    def __init__(self, path: pathlib.Path, chosen: np.ndarray | None = None):
+        """Args:
+        path: SPLIT.index.jsonl.
+        chosen: int64 [n], lines of it to take, rising; None takes all.
+        """
         self.path = path
         self._file = path.open("rb", buffering=0)
         self._ends = _line_ends(path)
+        self._chosen = chosen
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return len(self._ends if self._chosen is None else self._chosen)
+
+    def place(self, number: int) -> int:
+        """Which of the split's records, in shard order, has a number here."""
+        return number if self._chosen is None else int(self._chosen[number])
 
     def __getitem__(self, number):
         if isinstance(number, slice):
             return [self[i] for i in range(*number.indices(len(self)))]
         if not 0 <= number < len(self):
             raise IndexError(number)
-        start = int(self._ends[number - 1]) if number else 0
-        return self._row(
-            number, os.pread(self._file.fileno(), int(self._ends[number]) - start, start)
-        )
+        place = self.place(number)
+        start = int(self._ends[place - 1]) if place else 0
+        line = os.pread(self._file.fileno(), int(self._ends[place]) - start, start)
+        return self._row(place, line)
 
     def __iter__(self) -> Iterator[IndexRow]:
+        """The rows in turn, read in one go."""
         with self.path.open("rb") as file:
-            for number, line in enumerate(itertools.islice(file, len(self))):
-                yield self._row(number, line)
+            lines = enumerate(itertools.islice(file, len(self._ends)))
+            if self._chosen is not None:
+                taken = np.zeros(len(self._ends), bool)
+                taken[self._chosen] = True
+                lines = itertools.compress(lines, taken)
+            for place, line in lines:
+                yield self._row(place, line)
 
-    def _row(self, number: int, line: bytes) -> IndexRow:
+    def _row(self, place: int, line: bytes) -> IndexRow:
         try:
             row = json.loads(line)
             return IndexRow(row["id"], row["task"], tuple(row["samples"]), row["annotation"])
         except (ValueError, KeyError, TypeError) as error:
-            raise CorpusError(f"{self.path}, line {number + 1}: is damaged; {_MEND}") from error
+            raise CorpusError(f"{self.path}, line {place + 1}: is damaged; {_MEND}") from error
 
     def digests(self) -> np.ndarray:
         """uint64 [n]: of each row, all that the index says of its record."""
         with self.path.open("rb") as file:
-            lines = itertools.islice(file, len(self))
+            lines = itertools.islice(file, len(self._ends))
             joined = b"".join(hashlib.blake2b(line, digest_size=8).digest() for line in lines)
-        return np.frombuffer(joined, np.uint64)
+        digests = np.frombuffer(joined, np.uint64)
+        return digests if self._chosen is None else digests[self._chosen]
 
     def __reduce__(self):
-        return Index, (self.path,)
+        return Index, (self.path, self._chosen)
+
+
+def _kinds(index: Index) -> Kinds:
+    return Kinds([(row.task, row.annotation.get("language")) for row in index])
 
 
 def _line_ends(path: pathlib.Path) -> np.ndarray:
@@ -153,13 +178,16 @@ def _line_ends(path: pathlib.Path) -> np.ndarray:
 class Corpus:
     """A built corpus: its index, and random access to its records from any thread or process."""
 
-    def __init__(self, path: pathlib.Path | str):
-        """Args: path: the folder.
+    def __init__(self, path: pathlib.Path | str, selection: Selection = ALL):
+        """Args:
+            path: the folder.
+            selection: which of its records are taken; the others are as if they were not there.
 
         Raises:
             FileNotFoundError: no corpus is there; the sentence says how to build one.
         """
         self.path = pathlib.Path(path)
+        self.selection = selection
         if not (self.path / INFO_FILE).is_file():
             others = sorted(p.parent.name for p in self.path.parent.glob(f"*/{INFO_FILE}"))
             raise FileNotFoundError(
@@ -177,7 +205,9 @@ class Corpus:
 
         Raises:
             FileNotFoundError: the corpus has no such split.
-            CorpusError: the index is missing, or shards and index do not belong together.
+            CorpusError: the index is missing, or shards and index do not belong together, or the
+                selection names a task or a language that no record has.
+            NothingChosen: the selection takes no record.
         """
         if split not in self.splits:
             if self._shard_lengths(split):
@@ -192,7 +222,29 @@ class Corpus:
             )
         index = Index(self.path / f"{split}.index.jsonl")
         self._check_shards(split, len(index))
-        return index
+        return Index(index.path, self._choose(split, index)) if self.selection else index
+
+    def _choose(self, split: str, index: Index) -> np.ndarray:
+        """Numbers of a split's records that the selection takes."""
+        kinds = _kinds(index)
+        missing = kinds.missing(self.selection)
+        # Of names that are trained on, a small validation split may lack some.
+        if missing and split != "train" and "train" in self.splits:
+            train = _kinds(Index(self.path / "train.index.jsonl"))
+            missing = [name for name in missing if name in train.missing(self.selection)]
+        if missing:
+            what, name = missing[0]
+            raise CorpusError(
+                f"config.data.{what}s: {self.path}: no record of the {split} split is of {what} "
+                f"{name!r}; it has {kinds.told(what)}"
+            )
+        chosen = kinds.chosen(self.selection)
+        if not len(chosen):
+            raise NothingChosen(
+                f"{self.path}: no record of the {split} split is of {self.selection} "
+                f"(config.data.tasks, config.data.languages); it has {kinds.told('both')}"
+            )
+        return chosen
 
     def _check_shards(self, split: str, records: int) -> None:
         lengths = self._shard_lengths(split)
@@ -207,8 +259,8 @@ class Corpus:
             self._read(split, first)  # a shard that was cut off cannot be read at all
 
     def bytes(self, split: str) -> int:
-        """Of a split's records, audio and all."""
-        return int(self._info(split).get("numBytes", 0))
+        """Of a split's records, audio and all; 0 where only some of them are taken."""
+        return 0 if self.selection else int(self._info(split).get("numBytes", 0))
 
     def _shard_lengths(self, split: str) -> list[int]:
         """Records of each shard."""
@@ -239,11 +291,13 @@ class Corpus:
         Raises:
             CorpusError: it is damaged, or another one than the index has at that place.
         """
-        raw, listed = self._read(split, number), self.index(split)[number].id
+        index = self.index(split)
+        place, listed = index.place(number), index[number].id
+        raw = self._read(split, place)
         name = raw["id"].decode()
         if name != listed:
             raise CorpusError(
-                f"{self.path}: record {number} of the {split} split is {name}, and {listed} by "
+                f"{self.path}: record {place} of the {split} split is {name}, and {listed} by "
                 f"its index; {_MEND}"
             )
         return Record(
@@ -254,4 +308,4 @@ class Corpus:
         )
 
     def __reduce__(self):
-        return Corpus, (self.path,)
+        return Corpus, (self.path, self.selection)

@@ -4,6 +4,7 @@ import ast
 import logging
 import re
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from absl import app, flags
@@ -101,7 +102,24 @@ def config_of(argv: list[str], example: str) -> dict[str, Any]:
             f"{type(flags.FLAGS.config).__name__}"
         )
     logging.basicConfig(format="%(message)s", level=logging.WARNING, force=True)
-    return flags.FLAGS.config.to_dict()
+    typed = config_flags.get_override_values(flags.FLAGS["config"])
+    return with_one_end(flags.FLAGS.config.to_dict(), typed)
+
+
+def with_one_end(values: dict[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration, with a run's end that was typed in the place of the one it has.
+
+    Args:
+        values: the configuration.
+        typed: the keys of it that were typed, such as "train.hours", and their values.
+    """
+    from qwen_audio_jax.run_config import ENDS
+
+    if any(typed.get(f"train.{end}") for end in ENDS):
+        for end in ENDS:
+            if f"train.{end}" not in typed and (value := values["train"].get(end)):
+                values["train"][end] = type(value)(0)  # of its type: it is in the run's digest
+    return values
 
 
 def _refused_value(error: Exception) -> str:

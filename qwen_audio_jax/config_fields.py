@@ -84,6 +84,20 @@ class Folder:
         return "a folder" + (", or empty" if self.or_empty else "")
 
 
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """Of a text: something in it can be seen, and it has at most so many characters."""
+
+    most: int
+
+    def allows(self, value: str) -> bool:
+        seen = any(letter.isprintable() and not letter.isspace() for letter in value)
+        return seen and len(value) <= self.most
+
+    def __str__(self) -> str:
+        return f"not blank, of at most {self.most:,} characters"
+
+
 class RegularExpression:
     """Of a text: a pattern that compiles. An empty one would be found in everything."""
 

@@ -10,17 +10,12 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
-from data_pipelines.packing import RowShape
 from qwen_audio_jax.audio.silence import WindowOrAuto
-from qwen_audio_jax.audio.spec_augment import SpecAugment
-from qwen_audio_jax.audio.wave_augment import WaveAugment
 from qwen_audio_jax.config_fields import (
     ConfigError,
     Example,
     Folder,
-    Items,
     Keys,
-    Named,
     OneOf,
     Range,
     RegularExpression,
@@ -28,16 +23,18 @@ from qwen_audio_jax.config_fields import (
     build,
     refused,
 )
+from qwen_audio_jax.data_config import MOST, DataConfig
 from qwen_audio_jax.models.attention import BACKENDS
 from qwen_audio_jax.models.layers import REMAT
 from qwen_audio_jax.models.presets import FAMILIES, PRESETS
-from qwen_audio_jax.tasks import CONDITIONINGS
 
 MESH_AXES = ("replica", "fsdp", "tensor")
 
-_MOST = 2**31 - 1  # steps, and positions in a batch, are counted in int32
-Count = Annotated[int, Range(1, _MOST)]
-CountOrZero = Annotated[int, Range(0, _MOST)]
+ENDS = ("steps", "hours", "epochs")
+"""Keys of `config.train` of which one says when a run ends."""
+
+Count = Annotated[int, Range(1, MOST)]
+CountOrZero = Annotated[int, Range(0, MOST)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,71 +63,6 @@ class ModelChoice:
     attention: Annotated[str, OneOf(("auto", *BACKENDS))]
     remat: Annotated[str, OneOf(REMAT)]
     window: Annotated[str, WindowOrAuto()] = "auto"
-
-
-@dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """Attributes:
-    root: folder of the corpora.
-    mixture: corpus name -> weight, its share of records relative to the others'; 0 leaves it out.
-    temperature: 0 takes the weights as they are; above, each is multiplied by the corpus's number
-        of records to the power of 1 / temperature.
-    conditioning: what tells the model its task: "tags" as in Qwen-Audio, "prompts" in natural
-        language as in Qwen2-Audio, "none" nothing.
-    seed: random seed of the order of records and of what augmentation draws.
-    shapes: one to three row shapes, (rows, tokens, frames) each: rows of a batch over all
-        processes, a multiple of replica x fsdp x `config.train.accumulate`; tokens of a row; its
-        log-mel frames of 10 ms, a multiple of 4. A record goes into the smallest that holds it.
-    workers: processes, of each training process, that make batches; 0 uses threads instead.
-    max_seconds: a record with a longer clip is dropped, by name. One of over 30 s is heard as
-        several windows.
-    max_bad_share: share of records that may be too long or damaged before the run stops.
-    wave_augment: speed, noise and gain of a training clip, where the task's label stays true.
-    spec_augment: SpecAugment (Park et al., 2019): masks and warping of a training clip's log-mel
-        features.
-    """
-
-    root: Annotated[str, Folder()]
-    mixture: Annotated[
-        Mapping[Annotated[str, Folder()], Annotated[float, Range(0, 1e12)]],
-        Items(1, 1000),
-        Example('{"my_corpus": 1.0}'),
-    ]
-    temperature: Annotated[float, Range(0.1, 1e6, also=0, meaning="weights as they are")]
-    conditioning: Annotated[str, OneOf(CONDITIONINGS)]
-    seed: Annotated[int, Range(0, 2**63 - 1)]
-    shapes: Annotated[
-        tuple[
-            tuple[
-                Annotated[int, Named("rows"), Range(1, 2**20)],
-                Annotated[int, Named("tokens"), Range(1, 2**20)],
-                Annotated[int, Named("frames"), Range(4, 2**20, multiple=4)],
-            ],
-            ...,
-        ],
-        Items(1, 3),
-        Example("((16, 144, 352), (8, 448, 1024))"),
-    ]
-    workers: Annotated[int, Range(0, 512)]
-    max_seconds: Annotated[float, Range(0.03, 1e6)]
-    max_bad_share: Annotated[float, Range(0, 1)]
-    wave_augment: WaveAugment
-    spec_augment: SpecAugment
-
-    def __post_init__(self):
-        if not any(self.mixture.values()):
-            raise ConfigError("config.data.mixture: all weights are 0; one must be above")
-        for number, (rows, tokens, frames) in enumerate(self.shapes):
-            if rows * max(tokens, frames) > _MOST:
-                raise ConfigError(
-                    f"config.data.shapes[{number}]: a batch must have at most {_MOST:,} tokens and "
-                    f"frames, and {rows:,} rows of {tokens:,} and {frames:,} have more; take fewer "
-                    "rows"
-                )
-
-    @property
-    def row_shapes(self) -> tuple[RowShape, ...]:
-        return tuple(RowShape(*shape) for shape in self.shapes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,18 +111,39 @@ class OptimizerConfig:
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """Attributes:
-    steps: optimizer steps in all.
+    steps: optimizer steps in all; 0 where hours or epochs say when the run ends. One of the three
+        does: to type one sets the others to 0.
     seed: random seed of the initial parameters.
     accumulate: micro-batches that a batch's rows are divided into; more need less memory.
     max_skipped: steps in a row that may be skipped because loss or gradient is not finite.
     log_every: steps from one line of metrics.jsonl to the next.
+    hours: wall time in all, over all starts of the run, whatever it goes to until the last step;
+        the learning rate follows the share of it that is spent.
+    epochs: how often as many records are drawn as the mixture has; they become steps before
+        training.
     """
 
-    steps: Count
+    steps: CountOrZero
     seed: Annotated[int, Range(0, 2**32 - 1)]
     accumulate: Annotated[int, Range(1, 2**20)]
     max_skipped: CountOrZero
     log_every: Count
+    hours: Annotated[float, Range(1e-4, 1e5, also=0, meaning="no end by time")] = 0.0
+    epochs: Annotated[float, Range(1e-4, 1e6, also=0, meaning="no end by epochs")] = 0.0
+
+    def __post_init__(self):
+        given = {key: getattr(self, key) for key in ENDS if getattr(self, key)}
+        if not given:
+            raise ConfigError(
+                "config.train.steps: is 0, and so are hours and epochs; one of the three must be "
+                "above, for the run to end"
+            )
+        if len(given) > 1:
+            told = " and ".join(f"config.train.{key} = {value:g}" for key, value in given.items())
+            raise ConfigError(
+                f"config.train.{next(iter(given))}: a run ends by steps, hours or epochs, and "
+                f"{told} are given; set all but one of them to 0"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -306,7 +259,15 @@ class RunConfig:
                 f"config.mesh: only one axis can take what the others leave, and "
                 f"{' and '.join(left_open)} are -1"
             )
-        if self.profile.steps and self.profile.start >= self.train.steps:
+        corpora = [*self.data.mixture, *([self.evaluate.data] if self.evaluate.data else [])]
+        for key in ("tasks", "languages"):
+            for name in getattr(self.data, key):
+                if name not in corpora:
+                    raise ConfigError(
+                        f"config.data.{key}: {name!r} is no corpus of config.data.mixture, which "
+                        f"has {', '.join(self.data.mixture)}"
+                    )
+        if self.profile.steps and 0 < self.train.steps <= self.profile.start:
             raise ConfigError(
                 f"config.profile.start: {self.profile.start} steps are passed over and the run has "
                 f"config.train.steps = {self.train.steps}, so that none would be profiled"

@@ -4,9 +4,11 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
-from qwen_audio_jax.command_line import parse_flags
+from data_pipelines.selection import Selection
+from qwen_audio_jax.command_line import parse_flags, with_one_end
 from qwen_audio_jax.configuration_page import PRETRAIN
-from qwen_audio_jax.run_config import from_mapping
+from qwen_audio_jax.run_config import ConfigError, from_mapping
+from qwen_audio_jax.tasks import KINDS
 
 
 def parsed(*words):
@@ -14,7 +16,48 @@ def parsed(*words):
     into = flags.FlagValues()
     config_flags.DEFINE_config_file("config", flag_values=into, sys_argv=argv)
     parse_flags(argv, into)
-    return from_mapping(into.config.to_dict())
+    typed = config_flags.get_override_values(into["config"])
+    return from_mapping(with_one_end(into.config.to_dict(), typed))
+
+
+@pytest.mark.parametrize(
+    ("typed", "ends"),
+    [
+        ([], (1200, 0, 0)),
+        (["--config.train.steps=7"], (7, 0, 0)),
+        (["--config.train.hours=2"], (0, 2, 0)),
+        (["--config.train.epochs=0.5"], (0, 0, 0.5)),
+        (["--config.train.steps=0", "--config.train.hours=2"], (0, 2, 0)),
+        (["--config.train.hours=0"], (1200, 0, 0)),
+    ],
+)
+def test_the_end_that_was_typed_takes_the_place_of_the_others(typed, ends):
+    train = parsed(*typed).train
+    assert (train.steps, train.hours, train.epochs) == ends
+    # A digest of it names the run's folder.
+    assert list(map(type, (train.steps, train.hours, train.epochs))) == [int, float, float]
+
+
+def test_two_ends_are_refused_and_none_is_left_out():
+    with pytest.raises(ConfigError, match=r"steps = 9 and config\.train\.hours = 2 are given"):
+        parsed("--config.train.steps=9", "--config.train.hours=2")
+    own = {"train": {"steps": 0, "hours": 3.0, "epochs": 0.0}}  # somebody's own configuration
+    assert with_one_end(own, {"train.steps": 5})["train"]["hours"] == 0
+    assert with_one_end({"train": {"steps": 3}}, {"train.hours": 5.0})["train"] == {"steps": 0}
+
+
+def test_records_and_prompts_are_chosen_on_the_command_line():
+    data = parsed(
+        '--config.data.mixture={"mine": 1.0}',
+        '--config.data.tasks={"mine": ("asr",)}',
+        '--config.data.languages={"mine": ["en", "fr"]}',
+        "--config.data.conditioning=prompts",
+        '--config.data.prompts={"asr": ("Transcribe the speech.", "Write: ")}',
+        "--config.data.prompt_language=en",
+    ).data
+    assert data.chosen == {"mine": Selection(("asr",), ("en", "fr"))}
+    assert data.templates["asr"] == ("Transcribe the speech.", "Write: ")
+    assert data.templates["speaker_age"] == KINDS["speaker_age"].prompts[:2]
 
 
 def test_names_of_corpora_may_have_dots():
@@ -40,7 +83,7 @@ def test_ways_to_type_a_tuple(typed, frozen):
     [
         (
             "train.steps=1e3",
-            "config.train.steps: must be a whole number from 1 to 2,147,483,647, not",
+            "config.train.steps: must be a whole number from 0 to 2,147,483,647, not",
         ),
         ("train=3", "config.train: must be a mapping with the keys steps, seed"),
         ("train.steps.x=3", "no such key"),

@@ -114,7 +114,7 @@ def test_defaults_and_types_are_those_of_tiny(keys):
 
 def test_ranges_are_those_that_are_checked(keys):
     by_key = {row[0].removeprefix("config."): row[2] for row in keys}
-    assert by_key["train.steps"] == "a whole number from 1 to 2,147,483,647"
+    assert by_key["train.steps"] == "a whole number from 0 to 2,147,483,647"
     assert by_key["optimizer.clip_norm"].endswith(", or inf (no clipping)")
     assert by_key["mesh.tensor"].endswith(", or -1 (what the others leave)")
     assert by_key["data.wave_augment.speeds"] == (
@@ -151,7 +151,9 @@ def test_a_field_without_description_is_named(get_config, monkeypatch, kind, nam
     entry = re.compile(rf"^( *){re.escape(name)}: ", re.MULTILINE)
     assert len(entry.findall(kind.__doc__)) == 1
     monkeypatch.setattr(kind, "__doc__", entry.sub(r"\1other: ", kind.__doc__))
-    with pytest.raises(ValueError, match=rf"run_config\.{kind.__name__}\.{name}: is not described"):
+    with pytest.raises(
+        ValueError, match=rf"{kind.__module__}\.{kind.__name__}\.{name}: is not described"
+    ):
         page(get_config)
 
 

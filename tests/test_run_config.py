@@ -22,8 +22,19 @@ def values():
     ("key", "value", "message"),
     [
         ("train.stepz", 3, r": no such key; did you mean 'steps'\?"),
-        ("train.steps", "many", ": must be a whole number from 1 to 2,147,483,647, not 'many'"),
-        ("train.steps", 0, ": must be a whole number from 1 to 2,147,483,647, not 0"),
+        ("train.steps", "many", ": must be a whole number from 0 to 2,147,483,647, not 'many'"),
+        ("train.steps", -1, ": must be a whole number from 0 to 2,147,483,647, not -1"),
+        ("train.steps", 0, ": is 0, and so are hours and epochs; one of the three must be above"),
+        ("train.hours", -1.0, ": must be a number from 0.0001 to .*, or 0 .no end by time., not"),
+        ("train.epochs", float("inf"), ": must be a number from 0.0001 to .*, not inf"),
+        ("data.tasks", {"synthetic": "asr"}, r"\.synthetic: must be a tuple, .*; such as --config"),
+        ("data.tasks", {"synthetic": (" ",)}, r"\.synthetic\[0\]: must be text, not blank, .*' '"),
+        ("data.tasks", {"mine": ("asr",)}, ": 'mine' is no corpus of config.data.mixture, which h"),
+        ("data.languages", {"synthetic": ()}, r"\.synthetic: must be a tuple, 1 to 1000 items, "),
+        ("data.languages", {"mine": ("en",)}, ": 'mine' is no corpus of config.data.mixture, wh"),
+        ("data.prompts", {"asr": ("Hi",)}, ": has a meaning with config.data.conditioning=prompts"),
+        ("data.prompt_language", "en", ": has a meaning with config.data.conditioning=prompts al"),
+        ("data.prompt_language", "fr", ": must be one of all, en, zh, de, not 'fr'"),
         ("train.steps", 10**30, ": must be a whole number .*, not 1000000000000000000000000000000"),
         ("train.seed", 2**32, ": must be a whole number from 0 to 4,294,967,295, not 4294967296"),
         ("train", 3, ": must be a mapping with the keys steps, seed, .*, not 3"),
@@ -89,6 +100,60 @@ def test_mistakes_of_two_keys_are_named(values):
         from_mapping(changed(values, "data.mixture", {"": 1.0}))
 
 
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        (
+            {"asr": "Transcribe."},
+            r"\.asr: must be a tuple, .*, not 'Transcribe\.'; such as --config",
+        ),
+        ({"asr": ("Write:", "\u200b ")}, r"\.asr\[1\]: must be text, not blank, "),
+        (
+            {"asr": ("x" * 2001,)},
+            r"\.asr\[0\]: must be text, not blank, of at most 2,000 characters",
+        ),
+        ({"asr": ("<|en|>Write:",)}, r"\.asr\[0\]: <\|en\|> is spelled in it, which would be read"),
+        ({"asr": ("<audio>",)}, r"\.asr\[0\]: <audio> is spelled in it"),
+        (
+            {"asr": ("{text}",)},
+            r"\.asr\[0\]: \{text\} is no field of a prompt of asr; there is \{la",
+        ),
+        ({"asr": ("Write {",)}, r"\.asr\[0\]: has a brace that belongs to no field"),
+        ({"asr": ("{}",)}, r"\.asr\[0\]: \{\} is no field"),
+        ({"speaker_gender": ("{language_name}",)}, r".*: \{language_name\} is no .* there is none"),
+        ({"speech_translation": ("Translate:",)}, r".*\[0\]: lacks \{target_language_name\}, with"),
+        (
+            {"speech_translation": ("{target_language_name_xx}",)},
+            r".*_xx\} is no field of a prompt",
+        ),
+        (
+            {"audio_question_answering": ("{question}", "Go")},
+            r".*\[1\]: lacks \{question\}, without",
+        ),
+    ],
+)
+def test_prompts_that_cannot_be_used_are_named(values, prompts, message):
+    asked = changed(values, "data.conditioning", "prompts")
+    with pytest.raises(ConfigError, match=rf"config\.data\.prompts{message}"):
+        from_mapping(changed(asked, "data.prompts", prompts))
+
+
+def test_a_prompt_of_no_task_is_named(values):
+    asked = changed(values, "data.conditioning", "prompts")
+    for task in ("asrr", "text"):  # text is not asked for
+        with pytest.raises(ConfigError, match=rf"a key of .*prompts: must be one of .*'{task}'"):
+            from_mapping(changed(asked, "data.prompts", {task: ("Hi",)}))
+
+
+def test_a_run_has_one_end(values):
+    with pytest.raises(ConfigError, match=r"steps = 1200 and config\.train\.hours = 2 are given;"):
+        from_mapping(changed(values, "train.hours", 2.0))
+    for end, amount in (("hours", 2.0), ("epochs", 0.5)):
+        config = from_mapping(changed(changed(values, "train.steps", 0), f"train.{end}", amount))
+        assert getattr(config.train, end) == amount
+        assert from_mapping(json.loads(json.dumps(to_json(config)))) == config
+
+
 def test_a_missing_key_is_named(values):
     del values["data"]["seed"]
     with pytest.raises(ConfigError, match=r"config\.data\.seed: is missing"):
@@ -138,6 +203,12 @@ def test_hash_tells_runs_apart_but_not_habits(values):
     base = short_hash(from_mapping(values))
     assert short_hash(from_mapping(changed(values, "train.steps", 7))) != base
     assert short_hash(from_mapping(changed(values, "data.mixture", {"other": 1.0}))) != base
+    by_time = changed(changed(values, "train.steps", 0), "train.hours", 2.0)
+    chosen = changed(values, "data.languages", {"synthetic": ("en",)})
+    asked = changed(values, "data.conditioning", "prompts")
+    own = changed(asked, "data.prompts", {"asr": ("Write:",)})
+    told = [by_time, chosen, asked, own, changed(asked, "data.prompt_language", "en")]
+    assert len({base, *(short_hash(from_mapping(one)) for one in told)}) == 6
     assert short_hash(from_mapping(changed(values, "checkpoint.every", 7))) == base
     assert short_hash(from_mapping(changed(values, "mesh.tensor", 2))) == base
 
@@ -146,7 +217,7 @@ def test_hash_tells_runs_apart_but_not_habits(values):
     ("arguments", "said"),
     [
         ("pretrain.py --config.train.stepz=3", "no such key: stepz. Did you mean"),
-        ("pretrain.py --config.train.steps=x", "config.train.steps: must be a whole number from 1"),
+        ("pretrain.py --config.train.steps=x", "config.train.steps: must be a whole number from 0"),
         ("pretrain.py --foo=1", "Unknown command line flag 'foo'"),
         ("pretrain.py:qwen2_audio_7b@v5e:2x2", "qwen2_audio_7b@v5e:2x2 is not set up"),
         ("nowhere.py", "No such file or directory: 'configs/nowhere.py'"),

@@ -147,7 +147,8 @@ def compile_step(
     local_rows(shape.rows, mesh, config.train.accumulate)
     model = model or model_of(config)
     train = config.train
-    recipe = Recipe(model, config.optimizer, train.steps, train.seed, train.accumulate)
+    # How many steps the schedule has is but a number in the program.
+    recipe = Recipe(model, config.optimizer, train.steps or 1, train.seed, train.accumulate)
     axes = ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     started = time.perf_counter()
     state, lowered = _lower(recipe, mesh, shape)

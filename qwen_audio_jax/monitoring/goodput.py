@@ -83,6 +83,12 @@ class Clock:
         rounded = {kind: round(seconds, 6) for kind, seconds in spent.items()}
         self._write({"time": time.time(), "event": "time", "step": step, "seconds": rounded})
 
+    def spent(self) -> float:
+        """Seconds of all starts, whatever they went to, but for steps that had to be done again."""
+        self._switch(self._kind)
+        lost = self._totals["redone"] + self._totals["down"]
+        return sum(self._totals.values()) - lost + sum(self._spent.values())
+
     def values(self) -> dict[str, float]:
         """For metrics.jsonl: seconds since it was last asked, and the goodput so far."""
         spent, self._unlogged = self._unlogged, defaultdict(float)

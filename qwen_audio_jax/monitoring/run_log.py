@@ -36,7 +36,7 @@ class RunLog:
         self,
         workdir: pathlib.Path,
         first_step: int,
-        steps: int,
+        steps: int | None,
         peak_flops: float | None = None,
         *,
         write: bool = True,
@@ -44,7 +44,7 @@ class RunLog:
         """Args:
         workdir: the run's folder.
         first_step: steps already done.
-        steps: steps in all.
+        steps: steps in all; None if nobody knows.
         peak_flops: of all devices, which the MFU is a share of; None if nobody knows.
         write: whether this process writes; of several, one does, and the others only count.
         """
@@ -80,8 +80,14 @@ class RunLog:
         self._dropped += dropped
         self._bar.update()
 
-    def write(self, step: int, values: dict[str, float]) -> None:
-        """Logs a step, whose loss is finite, with the speed since the last logged one."""
+    def write(self, step: int, values: dict[str, float], left: float | None = None) -> None:
+        """Logs a step, whose loss is finite, with the speed since the last logged one.
+
+        Args:
+            step: its number.
+            values: of it.
+            left: seconds until the run ends, if that is known.
+        """
         if not self._write:
             return
         seconds = time.perf_counter() - self._since
@@ -103,7 +109,8 @@ class RunLog:
         self._bar.set_postfix_str(
             f"loss {self._smoothed(values['loss']):.3f}{self._held_out}, "
             f"{values['tokens_per_second']:,.0f} tokens/s, "
-            f"{values['audio_seconds_per_second']:,.0f} audio-s/s",
+            f"{values['audio_seconds_per_second']:,.0f} audio-s/s"
+            + ("" if left is None else f", {tqdm.format_interval(left)} left"),
             refresh=False,
         )
         self.restart_clock()

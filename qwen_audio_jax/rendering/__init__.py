@@ -31,14 +31,27 @@ class Tokens:
 
 
 def render(
-    task: str, annotation: dict[str, Any], conditioning: str, *, wording: int = 0
+    task: str,
+    annotation: dict[str, Any],
+    conditioning: str,
+    *,
+    wording: int = 0,
+    templates: prompts.Templates | None = None,
 ) -> tuple[list[Span], list[Span]]:
-    """Renders (prompt, label) in one of the CONDITIONINGS."""
+    """Renders (prompt, label) in one of the CONDITIONINGS.
+
+    Args:
+        task: a key of KINDS.
+        annotation: of the record.
+        conditioning: how it is put to the model.
+        wording: of a prompt, counted round.
+        templates: of the prompts; the built-in ones if None.
+    """
     if conditioning == "tags":
         return tags.render(task, annotation)
     if conditioning == "none":
         return unconditioned.render(task, annotation)
-    return prompts.render(task, annotation, wording)
+    return prompts.render(task, annotation, wording, (templates or {}).get(task, ()))
 
 
 def wording_of(record_id: str) -> int:

@@ -17,8 +17,9 @@ metric. Written by `python -m qwen_audio_jax.rendering.tasks_page > docs/tasks.m
 A record of a task has one or more clips and an annotation with the fields listed. It is put to the
 model in one of two ways: by hierarchical tags, as in Qwen-Audio, or by a prompt in natural
 language, as in Qwen2-Audio. Each training record gets one of the wordings, by its id; evaluation
-uses the first. Below, `♪` stands for a clip, and the answer begins at `▸`: what follows it bears
-the loss, and so does the `<|endoftext|>` that closes it.
+uses the first. `config.data.prompts` puts others in their place
+([training.md](training.md#prompts-of-your-own)). Below, `♪` stands for a clip, and the answer
+begins at `▸`: what follows it bears the loss, and so does the `<|endoftext|>` that closes it.
 
 The tags always come in the same order: start, language of the audio, task, language of the text,
 timestamps or not, sub-task. Layouts marked *original* are those of the released Qwen-Audio

@@ -18,6 +18,7 @@ SPEECH: dict[str, Task] = {
             "识别语音的语种并转写：",
             "Erkenne die Sprache und schreibe das Gesagte auf: ",
         ),
+        prompt_languages=("en", "en", "en", "zh", "de"),
         answer="<|{language}|>{text}",
         metric="wer",
         parse=parse.text_with_language,

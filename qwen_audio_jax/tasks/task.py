@@ -32,6 +32,7 @@ class Task:
         prompts: Qwen2-Audio's natural-language prompts, in several wordings and languages;
             evaluation uses the first. `{language_name}` is a language's name in English,
             `{language_name_zh}` in Chinese.
+        prompt_languages: the language of each of them; "" of one that is in none.
         answer: what the model learns to write after a prompt; None means the same as `label`.
         metric: the key of `qwen_audio_jax.metrics.METRICS` that scores it; "" for
             text without audio, which is not evaluated.
@@ -52,6 +53,7 @@ class Task:
     parse: Callable[[str], Annotation]
     answer: str | Callable[[Annotation], str] | None = None
     optional: Mapping[str, Field] = dataclasses.field(default_factory=dict)
+    prompt_languages: tuple[str, ...] = ("en", "en", "zh", "de")
     clips: int = 1
     survives: tuple[str, ...] = ("noise", "gain")
     original: bool = False

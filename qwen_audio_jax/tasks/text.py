@@ -11,6 +11,7 @@ TEXT: dict[str, Task] = {
         tags="",
         label="{text}",
         prompts=("",),
+        prompt_languages=("",),
         metric="",
         parse=parse.text,
         clips=0,

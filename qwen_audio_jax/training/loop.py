@@ -35,6 +35,7 @@ from qwen_audio_jax.run_config import RunConfig, to_json
 from qwen_audio_jax.training import agreement
 from qwen_audio_jax.training.corpus_digests import Digests
 from qwen_audio_jax.training.description import model_told, origin_told, parameters_told
+from qwen_audio_jax.training.duration import Duration, duration_of
 from qwen_audio_jax.training.errors import TrainingError, exhaustion_told
 from qwen_audio_jax.training.needed_tags import check_tags
 from qwen_audio_jax.training.profile_window import ProfileWindow
@@ -65,6 +66,7 @@ class Run:
     mesh: Mesh
     data: Data
     model: ModelConfig
+    duration: Duration
     step: Callable
     validation: Validation | None
     checkpoints: Checkpoints
@@ -114,18 +116,20 @@ def train(
     if writes:
         # Up to here a start may fail, and then everything is as it was.
         write_workdir(workdir, config, run.model, run.data.preprocessor.tokenizer, run.digests)
-        describe(run, state)
-    log = RunLog(workdir, first_step, config.train.steps, peak_flops(jax.devices()), write=writes)
     clock.begin(workdir, first_step, write=writes)
+    if writes:
+        describe(run, state)
+    steps, peak = run.duration.steps or None, peak_flops(jax.devices())
+    log = RunLog(workdir, first_step, steps, peak, write=writes)
     try:
         # Kernels that the compiler cannot divide over the mesh ask for it.
         with jax.set_mesh(run.mesh):
             with StopSignal() as stop:
-                state = loop(run, state, next_slot, log, stop)
+                state, over = loop(run, state, next_slot, log, stop)
             with clock.spend("checkpoint"):
                 run.checkpoints.close()
             clock.lap(int(state.step))
-            if state.step < config.train.steps:
+            if not over:
                 cause = stop.requested or "a signal to another process"
                 logging.warning("stopped by %s; the same command goes on from here", cause)
                 return []
@@ -165,7 +169,8 @@ def build_run(
         check_tags(splits, config.data.conditioning, tokenizer, imported=imported)
 
     # Abstract first, so that nothing is ever laid out whole on one device.
-    recipe = recipe_of(config, model)
+    duration = duration_of(config.train, data.plan)
+    recipe = recipe_of(config, model, duration)
     graph, init = make_init(recipe)
     layout = shardings(jax.eval_shape(init), mesh)
     step = make_step(graph, recipe, mesh)
@@ -175,6 +180,7 @@ def build_run(
         mesh=mesh,
         data=data,
         model=model,
+        duration=duration,
         step=jax.jit(step, donate_argnums=0, out_shardings=(layout, None)),
         validation=validation
         and make_validation(
@@ -202,9 +208,9 @@ def loop(run: Run, state: TrainState, next_slot: int, log: RunLog, stop: StopSig
     """The steps themselves. Their order does not change: batch, step, log, save, evaluate.
 
     Returns:
-        The last TrainState; it has fewer steps than the run if a signal has stopped it.
+        (The last TrainState, whether the run is over; it is not if a signal has stopped it.)
     """
-    config, data, clock = run.config, run.data, run.clock
+    config, data, clock, duration = run.config, run.data, run.clock, run.duration
     source = PackedBatches(
         data.corpora,
         data.preprocessor,
@@ -217,7 +223,11 @@ def loop(run: Run, state: TrainState, next_slot: int, log: RunLog, stop: StopSig
     )
     stream = batches(source, config.data.workers)
     pending, due, counts = None, False, None
-    for done in range(int(state.step) + 1, config.train.steps + 1):
+    done, share = int(state.step), duration.agreed(run.all_reduce, clock)
+    duration.warn_if_over(done, share)
+    last = over = duration.over(done, share)
+    while not last:
+        done += 1
         with run.profile.step(done):
             with clock.spend("data_wait"):
                 batch, position = split_data_position(next(stream), data.plan.components)
@@ -225,16 +235,21 @@ def loop(run: Run, state: TrainState, next_slot: int, log: RunLog, stop: StopSig
             # The step is only dispatched here, and its metrics are read after the next one is: so
             # the next batch is sent to the devices while they still compute.
             with clock.dispatch(batch["tokens"].shape):
-                state, metrics = run.step(state, place_rows(batch, run.mesh))
+                progress = duration.progress(share, run.mesh)
+                state, metrics = run.step(state, place_rows(batch, run.mesh), *progress)
         # So are the counts: a signal to any process ends all of them after the same, later step.
-        earlier, counts = counts, run.all_reduce(bool(stop.requested), position.pop("dropped"))
-        metrics |= position | {"counts": counts}
+        mine = bool(stop.requested), position.pop("dropped"), duration.count(clock)
+        earlier, counts = counts, run.all_reduce(*mine)
+        metrics |= position | duration.logged(share) | {"counts": counts}
         if pending is not None:
             log_step(run, log, *pending)
         pending = done, metrics
 
         stopping = earlier is not None and np.asarray(earlier)[0] > 0
-        last = done == config.train.steps or stopping
+        if earlier is not None:
+            share = duration.share_of(int(np.asarray(earlier)[2]))
+        over = duration.over(done, share)
+        last = over or stopping
         due = due or last or done % config.checkpoint.every == 0
         if due:
             skipped = log_step(run, log, *pending)
@@ -251,7 +266,7 @@ def loop(run: Run, state: TrainState, next_slot: int, log: RunLog, stop: StopSig
                 log_step(run, log, *pending)
                 pending = None
             evaluate(run, state, log, whole=run.validation.whole(done))
-    return state
+    return state, over
 
 
 def save(run: Run, step: int, state: TrainState, next_slot: int) -> None:
@@ -332,10 +347,10 @@ def shown_examples(results: list[Result], number: int) -> list[report.Example]:
     ]
 
 
-def recipe_of(config: RunConfig, model: ModelConfig) -> Recipe:
+def recipe_of(config: RunConfig, model: ModelConfig, duration: Duration) -> Recipe:
     """What the run's step is made of."""
     train = config.train
-    return Recipe(model, config.optimizer, train.steps, train.seed, train.accumulate)
+    return Recipe(model, config.optimizer, duration.steps, train.seed, train.accumulate)
 
 
 def log_step(run: Run, log: RunLog, step: int, metrics: dict[str, Any]) -> bool:
@@ -349,7 +364,7 @@ def log_step(run: Run, log: RunLog, step: int, metrics: dict[str, Any]) -> bool:
         TrainingError: so many in a row were skipped that going on would not help.
     """
     metrics = jax.device_get(metrics)
-    _, dropped = metrics.pop("counts")
+    dropped = metrics.pop("counts")[1]
     of = flops.Counts(**{name: int(n) for name, n in metrics.pop("useful").items()})
     values = {name: float(value) for name, value in metrics.items()}
     log.count(of, flops.training_step(run.model, of, run.config.optimizer.frozen), int(dropped))
@@ -367,7 +382,7 @@ def log_step(run: Run, log: RunLog, step: int, metrics: dict[str, Any]) -> bool:
             )
     elif step % run.config.train.log_every == 0 or (run.validation and run.validation.due(step)):
         run.clock.lap(step)
-        log.write(step, values | run.clock.values())
+        log.write(step, values | run.clock.values(), run.duration.left(run.clock))
     return skipped
 
 
@@ -394,7 +409,7 @@ def describe(run: Run, state: TrainState) -> None:
         f"data: {', '.join(plan.components)}, {plan.records:,} records, "
         f"conditioned by {config.data.conditioning}\n"
         f"mesh: {axes} ({jax.devices()[0].platform})\n"
-        f"steps: {int(state.step)} of {config.train.steps} done\n"
+        f"{run.duration.told(int(state.step), run.clock)}\n"
         f"everything goes to {run.workdir}",
         flush=True,
     )

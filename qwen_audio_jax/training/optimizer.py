@@ -7,6 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -26,6 +27,23 @@ def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
         decay_steps=steps,
         end_value=config.final_learning_rate,
     )
+
+
+def rate_by_time(config: OptimizerConfig, count: jax.Array, share: jax.Array) -> jax.Array:
+    """The learning rate of a run that ends by time, float32 [].
+
+    The cosine over the share of time that is spent, and while it warms up no more than the line.
+
+    Args:
+        config: of the optimizer.
+        count: updates done, int32 [].
+        share: of the run's time that is spent, 0 to 1, float32 [].
+    """
+    high, low = config.learning_rate, config.final_learning_rate
+    cosine = low + (high - low) * (1 + jnp.cos(jnp.pi * share)) / 2
+    if not config.warmup_steps:
+        return cosine
+    return jnp.minimum(cosine, high * count / config.warmup_steps)
 
 
 def split(config: OptimizerConfig, parameters: Any) -> tuple[Any, Any]:
@@ -85,7 +103,13 @@ def merge(trained: Any, frozen: Any) -> Any:
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """Clipping, AdamW, rates by depth; for the parameters that are trained, and no others."""
+    """Clipping, AdamW, rates by depth; for the parameters that are trained, and no others.
+
+    Args:
+        config: of the optimizer.
+        steps: of the whole run; 0 where the rate follows the time, whose `share` each update is
+            then told.
+    """
 
     def decays(parameters):
         # Stacking makes biases and norms two-dimensional, so the name decides and not the shape.
@@ -98,7 +122,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     return optax.chain(
         optax.identity() if off else optax.clip_by_global_norm(config.clip_norm),
         optax.adamw(
-            schedule(config, steps),
+            schedule(config, steps) if steps else 1.0,
             b1=config.beta1,
             b2=config.beta2,
             eps=config.eps,
@@ -106,7 +130,22 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
             mask=decays,
         ),
         optax.stateless(lambda updates, _: _slowed(config.encoder_layer_decay, updates)),
+        *([] if steps else [_timed(config)]),
     )
+
+
+def _timed(config: OptimizerConfig) -> optax.GradientTransformationExtraArgs:
+    """Multiplies updates by `rate_by_time`."""
+
+    def init(_) -> optax.ScaleByScheduleState:
+        return optax.ScaleByScheduleState(jnp.int32(0))
+
+    def update(updates, state, _, *, share: jax.Array):
+        rate = rate_by_time(config, state.count, share)
+        updates = jax.tree.map(lambda update: rate * update, updates)
+        return updates, optax.ScaleByScheduleState(optax.safe_increment(state.count))
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 def _slowed(decay: float, updates: Any) -> Any:

@@ -12,7 +12,8 @@ from jax.sharding import Mesh
 from data_pipelines.examples import Preprocessor
 from data_pipelines.packing import PackPlan, RowShape
 from data_pipelines.pipeline import check_memory, make_plan, open_mixture
-from data_pipelines.records import Corpus
+from data_pipelines.records import Corpus, NothingChosen
+from data_pipelines.selection import ALL
 from qwen_audio_jax.audio.lengths import WINDOW_FRAMES, encoder_positions
 from qwen_audio_jax.audio.silence import CLIP, silence_frames
 from qwen_audio_jax.checkpoint import Checkpoints, abstract, load_parameters, run_folder
@@ -57,7 +58,7 @@ def open_data(
         shape: local_rows(shape.rows, mesh, config.train.accumulate)
         for shape in config.data.row_shapes
     }
-    corpora = open_mixture(config.data.root, config.data.mixture)
+    corpora = open_mixture(config.data.root, config.data.mixture, config.data.chosen)
     if own is None:
         start = read_start(config)
         tokenizer = choose_tokenizer(config, start, corpora)
@@ -76,6 +77,7 @@ def open_data(
         config.data.max_seconds,
         config.data.wave_augment,
         silence_frames(model.encoder.window),
+        config.data.templates,
     )
     plan = make_plan(
         corpora,
@@ -243,11 +245,16 @@ def find_validation_split(
     config: RunConfig, corpora: dict[str, Corpus]
 ) -> tuple[Corpus, str] | None:
     """The corpus and split to evaluate on; None, with a warning, if there is none."""
-    if config.evaluate.data:
-        corpus = Corpus(pathlib.Path(config.data.root) / config.evaluate.data)
+    if name := config.evaluate.data:
+        corpus = Corpus(pathlib.Path(config.data.root) / name, config.data.chosen.get(name, ALL))
         return corpus, "validation" if "validation" in corpus.splits else corpus.splits[0]
     for corpus in corpora.values():
         if "validation" in corpus.splits:
+            try:
+                corpus.index("validation")
+            except NothingChosen as error:
+                logging.warning("note: %s, so it is not evaluated on", error)
+                continue
             return corpus, "validation"
     logging.warning(
         "no corpus of the mixture has a validation split, so nothing is evaluated; build one with "

@@ -39,7 +39,7 @@ class Recipe:
     Attributes:
         model: its configuration.
         optimizer: its configuration.
-        steps: of the whole run, which the schedule needs.
+        steps: of the whole run, which the schedule needs; 0 where it follows the time.
         seed: of the initial parameters.
         accumulate: micro-batches that a batch's rows are divided into.
     """
@@ -68,7 +68,8 @@ def make_init(recipe: Recipe) -> tuple[nnx.GraphDef, Callable[[], TrainState]]:
 def make_step(graph: nnx.GraphDef, recipe: Recipe, mesh: Mesh):
     """Returns step(state, batch) -> (state, metrics): loss, gradient_norm, and what was useful.
 
-    A step whose loss or gradient is not finite changes nothing but the count of steps.
+    Where the schedule follows the time, it is step(state, batch, share), of which float32 [] is
+    spent. A step whose loss or gradient is not finite changes nothing but the count of steps.
     """
     constrain = row_constraint(mesh)
     optimizer = make_optimizer(recipe.optimizer, recipe.steps)
@@ -94,13 +95,14 @@ def make_step(graph: nnx.GraphDef, recipe: Recipe, mesh: Mesh):
         total = ((jnp.float32(0), jnp.float32(0)), zeros)
         return jax.lax.scan(add, total, micro_batches(batch, recipe.accumulate))[0]
 
-    def step(state: TrainState, batch: dict[str, jax.Array]):
+    def step(state: TrainState, batch: dict[str, jax.Array], share: jax.Array | None = None):
         trained, frozen = split(recipe.optimizer, state.parameters)
         (total, weight), gradients = sums(trained, frozen, batch)
         weight = jnp.maximum(weight, 1.0)
         gradients = jax.tree.map(lambda gradient: gradient / weight, gradients)
         norm = optax.tree.norm(gradients)
-        updates, optimizer_state = optimizer.update(gradients, state.optimizer, trained)
+        told = {} if share is None else {"share": share}
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer, trained, **told)
         finite = jnp.isfinite(total) & jnp.isfinite(norm)
         trained, optimizer_state = jax.tree.map(
             lambda new, old: jnp.where(finite, new, old),

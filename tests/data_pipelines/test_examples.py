@@ -1,11 +1,14 @@
 """What evaluation asks, and what is left for the model to answer."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from conftest import flac
 
 from data_pipelines.examples import Preprocessor
 from data_pipelines.records import IndexRow, Record
+from qwen_audio_jax.rendering.prompts import templates_of
 from qwen_audio_jax.text.tokenizer import train_sentencepiece
 
 ANNOTATION = {"text": "the dog", "language": "en"}
@@ -52,6 +55,23 @@ def test_lengths_from_the_index_are_those_of_the_example(make, conditioning):
     assert frames == sum(map(len, example.clips))
     assert example.clip_frames == (51,)
     assert np.count_nonzero(example.text.audio >= 0) == 13
+
+
+def test_prompts_of_ones_own_are_learned_counted_and_asked(make):
+    own = {"asr": ("Write it down: ", "What is said?")}
+    preprocessor = dataclasses.replace(make("prompts"), templates=templates_of(own))
+    learned = set()
+    for number in range(8):
+        one = dataclasses.replace(record(), id=f"record-{number}")
+        text = preprocessor.example(one).text
+        (length,) = preprocessor.lengths([IndexRow(one.id, "asr", (8001,), ANNOTATION)])
+        assert length[0] == len(text.tokens)
+        written = preprocessor.tokenizer.decode(text.tokens[text.audio < 0])
+        learned.add(written.removeprefix("<|audio_bos|><|audio_eos|>"))
+    assert learned == {f"{wording}<|en|>the dog<|endoftext|>" for wording in own["asr"]}
+    question, _ = preprocessor.question(record())
+    asked = preprocessor.tokenizer.decode(question.text.tokens[question.text.audio < 0])
+    assert asked == "<|audio_bos|><|audio_eos|>Write it down: <|en|>"
 
 
 @pytest.mark.parametrize("conditioning", ["tags", "prompts"])

@@ -1,19 +1,24 @@
 """data_pipelines.inspect: a page that holds what the corpus holds; a sentence where it cannot."""
 
 import ast
+import dataclasses
 import html.parser
 import pathlib
 import re
 import runpy
 
 import pytest
-from conftest import tone_record, write_corpus
+from conftest import tiny_config, tone_record, write_corpus
 
 from data_pipelines import inspect
 from data_pipelines.records import Record
 from data_pipelines.shards import write_split
+from qwen_audio_jax.models.parts import Parts, parts_of, write_parts
+from qwen_audio_jax.parallel.sharding import make_mesh
 from qwen_audio_jax.run_config import from_mapping
 from qwen_audio_jax.tasks import KINDS
+from qwen_audio_jax.text.tokenizer import load_tokenizer, train_sentencepiece
+from qwen_audio_jax.training.start import open_data
 
 CONFIG = pathlib.Path(__file__).parents[2] / "configs" / "pretrain.py"
 
@@ -105,11 +110,103 @@ def test_the_plan_has_room_for_the_silence_behind_clips(corpus, capsys):
     assert "'clip+31s' is none of clip, window, clip+1s (or another" in capsys.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """A folder that a run may start from, with a vocabulary of single letters, and its decoder."""
+    folder = tmp_path_factory.mktemp("start")
+    tokenizer = train_sentencepiece(["xyz"], ["en"], folder / "tokenizer", pieces=8)
+    model = tiny_config("qwen_audio")
+    decoder = dataclasses.replace(model.decoder, vocab_size=tokenizer.vocab_size)
+    write_parts(folder, parts_of(dataclasses.replace(model, decoder=decoder), 91))
+    return folder
+
+
+def planned(capsys, *arguments):
+    """(the shapes of the largest row, what was counted in)."""
+    assert inspect.main([*arguments, "--plan", "--batch_tokens=512"]) == 0
+    out = capsys.readouterr().out
+    shapes = ast.literal_eval(re.search(r"--config.data.shapes='(.*)'", out).group(1))
+    return shapes[-1], re.search("counted in the vocabulary of .*", out).group()
+
+
+def test_the_plan_counts_in_the_vocabulary_that_training_will_use(corpus, start, capsys):
+    data = f"--data={corpus}"
+    _, told = planned(capsys, data)
+    size = load_tokenizer(corpus / "tokenizer").vocab_size
+    assert f"{corpus / 'tokenizer'} ({size:,} tokens), conditioned by tags: that of" in told
+    assert "whose mixture begins with this corpus; for one with --config.init_from=DIR, g" in told
+    # Another vocabulary, which has no word of the corpus, makes longer texts.
+    config = runpy.run_path(str(CONFIG))["get_config"]().to_dict()
+    config["data"] |= {"root": str(corpus.parent), "mixture": {corpus.name: 1.0}}
+    config["model"]["family"] = "qwen_audio"
+    for option in ("--init_from", "--tokenizer"):
+        shapes, told = planned(capsys, data, f"{option}={start}", "--family=qwen_audio")
+        size = load_tokenizer(start / "tokenizer").vocab_size
+        counted = f"counted in the vocabulary of {start}/tokenizer ({size:,} tokens), conditioned"
+        assert told == f"{counted} by tags"
+        # A run that starts there takes these rows, in that vocabulary.
+        config["init_from"], config["data"]["shapes"] = str(start), (shapes,)
+        data_of_run, _ = open_data(from_mapping(config), make_mesh(config["mesh"]))
+        assert data_of_run.preprocessor.tokenizer.vocab_size == size
+        assert not data_of_run.plan.window(0).too_large
+
+
+def test_the_plan_says_so_where_a_start_has_no_vocabulary(corpus, tmp_path, capsys):
+    write_parts(tmp_path, Parts(encoder=tiny_config("qwen2_audio").encoder))
+    _, told = planned(capsys, f"--data={corpus}", f"--init_from={tmp_path}")
+    assert f"{corpus / 'tokenizer'} (" in told
+    assert told.endswith(f"begins with this corpus, since {tmp_path} has no decoder")
+
+
+def test_the_plan_counts_prompts_of_ones_own(corpus, capsys):
+    asked = [f"--data={corpus}", "--conditioning=prompts"]
+    built_in, told = planned(capsys, *asked)
+    assert "conditioned by prompts" in told
+    long, _ = planned(capsys, *asked, f"--prompts={{'instrument_classification': ('{'x' * 90}',)}}")
+    assert long[1] > built_in[1] + 48
+
+
+def test_a_page_shows_prompts_of_ones_own(corpus, tmp_path):
+    own = "--prompts={'instrument_classification': ('Which of the two?',)}"
+    out = tmp_path / "page.html"
+    assert inspect.main([f"--data={corpus}", f"--out={out}", own]) == 0
+    text = Marked(out.read_text(encoding="utf-8")).text
+    assert text.count("Which of the two?") == 2
+    assert not any(one in text for one in KINDS["instrument_classification"].prompts)
+
+
+def test_chosen_records_are_inspected_alone(corpus, capsys):
+    assert inspect.main([f"--data={corpus}", "--tasks=asr"]) == 1
+    assert "is of task 'asr'; it has instrument_classification (40)" in capsys.readouterr().err
+    assert inspect.main([f"--data={corpus}", "--plan", "--tasks=instrument_classification"]) == 0
+    assert inspect.main([f"--data={corpus}", "--languages=en,fr"]) == 1
+    assert "no record of the train split is of language 'en'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--prompts=asr", "prompts: must be a mapping"),
+        ("--prompts={'asr': 'x'}", "prompts.asr: must be a tuple"),
+        ("--prompts={'asr': ('<|en|>',)}", "prompts.asr[0]: <|en|> is spelled in it"),
+        ("--prompts={'asr'", "prompts: must be a mapping"),
+        ("--prompt_language=fr", "invalid choice"),
+        ("--prompt_language=en", "change lengths with --conditioning=prompts"),
+    ],
+)
+def test_prompts_that_cannot_be_used_are_refused(corpus, capsys, option, message):
+    with pytest.raises(SystemExit, match="2"):
+        inspect.main([f"--data={corpus}", "--plan", option])
+    assert message in capsys.readouterr().err
+
+
 def test_nonsense_is_refused_in_a_sentence(corpus, tmp_path, capsys):
     assert inspect.main([f"--data={tmp_path}"]) == 1
     assert "no corpus there; build one with" in capsys.readouterr().err
     assert inspect.main([f"--data={corpus}", f"--tokenizer={tmp_path}"]) == 1
     assert str(tmp_path) in capsys.readouterr().err
+    assert inspect.main([f"--data={corpus}", f"--init_from={tmp_path}"]) == 1
+    assert "is neither a run folder nor what convert import wrote" in capsys.readouterr().err
     assert inspect.main([f"--data={corpus}", f"--out={tmp_path}/no/page.html"]) == 1
     assert "no" in capsys.readouterr().err
     with pytest.raises(SystemExit):

@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
+from data_pipelines import packing
 from data_pipelines.packing import PackPlan, RowShape, best_fit
 
 SHAPES = (RowShape(4, 100, 200), RowShape(2, 400, 800))
@@ -64,6 +65,43 @@ def test_mixture_weights_are_kept_and_epochs_are_whole():
     assert plan.epochs(windows * plan.slots_per_window)[0] == pytest.approx(
         drawn.total() / 4 / len(lengths["a"]), abs=0.05
     )
+
+
+def slot_after(plan, batches):
+    """Where a plan stands after its first batches."""
+    return plan.slot_of(batches - 1, 0) + 1
+
+
+@pytest.mark.parametrize("weights", [{"a": 1.0}, {"a": 1.0, "b": 3.0}])
+def test_batches_of_epochs_are_counted(weights):
+    plan, _ = plan_of(**weights)
+    each = [len(window_batches(plan, window)) for window in range(3)]
+    for epochs in (1, 2, 3):
+        assert plan.batches_of(epochs) == (sum(each[:epochs]), True)
+    for epochs in (0.3, 0.5, 1.7, 2.01):
+        batches, counted = plan.batches_of(epochs)
+        assert counted
+        assert 0 < batches <= sum(each)
+        # Not before, and with the first batch that does it: of the mixture and so of its first.
+        share = plan.records * plan._shares[0] / len(plan._lengths[0])
+        assert plan.epochs(slot_after(plan, batches))[0] >= epochs * share - 1e-9
+        if batches > 1:
+            assert plan.epochs(slot_after(plan, batches - 1))[0] < epochs * share
+    assert plan.batches_of(1e-4) == (1, True)
+
+
+def test_batches_of_many_windows_are_an_estimate(monkeypatch):
+    monkeypatch.setattr(packing, "WINDOW", 100)
+    monkeypatch.setattr(packing, "_COUNTED", 400)
+    plan, _ = plan_of(b=1.0, c=1.0)
+    assert plan.size == 100
+    true = sum(len(window_batches(plan, window)) for window in range(10))
+    epochs = 10 * plan.size / plan.records
+    batches, counted = plan.batches_of(epochs)
+    assert not counted
+    assert batches == pytest.approx(true, rel=0.1)
+    assert set(plan._counts) == {0, 1, 2, 3}
+    assert plan.batches_of(4 * plan.size / plan.records)[1]
 
 
 def test_any_slot_is_found_without_those_before_it_and_in_another_process():

@@ -1,5 +1,6 @@
 """Where a run's time goes, over restarts and crashes; the profile."""
 
+import json
 import os
 import subprocess
 import sys
@@ -111,6 +112,23 @@ def test_a_clock_divides_all_of_the_time(fake, tmp_path):
         "evaluation": 1,
     }
     assert sum(seconds.values()) == pytest.approx(22)
+
+
+def test_what_is_spent_is_all_but_what_was_lost(fake, tmp_path):
+    events = [start(0, 0), lap(10, 10, init=3.0, step=7.0), lap(18, 20, step=6.0, evaluation=2.0)]
+    (tmp_path / EVENTS_FILE).write_text("".join(json.dumps(one) + "\n" for one in events))
+    clock = Clock(started=fake.now)
+    fake.now += 5
+    assert clock.spent() == 5
+    # It goes on from step 15: half of the second lap's steps are lost, its evaluation is not.
+    clock.begin(tmp_path, 15, write=False)
+    assert clock.spent() == 3 + 7 + 6 / 2 + 2 + 5
+    fake.now += 2
+    with clock.spend("checkpoint"):
+        fake.now += 1
+        assert clock.spent() == 23
+    clock.lap(16)
+    assert clock.spent() == 23
 
 
 def test_goodput_goes_on_over_a_restart(fake, tmp_path):

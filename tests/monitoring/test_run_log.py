@@ -113,6 +113,7 @@ def run(workdir, log_every):
         data=None,
         validation=None,
         clock=types.SimpleNamespace(lap=lambda step: None, values=dict),
+        duration=types.SimpleNamespace(left=lambda clock: None),
         config=types.SimpleNamespace(
             optimizer=types.SimpleNamespace(frozen=()),
             train=types.SimpleNamespace(max_skipped=3, log_every=log_every),
@@ -143,3 +144,14 @@ def test_only_logged_and_finite_losses_enter_the_average(tmp_path, shown, monkey
     assert [row["loss"] for row in read_metrics(tmp_path)] == LOSSES
     rows = [json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [2 * log_every, 4 * log_every]
+
+
+def test_the_bar_shows_the_time_left_where_it_is_known(tmp_path, shown):
+    log = RunLog(tmp_path, 0, None)
+    log.count(Counts(**dict.fromkeys(Counts.__dataclass_fields__, 0)), 0.0, 0)
+    log.write(1, {"loss": 1.0}, left=3725.0)
+    assert log._bar.postfix.endswith("audio-s/s, 1:02:05 left")
+    assert log._bar.total is None
+    log.write(2, {"loss": 1.0})
+    assert log._bar.postfix.endswith("audio-s/s")
+    log.close()

@@ -1,9 +1,12 @@
 """Every task in both conditionings; the originals' layouts token for token; no injection."""
 
+import re
+
 import numpy as np
 import pytest
 
 from qwen_audio_jax.rendering import render, texts_of, tokenize, wording_of
+from qwen_audio_jax.rendering.prompts import PROMPT_LANGUAGES, check_wording, templates_of
 from qwen_audio_jax.rendering.spans import Span
 from qwen_audio_jax.tasks import CONDITIONINGS, KINDS, TASKS, AnnotationError, check_annotation
 from qwen_audio_jax.text.tokenizer import train_sentencepiece
@@ -200,3 +203,68 @@ def test_annotations_that_do_not_fit_are_named(task, change, message):
 def test_number_of_clips_is_checked():
     with pytest.raises(AnnotationError, match="2 clips given; task 'asr' takes 1"):
         check_annotation("asr", ANNOTATION, 2)
+
+
+GERMAN = re.compile(
+    r"[äöüß]|\b(der|die|das|den|und|auf|ist|im|bei|mit|wer|wo|welch\w*|wie)\b", re.I
+)
+
+
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_each_prompt_is_in_the_language_that_its_row_says(task):
+    row = TASKS[task]
+    spoken = list(zip(row.prompts, row.prompt_languages, strict=True))
+    assert {language for _, language in spoken} == set(PROMPT_LANGUAGES)
+    assert spoken[0][1] == "en"  # what evaluation asks
+    for wording, language in spoken:
+        words = re.sub(r"\{.*?\}|<\|.*?\|>", "", wording)
+        chinese, german = re.search("[\u4e00-\u9fff]", words), GERMAN.search(words)
+        found = "zh" if chinese else "de" if german else "en"
+        assert found == language, wording
+
+
+def test_prompts_of_one_language_alone():
+    assert templates_of({}) == {task: row.prompts for task, row in KINDS.items()}
+    german = templates_of({}, "de")
+    assert german["text"] == ("",)
+    assert german["asr"] == ("Erkenne die Sprache und schreibe das Gesagte auf: ",)
+    asked = {
+        render("asr", TASKS["asr"].example, "prompts", wording=i, templates=german)[0][1]
+        for i in range(7)
+    }
+    assert asked == {Span(text="Erkenne die Sprache und schreibe das Gesagte auf: ")}
+
+
+def test_prompts_of_ones_own_take_the_place_of_a_tasks():
+    own = templates_of(
+        {
+            "speech_translation": (
+                "Ins {target_language_name_de}, aus {language_name}:",
+                "{target_language_name}?",
+            ),
+            "word_timestamps": ("Times: ",),
+        }
+    )
+    assert own["asr"] == TASKS["asr"].prompts
+    task = "speech_translation"
+    for wording, text in enumerate(("Ins Deutsch, aus English:", "German?") * 2):
+        prompt, answer = render(
+            task, TASKS[task].example, "prompts", wording=wording, templates=own
+        )
+        assert prompt == [Span(clip=0), Span(text=text)]
+        assert answer == render(task, TASKS[task].example, "prompts")[1]
+    # What its answers go on from stays.
+    (prompt, answer), built_in = (
+        render("word_timestamps", TASKS["word_timestamps"].example, "prompts", templates=of)
+        for of in (own, None)
+    )
+    assert prompt == [Span(clip=0), Span(text="Times: "), *built_in[0][2:]]
+    assert [span.tag for span in prompt[2:]] == ["<|en|>", "<|0.00|>"]
+    assert answer == built_in[1]
+
+
+@pytest.mark.parametrize("task", sorted(TASKS))
+def test_built_in_prompts_would_be_accepted_as_ones_own(task):
+    """So no wording that a user takes over from them is refused, but for the tags at its end."""
+    for wording in TASKS[task].prompts:
+        check_wording(task, re.sub(r"<\|.*\|>", "", wording))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from qwen_audio_jax.run_config import ConfigError, OptimizerConfig
-from qwen_audio_jax.training.optimizer import make_optimizer, merge, schedule, split
+from qwen_audio_jax.training.optimizer import make_optimizer, merge, rate_by_time, schedule, split
 
 CONFIG = OptimizerConfig(
     learning_rate=1.0,
@@ -37,6 +37,35 @@ PARAMETERS = {
 def test_schedule_rises_then_falls():
     rate = schedule(CONFIG, 110)
     np.testing.assert_allclose([rate(0), rate(5), rate(10), rate(110)], [0, 0.5, 1, 0.1], atol=1e-6)
+
+
+def test_a_rate_by_time_rises_by_steps_then_falls_with_the_time():
+    def rate(count, share):
+        return float(rate_by_time(CONFIG, jnp.int32(count), jnp.float32(share)))
+
+    np.testing.assert_allclose([rate(0, 0), rate(5, 0), rate(10, 0)], [0, 0.5, 1], atol=1e-6)
+    np.testing.assert_allclose([rate(50, 0.5), rate(99, 1.0)], [0.55, 0.1], atol=1e-6)
+    # Never above the line while it warms up, and never up again after it.
+    assert rate(5, 0.9) < rate(5, 0.1) == 0.5
+    falling = [rate(20, share) for share in np.linspace(0, 1, 50)]
+    assert falling == sorted(falling, reverse=True)
+    without = dataclasses.replace(CONFIG, warmup_steps=0)
+    assert float(rate_by_time(without, jnp.int32(0), jnp.float32(0))) == 1
+
+
+def test_time_moves_a_parameter_as_steps_do_at_the_same_rate():
+    trained, _ = split(CONFIG, PARAMETERS)
+    gradient = jax.tree.map(lambda leaf: jnp.full_like(leaf, 0.3), trained)
+    by_steps, by_time = make_optimizer(CONFIG, 110), make_optimizer(CONFIG, 0)
+    one, other = by_steps.init(trained), by_time.init(trained)
+    for count in range(20):
+        # The share at which the cosine of time is that of steps.
+        share = jnp.float32(max(count - 10, 0) / 100)
+        updates, one = by_steps.update(gradient, one, trained)
+        timed, other = by_time.update(gradient, other, trained, share=share)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-9), updates, timed
+        )
 
 
 def updated(config, steps=3):
