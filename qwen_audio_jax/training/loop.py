@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 from data_pipelines.pipeline import PackedBatches, batches
 from qwen_audio_jax.checkpoint import Checkpoints
 from qwen_audio_jax.evaluation.answering import Evaluator, Result
+from qwen_audio_jax.models.cuts import Cuts, merge
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.monitoring import flops, report
 from qwen_audio_jax.monitoring.chips import peak_flops
@@ -36,9 +37,10 @@ from qwen_audio_jax.training.start import (
     find_validation_split,
     open_data,
     restore_or_init,
+    saved_form,
     use_compilation_cache,
 )
-from qwen_audio_jax.training.step import Recipe, TrainState, make_init, make_step
+from qwen_audio_jax.training.step import Recipe, TrainState, make_init, make_step, recipe_cuts
 from qwen_audio_jax.training.stop_signal import StopSignal
 from qwen_audio_jax.training.workdir import (
     check_config,
@@ -58,6 +60,7 @@ class Run:
     mesh: Mesh
     data: Data
     model: ModelConfig
+    cuts: Cuts
     step: Callable
     evaluator: Evaluator | None
     checkpoints: Checkpoints
@@ -100,8 +103,8 @@ def train(
     lock: WorkdirLock | None,
 ) -> list[dict[str, Any]]:
     """`run` in a run folder that no other run writes to, with process 0 holding its lock."""
-    run, init, layout = build_run(config, workdir, group, clock, lock)
-    state, next_slot = restore_or_init(config, run.checkpoints, init, layout)
+    run, recipe, layout = build_run(config, workdir, group, clock, lock)
+    state, next_slot = restore_or_init(config, run.checkpoints, recipe, layout)
     first_step, writes = int(state.step), group.index == 0
     if writes:
         # Up to here a start may fail, and then everything is as it was.
@@ -134,11 +137,11 @@ def build_run(
     group: Group,
     clock: Clock,
     lock: WorkdirLock | None,
-) -> tuple[Run, Callable[[], TrainState], TrainState]:
+) -> tuple[Run, Recipe, TrainState]:
     """Opens and builds all that the run is made of; nothing long is done.
 
     Returns:
-        (Run, function that makes the first TrainState, its layout on the devices).
+        (Run, what its step is made of, the layout of its TrainState on the devices).
     """
     mesh = make_mesh(config.mesh)
     check_config(workdir, config)
@@ -163,6 +166,7 @@ def build_run(
         mesh=mesh,
         data=data,
         model=model,
+        cuts=recipe_cuts(recipe),
         step=jax.jit(step, donate_argnums=0, out_shardings=(layout, None)),
         evaluator=validation
         and Evaluator(*validation, data.preprocessor, graph, mesh, config.evaluate),
@@ -175,7 +179,7 @@ def build_run(
         profile=ProfileWindow(config.profile, workdir),
     )
     group.barrier("the last checkpoint", {"the last checkpoint": str(run.checkpoints.latest)})
-    return run, init, layout
+    return run, recipe, layout
 
 
 def loop(run: Run, state: TrainState, next_slot: int, log: RunLog, stop: StopSignal):
@@ -237,7 +241,8 @@ def save(run: Run, step: int, state: TrainState, next_slot: int) -> None:
         run.group.barrier(f"checkpoint {step}")
         if run.lock is not None:
             run.lock.check()
-        run.checkpoints.save(step, state, next_slot=next_slot, config=to_json(run.config))
+        saved = saved_form(state, run.cuts)
+        run.checkpoints.save(step, saved, next_slot=next_slot, config=to_json(run.config))
     run.clock.lap(step)
 
 
@@ -254,7 +259,7 @@ def split_data_position(
 def evaluate(run: Run, state: TrainState, log: RunLog) -> tuple[list[dict[str, Any]], list[Result]]:
     """Answers and scores the validation split; writes evaluation.json, whole or not at all."""
     with run.clock.spend("evaluation"):
-        rows, results = run.evaluator(state.parameters)
+        rows, results = run.evaluator(merge(state.parameters, state.frozen, run.cuts))
     log.write_evaluation(int(state.step), rows)
     if jax.process_index() == 0:
         part = run.workdir / "evaluation.json.part"
@@ -275,7 +280,7 @@ def finish(run: Run, state: TrainState, log: RunLog) -> list[dict[str, Any]]:
             title=f"{run.workdir.name}: {run.model.family} after {int(state.step):,} steps",
             run_info={
                 "model": f"{run.model.family}, {config.model.preset}",
-                "parameters": f"{count_parameters(state.parameters):,}",
+                "parameters": f"{count_parameters(state):,}",
                 "data": f"{', '.join(plan.components)}: {plan.records:,} records",
                 "conditioning": config.data.conditioning,
                 "steps": f"{int(state.step):,}",
@@ -362,7 +367,7 @@ def describe(run: Run, state: TrainState) -> None:
     """Prints what is about to be trained."""
     config, model, plan = run.config, run.model, run.data.plan
     axes = ", ".join(f"{axis} {size}" for axis, size in run.mesh.shape.items())
-    parameters = count_parameters(state.parameters)
+    parameters = count_parameters(state)
     print(
         f"{model.family}, {config.model.preset}: {parameters:,} parameters, "
         f"{model.compute.dtype}, vocabulary of {model.decoder.vocab_size:,}\n"
@@ -375,6 +380,6 @@ def describe(run: Run, state: TrainState) -> None:
     )
 
 
-def count_parameters(parameters: Any) -> int:
-    """Number of parameters."""
-    return sum(leaf.size for leaf in jax.tree.leaves(parameters))
+def count_parameters(state: TrainState) -> int:
+    """Number of parameters, trained and frozen."""
+    return sum(leaf.size for leaf in jax.tree.leaves((state.parameters, state.frozen)))

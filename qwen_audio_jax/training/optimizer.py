@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import optax
 
+from qwen_audio_jax.models.cuts import Cut, part
 from qwen_audio_jax.models.parts import path_name
 from qwen_audio_jax.run_config import ConfigError, OptimizerConfig
 
@@ -28,14 +29,36 @@ def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     )
 
 
-def split(config: OptimizerConfig, parameters: Any) -> tuple[Any, Any]:
+def split(config: OptimizerConfig, parameters: Any, first_new_token: int = 0) -> tuple[Any, Any]:
     """Parts parameters into those that are trained and those that are frozen.
 
-    Both keep the whole tree's form, with None for what is in the other one; `merge` undoes it.
+    Both keep the whole tree's form, with None for what is wholly in the other one; `merge` undoes
+    it, with `cuts_of` the same.
+
+    Args:
+        config: says what is frozen.
+        parameters: the whole tree, of arrays.
+        first_new_token: see `DecoderConfig`.
 
     Raises:
         ConfigError: a pattern is found in no parameter's path, or nothing is left to train.
     """
+    frozen, cuts = frozen_parts(config, parameters, first_new_token)
+    return part(parameters, frozen, cuts)
+
+
+def cuts_of(config: OptimizerConfig, parameters: Any, first_new_token: int = 0) -> dict[str, Cut]:
+    """How each parameter that is trained in part is cut, by its path; the arguments are `split`'s.
+
+    Of the parameters only paths and shapes are read.
+    """
+    return frozen_parts(config, parameters, first_new_token)[1]
+
+
+def frozen_parts(
+    config: OptimizerConfig, parameters: Any, first_new_token: int
+) -> tuple[set[str], dict[str, Cut]]:
+    """(paths of what is wholly frozen, cuts of what is frozen in part)."""
     names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(parameters)]
     for pattern in config.frozen:
         if not any(re.search(pattern, name) for name in names):
@@ -43,21 +66,14 @@ def split(config: OptimizerConfig, parameters: Any) -> tuple[Any, Any]:
                 f"config.optimizer.frozen: {pattern!r} is found in no parameter's path"
                 + _did_you_mean(pattern, names)
             )
-    patterns = [re.compile(pattern) for pattern in (*FROZEN, *config.frozen)]
-
-    def is_frozen(path, _):
-        return any(pattern.search(path_name(path)) for pattern in patterns)
-
-    frozen = jax.tree_util.tree_map_with_path(is_frozen, parameters)
-    if all(jax.tree.leaves(frozen)):
+    patterns = (*FROZEN, *config.frozen)
+    frozen = {name for name in names if any(re.search(pattern, name) for pattern in patterns)}
+    if len(frozen) == len(names):
         raise ConfigError(
             f"config.optimizer.frozen: {config.frozen} are found in every parameter's path, so "
             "nothing would be trained; leave one out"
         )
-    return (
-        jax.tree.map(lambda leaf, out: None if out else leaf, parameters, frozen),
-        jax.tree.map(lambda leaf, out: leaf if out else None, parameters, frozen),
-    )
+    return frozen, {}
 
 
 def _did_you_mean(pattern: str, names: Collection[str]) -> str:
@@ -72,16 +88,6 @@ def _did_you_mean(pattern: str, names: Collection[str]) -> str:
     if near:
         return f"; did you mean {' or '.join(map(repr, near))}?"
     return f"; paths begin with {', '.join(sorted({name.split('/')[0] for name in names}))}"
-
-
-def merge(trained: Any, frozen: Any) -> Any:
-    """Puts together what `split` parted."""
-    return jax.tree.map(
-        lambda one, other: other if one is None else one,
-        trained,
-        frozen,
-        is_leaf=lambda leaf: leaf is None,
-    )
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:

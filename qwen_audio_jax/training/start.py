@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import os
 import pathlib
-from collections.abc import Callable
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -14,13 +14,15 @@ from data_pipelines.packing import PackPlan, RowShape
 from data_pipelines.pipeline import check_memory, make_plan, open_mixture
 from data_pipelines.records import Corpus
 from qwen_audio_jax.checkpoint import Checkpoints, abstract, load_parameters, run_folder
+from qwen_audio_jax.models.cuts import Cuts, merge
 from qwen_audio_jax.models.parts import Parts, read_parts
 from qwen_audio_jax.models.presets import Compute, ModelConfig, model_config, preset_parts
-from qwen_audio_jax.parallel.sharding import local_rows, make_mesh
+from qwen_audio_jax.parallel.sharding import local_rows, make_mesh, shardings
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
 from qwen_audio_jax.run_config import ConfigError, ModelChoice, RunConfig
 from qwen_audio_jax.text.tokenizer import Tokenizer, load_tokenizer
-from qwen_audio_jax.training.step import TrainState
+from qwen_audio_jax.training.optimizer import split
+from qwen_audio_jax.training.step import Recipe, TrainState, make_init, recipe_cuts
 from qwen_audio_jax.training.workdir import has_begun
 
 
@@ -196,20 +198,43 @@ def find_validation_split(
 
 
 def restore_or_init(
-    config: RunConfig, checkpoints: Checkpoints, init: Callable, layout: TrainState
+    config: RunConfig, checkpoints: Checkpoints, recipe: Recipe, layout: TrainState
 ) -> tuple[TrainState, int]:
     """The run's own last checkpoint, or parameters from elsewhere, or a fresh start.
+
+    Args:
+        config: of the run.
+        checkpoints: its own.
+        recipe: what its step is made of.
+        layout: shardings of the state.
 
     Returns:
         (TrainState, the data position).
     """
+    (_, init), cuts = make_init(recipe), recipe_cuts(recipe)
+    saved = jax.eval_shape(lambda: saved_form(init(), cuts))
+    wanted = abstract(saved, shardings(saved, layout.step.mesh))
     if checkpoints.latest is not None:
-        return checkpoints.restore(checkpoints.latest, abstract(jax.eval_shape(init), layout))
+        saved, next_slot = checkpoints.restore(checkpoints.latest, wanted)
+        return restored(saved, recipe, layout), next_slot
     state = jax.jit(init, out_shardings=layout)()
     if config.init_from:
-        wanted = abstract(state.parameters, layout.parameters)
-        loaded = load_parameters(pathlib.Path(config.init_from), wanted)
+        loaded = load_parameters(pathlib.Path(config.init_from), wanted["parameters"])
         if jax.process_index() == 0:
             print(f"{', '.join(sorted(loaded))}: from {config.init_from}")
-        state = dataclasses.replace(state, parameters=state.parameters | loaded)
+        saved = saved_form(state, cuts)
+        state = restored(saved | {"parameters": saved["parameters"] | loaded}, recipe, layout)
     return state, 0
+
+
+def saved_form(state: TrainState, cuts: Cuts) -> dict[str, Any]:
+    """A state as a checkpoint holds it: every parameter whole."""
+    whole = merge(state.parameters, state.frozen, cuts)
+    return {"step": state.step, "parameters": whole, "optimizer": state.optimizer}
+
+
+def restored(saved: dict[str, Any], recipe: Recipe, layout: TrainState) -> TrainState:
+    """The state of which a checkpoint holds the saved form."""
+    new = recipe.model.decoder.first_new_token
+    parted = split(recipe.optimizer, saved["parameters"], new)
+    return jax.device_put(TrainState(saved["step"], *parted, saved["optimizer"]), layout)

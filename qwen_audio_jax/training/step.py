@@ -4,6 +4,7 @@ It is compiled once per row shape, and is the same on one CPU device and on a po
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,22 +14,31 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
+from qwen_audio_jax.models.cuts import Cut, merge
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.monitoring.flops import sums_of
 from qwen_audio_jax.parallel.sharding import row_constraint, shardings
 from qwen_audio_jax.run_config import OptimizerConfig
 from qwen_audio_jax.training.next_token import next_token_loss
-from qwen_audio_jax.training.optimizer import make_optimizer, merge, split
+from qwen_audio_jax.training.optimizer import cuts_of, make_optimizer, split
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """Steps done, parameters (float32) and optimizer state, of which frozen ones have none."""
+    """Between two steps.
+
+    Attributes:
+        step: steps done.
+        parameters: what is trained, float32; None where nothing of a parameter is.
+        frozen: the rest, likewise; `models.cuts.merge` makes one tree of the two.
+        optimizer: its state, for what is trained.
+    """
 
     step: jax.Array
     parameters: Any
+    frozen: Any
     optimizer: Any
 
 
@@ -54,15 +64,34 @@ class Recipe:
 def make_init(recipe: Recipe) -> tuple[nnx.GraphDef, Callable[[], TrainState]]:
     """Returns (graph of the model, function that makes the first TrainState)."""
     model = recipe.model
-    optimizer = make_optimizer(recipe.optimizer, recipe.steps)
-    graph, _ = nnx.split(nnx.eval_shape(lambda: QwenAudio(model, nnx.Rngs(0))))
+    graph, _ = abstract_model(model)
 
     def init() -> TrainState:
         parameters = nnx.to_pure_dict(nnx.split(QwenAudio(model, nnx.Rngs(recipe.seed)))[1])
-        trained, _ = split(recipe.optimizer, parameters)
-        return TrainState(jnp.int32(0), parameters, optimizer.init(trained))
+        return first_state(recipe, parameters)
 
     return graph, init
+
+
+def first_state(recipe: Recipe, parameters: Any) -> TrainState:
+    """The state before the first step, of a whole tree of parameters."""
+    new = recipe.model.decoder.first_new_token
+    trained, frozen = split(recipe.optimizer, parameters, new)
+    moments = make_optimizer(recipe.optimizer, recipe.steps).init(trained)
+    return TrainState(jnp.int32(0), trained, frozen, moments)
+
+
+@functools.cache
+def abstract_model(model: ModelConfig) -> tuple[nnx.GraphDef, Any]:
+    """(graph of the model, ShapeDtypeStructs of all its parameters)."""
+    graph, parameters = nnx.split(nnx.eval_shape(lambda: QwenAudio(model, nnx.Rngs(0))))
+    return graph, nnx.to_pure_dict(parameters)
+
+
+def recipe_cuts(recipe: Recipe) -> dict[str, Cut]:
+    """How each parameter that is trained in part is cut, by its path."""
+    model = recipe.model
+    return cuts_of(recipe.optimizer, abstract_model(model)[1], model.decoder.first_new_token)
 
 
 def make_step(graph: nnx.GraphDef, recipe: Recipe, mesh: Mesh):
@@ -72,9 +101,10 @@ def make_step(graph: nnx.GraphDef, recipe: Recipe, mesh: Mesh):
     """
     constrain = row_constraint(mesh)
     optimizer = make_optimizer(recipe.optimizer, recipe.steps)
+    cuts = recipe_cuts(recipe)
 
     def loss_sum(trained, frozen, batch):
-        parameters = merge(trained, frozen)
+        parameters = merge(trained, frozen, cuts)
         hidden = nnx.merge(graph, parameters)(batch, constrain)
         head = parameters["decoder"]["head"]
         return next_token_loss(hidden, head, batch["targets"], batch["loss_weights"], mesh=mesh)
@@ -95,7 +125,7 @@ def make_step(graph: nnx.GraphDef, recipe: Recipe, mesh: Mesh):
         return jax.lax.scan(add, total, micro_batches(batch, recipe.accumulate))[0]
 
     def step(state: TrainState, batch: dict[str, jax.Array]):
-        trained, frozen = split(recipe.optimizer, state.parameters)
+        trained, frozen = state.parameters, state.frozen
         (total, weight), gradients = sums(trained, frozen, batch)
         weight = jnp.maximum(weight, 1.0)
         gradients = jax.tree.map(lambda gradient: gradient / weight, gradients)
@@ -108,7 +138,7 @@ def make_step(graph: nnx.GraphDef, recipe: Recipe, mesh: Mesh):
             (trained, state.optimizer),
         )
         metrics = {"loss": total / weight, "gradient_norm": norm, "useful": sums_of(batch)}
-        return TrainState(state.step + 1, merge(trained, frozen), optimizer_state), metrics
+        return TrainState(state.step + 1, trained, frozen, optimizer_state), metrics
 
     return step
 

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qwen_audio_jax.models.cuts import Cut, merge, part
 from qwen_audio_jax.run_config import ConfigError, OptimizerConfig
-from qwen_audio_jax.training.optimizer import make_optimizer, merge, schedule, split
+from qwen_audio_jax.training.optimizer import make_optimizer, schedule, split
 
 CONFIG = OptimizerConfig(
     learning_rate=1.0,
@@ -48,7 +49,7 @@ def updated(config, steps=3):
         zero = jax.tree.map(jnp.zeros_like, trained)
         updates, state = optimizer.update(zero, state, trained)
         trained = jax.tree.map(jnp.add, trained, updates)
-    return merge(trained, frozen), state
+    return merge(trained, frozen, {}), state
 
 
 def test_only_matrices_decay_and_frozen_parameters_stay():
@@ -117,3 +118,22 @@ def test_deeper_blocks_of_the_encoder_learn_slower():
     conv = ("encoder", "conv1", "kernel")
     np.testing.assert_allclose(change(slowed, *conv) / change(plain, *conv), 0.125, rtol=1e-5)
     assert np.all(slowed["decoder"]["embedding"] == plain["decoder"]["embedding"])
+
+
+@pytest.mark.parametrize(
+    ("cut", "trained", "frozen"),
+    [
+        (Cut(0, ((0, 3),)), [3, 4, 5], [0, 1, 2]),
+        (Cut(0, ((4, 6),)), [0, 1, 2, 3], [4, 5]),
+        (Cut(0, ((1, 2), (3, 5))), [0, 2, 5], [1, 3, 4]),
+    ],
+)
+def test_what_is_cut_is_put_together_again(cut, trained, frozen):
+    whole = {"a": jnp.arange(6), "b": jnp.ones(2), "c": {"d": jnp.zeros((2, 6)) + jnp.arange(6)}}
+    cuts = {"a": cut, "c/d": dataclasses.replace(cut, axis=1)}
+    one, other = part(whole, {"b"}, cuts)
+    assert one["b"] is None
+    np.testing.assert_array_equal(one["a"], trained)
+    np.testing.assert_array_equal(other["a"], frozen)
+    np.testing.assert_array_equal(other["c"]["d"], [frozen] * 2)
+    jax.tree.map(np.testing.assert_array_equal, merge(one, other, cuts), whole)
