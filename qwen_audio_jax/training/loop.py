@@ -37,7 +37,6 @@ from qwen_audio_jax.training.start import (
     find_validation_split,
     open_data,
     restore_or_init,
-    saved_form,
     use_compilation_cache,
 )
 from qwen_audio_jax.training.step import Recipe, TrainState, make_init, make_step, recipe_cuts
@@ -157,6 +156,7 @@ def build_run(
 
     # Abstract first, so that nothing is ever laid out whole on one device.
     recipe = recipe_of(config, model)
+    cuts = recipe_cuts(recipe)
     graph, init = make_init(recipe)
     layout = shardings(jax.eval_shape(init), mesh)
     step = make_step(graph, recipe, mesh)
@@ -166,11 +166,11 @@ def build_run(
         mesh=mesh,
         data=data,
         model=model,
-        cuts=recipe_cuts(recipe),
+        cuts=cuts,
         step=jax.jit(step, donate_argnums=0, out_shardings=(layout, None)),
         evaluator=validation
         and Evaluator(*validation, data.preprocessor, graph, mesh, config.evaluate),
-        checkpoints=Checkpoints(workdir, config.checkpoint.keep),
+        checkpoints=Checkpoints(workdir, config.checkpoint.keep, cuts),
         group=group,
         lock=lock,
         digests=digests,
@@ -241,8 +241,7 @@ def save(run: Run, step: int, state: TrainState, next_slot: int) -> None:
         run.group.barrier(f"checkpoint {step}")
         if run.lock is not None:
             run.lock.check()
-        saved = saved_form(state, run.cuts)
-        run.checkpoints.save(step, saved, next_slot=next_slot, config=to_json(run.config))
+        run.checkpoints.save(step, state, next_slot=next_slot, config=to_json(run.config))
     run.clock.lap(step)
 
 

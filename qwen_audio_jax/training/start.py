@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import os
 import pathlib
-from typing import Any
+from collections.abc import Callable
 
 import jax
 from jax.sharding import Mesh
@@ -13,16 +13,14 @@ from data_pipelines.examples import Preprocessor
 from data_pipelines.packing import PackPlan, RowShape
 from data_pipelines.pipeline import check_memory, make_plan, open_mixture
 from data_pipelines.records import Corpus
-from qwen_audio_jax.checkpoint import Checkpoints, abstract, load_parameters, run_folder
-from qwen_audio_jax.models.cuts import Cuts, merge
-from qwen_audio_jax.models.parts import Parts, read_parts
+from qwen_audio_jax.checkpoint import Checkpoints, abstract, by_path, run_folder
+from qwen_audio_jax.models.parts import Parts, path_name, read_parts
 from qwen_audio_jax.models.presets import Compute, ModelConfig, model_config, preset_parts
-from qwen_audio_jax.parallel.sharding import local_rows, make_mesh, shardings
+from qwen_audio_jax.parallel.sharding import local_rows, make_mesh
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
 from qwen_audio_jax.run_config import ConfigError, ModelChoice, RunConfig
 from qwen_audio_jax.text.tokenizer import Tokenizer, load_tokenizer
-from qwen_audio_jax.training.optimizer import split
-from qwen_audio_jax.training.step import Recipe, TrainState, make_init, recipe_cuts
+from qwen_audio_jax.training.step import Recipe, TrainState, make_init
 from qwen_audio_jax.training.workdir import has_begun
 
 
@@ -87,6 +85,11 @@ def check_start(config: RunConfig, workdir: pathlib.Path) -> None:
             nothing to start from.
     """
     make_mesh(config.mesh)
+    if config.init_from and run_folder(config.init_from).resolve() == workdir.resolve():
+        raise ConfigError(
+            f"config.init_from: {config.init_from} is the run's own folder; name another --workdir "
+            "to start from it, or what this run started from to go on with it"
+        )
     if not has_begun(workdir):
         read_start(config)
 
@@ -211,30 +214,43 @@ def restore_or_init(
     Returns:
         (TrainState, the data position).
     """
-    (_, init), cuts = make_init(recipe), recipe_cuts(recipe)
-    saved = jax.eval_shape(lambda: saved_form(init(), cuts))
-    wanted = abstract(saved, shardings(saved, layout.step.mesh))
+    _, init = make_init(recipe)
+    wanted = abstract(jax.eval_shape(init), layout)
     if checkpoints.latest is not None:
-        saved, next_slot = checkpoints.restore(checkpoints.latest, wanted)
-        return restored(saved, recipe, layout), next_slot
-    state = jax.jit(init, out_shardings=layout)()
+        return checkpoints.restore(checkpoints.latest, wanted, config.init_from)
+    trained, frozen = {}, {}
     if config.init_from:
-        loaded = load_parameters(pathlib.Path(config.init_from), wanted["parameters"])
+        leave_out = bool(config.optimizer.frozen)
+        trained, frozen = checkpoints.start_from(config.init_from, wanted, leave_out=leave_out)
         if jax.process_index() == 0:
-            print(f"{', '.join(sorted(loaded))}: from {config.init_from}")
-        saved = saved_form(state, cuts)
-        state = restored(saved | {"parameters": saved["parameters"] | loaded}, recipe, layout)
-    return state, 0
+            parts = sorted({path.split("/")[0] for path in (trained | frozen)})
+            print(f"{', '.join(parts)}: from {config.init_from}")
+    return _completed(init, layout, trained, frozen), 0
 
 
-def saved_form(state: TrainState, cuts: Cuts) -> dict[str, Any]:
-    """A state as a checkpoint holds it: every parameter whole."""
-    whole = merge(state.parameters, state.frozen, cuts)
-    return {"step": state.step, "parameters": whole, "optimizer": state.optimizer}
+def _completed(init: Callable, layout: TrainState, trained: dict, frozen: dict) -> TrainState:
+    """The first state, of parameters that were loaded; only what is missing is drawn."""
 
+    def but(state: TrainState) -> TrainState:
+        def without(tree, loaded):
+            return jax.tree_util.tree_map_with_path(
+                lambda path, leaf: None if path_name(path) in loaded else leaf, tree
+            )
 
-def restored(saved: dict[str, Any], recipe: Recipe, layout: TrainState) -> TrainState:
-    """The state of which a checkpoint holds the saved form."""
-    new = recipe.model.decoder.first_new_token
-    parted = split(recipe.optimizer, saved["parameters"], new)
-    return jax.device_put(TrainState(saved["step"], *parted, saved["optimizer"]), layout)
+        return dataclasses.replace(
+            state,
+            parameters=without(state.parameters, trained),
+            frozen=without(state.frozen, frozen),
+        )
+
+    drawn = jax.jit(lambda: but(init()), out_shardings=but(layout))()
+
+    def with_loaded(form, tree, loaded):
+        leaves = by_path(tree) | loaded
+        return jax.tree_util.tree_map_with_path(lambda path, _: leaves[path_name(path)], form)
+
+    return dataclasses.replace(
+        drawn,
+        parameters=with_loaded(layout.parameters, drawn.parameters, trained),
+        frozen=with_loaded(layout.frozen, drawn.frozen, frozen),
+    )

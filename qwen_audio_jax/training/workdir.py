@@ -10,6 +10,8 @@ import logging
 import pathlib
 from collections.abc import Mapping
 
+from qwen_audio_jax import frozen_base
+from qwen_audio_jax.checkpoint import last_step
 from qwen_audio_jax.models.parts import Parts, parts_of, read_parts, write_parts
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
@@ -41,8 +43,9 @@ def check_config(workdir: pathlib.Path, config: RunConfig) -> None:
         values = None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: is damaged; checkpoints/STEP/config has the same values")
-    before = flat(values, FREE_KEYS)
-    now = flat(to_json(config), FREE_KEYS)
+    free = (*FREE_KEYS, "init_from") if _has_base(workdir) else FREE_KEYS
+    before = flat(values, free)
+    now = flat(to_json(config), free)
     differing = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
     if differing:
         key = differing[0]
@@ -52,6 +55,17 @@ def check_config(workdir: pathlib.Path, config: RunConfig) -> None:
             + (f", and {len(differing) - 1} more" if len(differing) > 1 else "")
             + "); give another --workdir, or delete it to start anew"
         )
+
+
+def _has_base(workdir: pathlib.Path) -> bool:
+    """Whether the last checkpoint leaves out what the run started from and keeps frozen.
+
+    `config.init_from` may then name its new place, for what lies there is compared.
+    """
+    try:
+        return (last_step(workdir) / frozen_base.ITEM).is_dir()
+    except FileNotFoundError:
+        return False
 
 
 def own_parts(workdir: pathlib.Path) -> tuple[Parts, Tokenizer] | None:
