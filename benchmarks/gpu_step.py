@@ -20,7 +20,6 @@ CPU that all of this runs.
 
 import argparse
 import dataclasses
-import functools
 import gc
 import json
 import os
@@ -43,7 +42,7 @@ from qwen_audio_jax.models.segments import Segments
 from qwen_audio_jax.monitoring import flops
 from qwen_audio_jax.parallel.sharding import AXES
 from qwen_audio_jax.run_config import OptimizerConfig
-from qwen_audio_jax.training.step import Recipe, TrainState, make_init, make_step
+from qwen_audio_jax.training.step import Recipe, make_init, make_step
 
 PROMPT, ANSWER_A_SECOND = 14, 3.5
 WARM_UP = 3
@@ -207,7 +206,7 @@ class Step:
             np.array(jax.devices()[:1]).reshape(1, 1, 1), AXES, axis_types=(AxisType.Auto,) * 3
         )
         graph, init = make_init(recipe)
-        self.init = jax.jit(functools.partial(_frozen_in_bfloat16, init))
+        self.init = jax.jit(init)
         self.state = jax.eval_shape(self.init)
         step = jax.jit(make_step(graph, recipe, mesh), donate_argnums=0)
         self.step = step.lower(self.state, batch).compile()
@@ -233,13 +232,6 @@ class Step:
         if profile:
             jax.profiler.stop_trace()
         return statistics.median(seconds[WARM_UP:]), loss
-
-
-def _frozen_in_bfloat16(init) -> TrainState:
-    """The first state, its frozen parameters as small as their products need them."""
-    state = init()
-    small = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), state.frozen)
-    return dataclasses.replace(state, frozen=small)
 
 
 def fitting(family: str, size: Size, computes: list[Compute], batch, steps: int, profile):

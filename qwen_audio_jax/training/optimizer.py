@@ -17,6 +17,9 @@ from qwen_audio_jax.run_config import ConfigError, OptimizerConfig
 FROZEN = (r"^encoder/positions$",)
 """Never trained: a fixed table of sinusoids that checkpoints happen to carry."""
 
+MATRICES = ("kernel", "embedding", "head")
+"""How the paths of what is multiplied with activations end; biases and norms do otherwise."""
+
 
 def schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     """Linear warm-up, then a cosine down to the final rate."""
@@ -96,7 +99,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
     def decays(parameters):
         # Stacking makes biases and norms two-dimensional, so the name decides and not the shape.
         return jax.tree_util.tree_map_with_path(
-            lambda path, _: path_name(path).endswith(("kernel", "embedding", "head")), parameters
+            lambda path, _: path_name(path).endswith(MATRICES), parameters
         )
 
     # Both have no state, so a run may be restored either way.

@@ -15,13 +15,14 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from qwen_audio_jax.models.cuts import Cut, merge
+from qwen_audio_jax.models.parts import path_name
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.monitoring.flops import sums_of
 from qwen_audio_jax.parallel.sharding import row_constraint, shardings
 from qwen_audio_jax.run_config import OptimizerConfig
 from qwen_audio_jax.training.next_token import next_token_loss
-from qwen_audio_jax.training.optimizer import cuts_of, make_optimizer, split
+from qwen_audio_jax.training.optimizer import MATRICES, cuts_of, make_optimizer, split
 
 
 @jax.tree_util.register_dataclass
@@ -32,7 +33,8 @@ class TrainState:
     Attributes:
         step: steps done.
         parameters: what is trained, float32; None where nothing of a parameter is.
-        frozen: the rest, likewise; `models.cuts.merge` makes one tree of the two.
+        frozen: the rest, likewise; `models.cuts.merge` makes one tree of the two. Matrices lie in
+            the dtype that is computed in, to which each of their uses would cast them.
         optimizer: its state, for what is trained.
     """
 
@@ -77,8 +79,21 @@ def first_state(recipe: Recipe, parameters: Any) -> TrainState:
     """The state before the first step, of a whole tree of parameters."""
     new = recipe.model.decoder.first_new_token
     trained, frozen = split(recipe.optimizer, parameters, new)
+    frozen = _small(frozen, jnp.dtype(recipe.model.compute.dtype))
     moments = make_optimizer(recipe.optimizer, recipe.steps).init(trained)
     return TrainState(jnp.int32(0), trained, frozen, moments)
+
+
+def _small(frozen: Any, dtype: jnp.dtype) -> Any:
+    """Frozen matrices in the dtype that they are multiplied in, where that is smaller.
+
+    Norms compute in float32; with the biases they are some thousandths of all.
+    """
+
+    def one(path, leaf):
+        return leaf.astype(dtype) if path_name(path).endswith(MATRICES) else leaf
+
+    return jax.tree_util.tree_map_with_path(one, frozen)
 
 
 @functools.cache

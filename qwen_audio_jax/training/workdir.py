@@ -43,7 +43,11 @@ def check_config(workdir: pathlib.Path, config: RunConfig) -> None:
         values = None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: is damaged; checkpoints/STEP/config has the same values")
-    free = (*FREE_KEYS, "init_from") if _has_base(workdir) else FREE_KEYS
+    free = FREE_KEYS
+    if _has_base(workdir):
+        free = (*free, "init_from")
+        if config.init_from not in ("", values.get("init_from")):
+            _check_there(config.init_from)
     before = flat(values, free)
     now = flat(to_json(config), free)
     differing = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
@@ -66,6 +70,13 @@ def _has_base(workdir: pathlib.Path) -> bool:
         return (last_step(workdir) / frozen_base.ITEM).is_dir()
     except FileNotFoundError:
         return False
+
+
+def _check_there(init_from: str) -> None:
+    try:
+        last_step(init_from)
+    except FileNotFoundError as error:
+        raise ConfigError(f"config.init_from: {error}") from error
 
 
 def own_parts(workdir: pathlib.Path) -> tuple[Parts, Tokenizer] | None:
