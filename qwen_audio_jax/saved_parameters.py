@@ -216,7 +216,7 @@ class SavedParameters:
         bytes_each = store.size // max(length, 1) * store.dtype.numpy_dtype.itemsize
         together, sums = max(1, _PIECE_BYTES // max(bytes_each, 1)), np.zeros(2, np.uint32)
         for first in range(0, length, together):
-            piece = self._inherited.read(path, store[first : first + together])
+            piece = self._inherited.read(path, store[first : min(first + together, length)])
             sums += partial_sums(piece, (first, *(0,) * (store.ndim - 1)))
         return sums
 

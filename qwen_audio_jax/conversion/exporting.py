@@ -112,9 +112,11 @@ def _layers(saved: SavedParameters, path: str, layered: bool) -> Iterator[np.nda
     if not layered:
         yield saved.read(path, stored)
         return
-    together = stored.chunk_layout.read_chunk.shape[0] or 1  # pieces of several: one by one
-    for first in range(0, stored.shape[0], together):
-        yield from saved.read(path, stored[first : first + together])
+    layers = stored.shape[0]
+    chunk = stored.chunk_layout.read_chunk.shape  # None of what lies in two checkpoints
+    together = chunk[0] if chunk else layers
+    for first in range(0, layers, together):
+        yield from saved.read(path, stored[first : min(first + together, layers)])
 
 
 def _to_original(array: np.ndarray, layout: str) -> np.ndarray:
