@@ -14,7 +14,8 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from qwen_audio_jax.models.cuts import Cut, merge
+from qwen_audio_jax.models.cuts import Cut, together
+from qwen_audio_jax.models.language_model import head_of
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.monitoring.flops import sums_of
@@ -77,8 +78,8 @@ def first_state(recipe: Recipe, parameters: Any) -> TrainState:
     """The state before the first step, of a whole tree of parameters."""
     new = recipe.model.decoder.first_new_token
     trained, frozen = split(recipe.optimizer, parameters, new)
-    moments = make_optimizer(recipe.optimizer, recipe.steps).init(trained)
-    return TrainState(jnp.int32(0), trained, frozen, moments)
+    optimizer = make_optimizer(recipe.optimizer, recipe.steps, recipe_cuts(recipe))
+    return TrainState(jnp.int32(0), trained, frozen, optimizer.init(trained))
 
 
 @functools.cache
@@ -100,14 +101,14 @@ def make_step(graph: nnx.GraphDef, recipe: Recipe, mesh: Mesh):
     A step whose loss or gradient is not finite changes nothing but the count of steps.
     """
     constrain = row_constraint(mesh)
-    optimizer = make_optimizer(recipe.optimizer, recipe.steps)
     cuts = recipe_cuts(recipe)
+    optimizer = make_optimizer(recipe.optimizer, recipe.steps, cuts)
 
     def loss_sum(trained, frozen, batch):
-        parameters = merge(trained, frozen, cuts)
+        parameters = together(trained, frozen, cuts)
         hidden = nnx.merge(graph, parameters)(batch, constrain)
-        head = parameters["decoder"]["head"]
-        return next_token_loss(hidden, head, batch["targets"], batch["loss_weights"], mesh=mesh)
+        head, targets, weights = head_of(parameters), batch["targets"], batch["loss_weights"]
+        return next_token_loss(hidden, head, targets, weights, mesh=mesh)
 
     def sums(trained, frozen, batch):
         """((loss, weight), gradients), all of them sums over the batch."""

@@ -13,7 +13,15 @@ from collections.abc import Mapping
 from qwen_audio_jax.models.parts import Parts, parts_of, read_parts, write_parts
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
-from qwen_audio_jax.run_config import FREE_KEYS, ConfigError, RunConfig, dotted, flat, to_json
+from qwen_audio_jax.run_config import (
+    FREE_KEYS,
+    ConfigError,
+    RunConfig,
+    dotted,
+    flat,
+    to_json,
+    with_defaults,
+)
 from qwen_audio_jax.text.tokenizer import Tokenizer, load_tokenizer
 from qwen_audio_jax.training.corpus_digests import (
     Digests,
@@ -41,7 +49,7 @@ def check_config(workdir: pathlib.Path, config: RunConfig) -> None:
         values = None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: is damaged; checkpoints/STEP/config has the same values")
-    before = flat(values, FREE_KEYS)
+    before = flat(with_defaults(values), FREE_KEYS)
     now = flat(to_json(config), FREE_KEYS)
     differing = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
     if differing:

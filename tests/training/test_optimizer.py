@@ -9,7 +9,7 @@ import pytest
 
 from qwen_audio_jax.models.cuts import Cut, merge, part
 from qwen_audio_jax.run_config import ConfigError, OptimizerConfig
-from qwen_audio_jax.training.optimizer import make_optimizer, schedule, split
+from qwen_audio_jax.training.optimizer import cuts_of, make_optimizer, schedule, split
 
 CONFIG = OptimizerConfig(
     learning_rate=1.0,
@@ -42,7 +42,7 @@ def test_schedule_rises_then_falls():
 
 def updated(config, steps=3):
     """Parameters after some updates by a gradient of zero, and the optimizer's state."""
-    optimizer = make_optimizer(config, 110)
+    optimizer = make_optimizer(config, 110, cuts_of(config, PARAMETERS))
     trained, frozen = split(config, PARAMETERS)
     state = optimizer.init(trained)
     for _ in range(steps):
@@ -85,7 +85,9 @@ def test_patterns_that_freeze_nothing_or_everything_are_refused(frozen, message)
 
 def test_infinity_is_no_clipping():
     def change(norm):
-        optimizer = make_optimizer(dataclasses.replace(CONFIG, clip_norm=norm, weight_decay=0.0), 9)
+        optimizer = make_optimizer(
+            dataclasses.replace(CONFIG, clip_norm=norm, weight_decay=0.0), 9, {}
+        )
         trained, _ = split(CONFIG, PARAMETERS)
         state = optimizer.init(trained)
         updates = []
