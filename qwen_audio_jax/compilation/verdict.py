@@ -227,7 +227,10 @@ def _read(
     for one in work.collectives:
         received[one.kind] += one.received * one.times * topology.chip.devices
         count[one.kind] += one.times
-    model_flops = flops.training_step(model, of, config.optimizer.frozen)
+    optimizer = config.optimizer
+    model_flops = flops.training_step(
+        model, of, optimizer.frozen, train_new_tokens=optimizer.train_new_tokens
+    )
     rate = topology.chips * topology.chip.flops
     return Verdict(
         **known,

@@ -53,6 +53,16 @@ class Cut:
             pieces.append(jax.lax.slice_in_dim(array, start, stop, axis=self.axis))
         return jnp.concatenate(pieces, axis=self.axis)
 
+    def place(self, index: int, size: int) -> tuple[bool, int]:
+        """(whether an index of the whole axis is frozen, where it lies in that piece)."""
+        for frozen, intervals in ((True, self.frozen), (False, self.trained(size))):
+            before = 0
+            for first, end in intervals:
+                if first <= index < end:
+                    return frozen, before + index - first
+                before += end - first
+        raise IndexError(index)
+
     def _intervals(self, whole: jax.Array, intervals: Intervals) -> jax.Array:
         pieces = [jax.lax.slice_in_dim(whole, *pair, axis=self.axis) for pair in intervals]
         return pieces[0] if len(pieces) == 1 else jnp.concatenate(pieces, axis=self.axis)
@@ -60,6 +70,52 @@ class Cut:
 
 Cuts = Mapping[str, Cut]
 """Of each parameter that is trained in part, by its path."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Parted:
+    """A parameter in its two pieces, which the step does not put together: that would be a copy.
+
+    Attributes:
+        trained: None where nothing is; such a parameter is in a stack of which another one is cut.
+        frozen: the rest.
+        cut: how.
+    """
+
+    trained: jax.Array | None
+    frozen: jax.Array
+    cut: Cut = dataclasses.field(metadata={"static": True})
+
+    def __getitem__(self, key: Any) -> "Parted":
+        """`parameter[...]`, as modules read theirs."""
+        if key is not Ellipsis:
+            raise TypeError("a parameter in two pieces has no part; `rows` looks up tokens")
+        return self
+
+    def __len__(self) -> int:
+        """Of the axis along which it is cut."""
+        pieces = [piece for piece in (self.trained, self.frozen) if piece is not None]
+        return sum(piece.shape[self.cut.axis] for piece in pieces)
+
+    @property
+    def in_order(self) -> tuple[tuple[jax.Array, int], ...]:
+        """Both pieces, each with where it begins, of tokens: old ones are frozen, new ones not."""
+        ((_, first_new),) = self.cut.frozen
+        return (self.frozen, 0), (self.trained, first_new)
+
+    def rows(self, index: jax.Array) -> jax.Array:
+        """Rows of a table of tokens: int32 [...] -> [..., D]."""
+        (old, _), (new, first) = self.in_order
+        among_old = old[jnp.minimum(index, first - 1)]
+        among_new = new[jnp.maximum(index - first, 0)]
+        return jnp.where((index >= first)[..., None], among_new, among_old)
+
+
+def stack_of(name: str) -> str:
+    """The stack of layers that a parameter is in, such as `decoder/blocks`; "" where in none."""
+    stack, blocks, _ = name.partition("/blocks/")
+    return stack + blocks.rstrip("/") if blocks else ""
 
 
 def part(whole: Any, frozen: Collection[str], cuts: Cuts) -> tuple[Any, Any]:
@@ -82,6 +138,24 @@ def part(whole: Any, frozen: Collection[str], cuts: Cuts) -> tuple[Any, Any]:
         jax.tree.map(lambda pair, at=at: pair[at], pairs, is_leaf=lambda x: isinstance(x, tuple))
         for at in (0, 1)
     )
+
+
+def together(trained: Any, frozen: Any, cuts: Cuts) -> Any:
+    """The same without a copy: one tree, in which what is cut is `Parted`.
+
+    So is what is frozen beside it in a stack: `scan_layers` then copies none of it.
+    """
+    stacks = {stack_of(name) for name in cuts} - {""}
+
+    def one(path, a, b):
+        name = path_name(path)
+        if name in cuts:
+            return Parted(a, b, cuts[name])
+        if a is None and stack_of(name) in stacks:
+            return Parted(None, b, Cut(0, ((0, len(b)),)))
+        return b if a is None else a
+
+    return jax.tree_util.tree_map_with_path(one, trained, frozen, is_leaf=lambda x: x is None)
 
 
 def merge(trained: Any, frozen: Any, cuts: Cuts) -> Any:

@@ -333,7 +333,11 @@ def log_step(run: Run, log: RunLog, step: int, metrics: dict[str, Any]) -> bool:
     _, dropped = metrics.pop("counts")
     of = flops.Counts(**{name: int(n) for name, n in metrics.pop("useful").items()})
     values = {name: float(value) for name, value in metrics.items()}
-    log.count(of, flops.training_step(run.model, of, run.config.optimizer.frozen), int(dropped))
+    optimizer = run.config.optimizer
+    work = flops.training_step(
+        run.model, of, optimizer.frozen, train_new_tokens=optimizer.train_new_tokens
+    )
+    log.count(of, work, int(dropped))
     slot = int(values.pop("slot"))
     skipped = not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"]))
     if skipped:

@@ -1,16 +1,16 @@
 """AdamW: the schedule, what decays, what is frozen."""
 
-import difflib
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 import optax
 
-from qwen_audio_jax.models.cuts import Cut, part
+from qwen_audio_jax.models.cuts import Cut, Cuts, part
+from qwen_audio_jax.models.frozen_patterns import TOKEN_AXES, check_found, frozen_intervals
 from qwen_audio_jax.models.parts import path_name
 from qwen_audio_jax.run_config import ConfigError, OptimizerConfig
 
@@ -62,39 +62,49 @@ def frozen_parts(
     config: OptimizerConfig, parameters: Any, first_new_token: int
 ) -> tuple[set[str], dict[str, Cut]]:
     """(paths of what is wholly frozen, cuts of what is frozen in part)."""
-    names = [path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(parameters)]
-    for pattern in config.frozen:
-        if not any(re.search(pattern, name) for name in names):
-            raise ConfigError(
-                f"config.optimizer.frozen: {pattern!r} is found in no parameter's path"
-                + _did_you_mean(pattern, names)
-            )
-    patterns = (*FROZEN, *config.frozen)
-    frozen = {name for name in names if any(re.search(pattern, name) for pattern in patterns)}
-    if len(frozen) == len(names):
+    leaves = jax.tree_util.tree_leaves_with_path(parameters)
+    shapes = {path_name(path): leaf.shape for path, leaf in leaves}
+    check_found("config.optimizer.frozen", config.frozen, shapes, "parameter")
+    frozen, cuts = set(), {}
+    for name, shape in shapes.items():
+        intervals = frozen_intervals((*FROZEN, *config.frozen), name, shape[0])
+        if intervals == ((0, shape[0]),):
+            axis = TOKEN_AXES.get(name) if config.train_new_tokens else None
+            if axis is not None and 0 < first_new_token < shape[axis]:
+                cuts[name] = Cut(axis, ((0, first_new_token),))
+            else:
+                frozen.add(name)
+        elif intervals:
+            cuts[name] = Cut(0, intervals)
+    if len(frozen) == len(shapes):
         raise ConfigError(
             f"config.optimizer.frozen: {config.frozen} are found in every parameter's path, so "
             "nothing would be trained; leave one out"
         )
-    return frozen, {}
+    _check_rates(config.rates, shapes.keys() - frozen)
+    return frozen, cuts
 
 
-def _did_you_mean(pattern: str, names: Collection[str]) -> str:
-    """Beginnings of paths that are like a pattern, or what paths begin with."""
-    parts = {
-        "/".join(name.split("/")[:length])
-        for name in names
-        for length in range(1, name.count("/") + 2)
-    }
-    letters = re.sub(r"[^\w/]", "", pattern).strip("/")
-    near = difflib.get_close_matches(letters, sorted(parts), n=3)
-    if near:
-        return f"; did you mean {' or '.join(map(repr, near))}?"
-    return f"; paths begin with {', '.join(sorted({name.split('/')[0] for name in names}))}"
+def _check_rates(rates: Mapping[str, float], trained: Collection[str]) -> None:
+    """Raises ConfigError if a pattern is found nowhere, or two that differ in the same place."""
+    check_found("config.optimizer.rates", rates, trained, "trained parameter")
+    for name in sorted(trained):
+        found = [pattern for pattern in rates if re.search(pattern, name)]
+        if len({rates[pattern] for pattern in found}) > 1:
+            raise ConfigError(
+                f"config.optimizer.rates: {' and '.join(map(repr, found))} are found in {name} and "
+                "give it different factors; make them exclude each other, as ^decoder/(?!head)"
+            )
 
 
-def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """Clipping, AdamW, rates by depth; for the parameters that are trained, and no others."""
+def make_optimizer(config: OptimizerConfig, steps: int, cuts: Cuts) -> optax.GradientTransformation:
+    """Clipping, AdamW, rates by part and depth; for what is trained, and nothing else.
+
+    Args:
+        config: its settings.
+        steps: of the whole run.
+        cuts: of what is trained in part; from `cuts_of`.
+    """
 
     def decays(parameters):
         # Stacking makes biases and norms two-dimensional, so the name decides and not the shape.
@@ -114,24 +124,48 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
             weight_decay=config.weight_decay,
             mask=decays,
         ),
-        optax.stateless(lambda updates, _: _slowed(config.encoder_layer_decay, updates)),
+        optax.stateless(
+            lambda updates, _: _at_rates(
+                config.rates, _slowed(config.encoder_layer_decay, updates, cuts)
+            )
+        ),
     )
 
 
-def _slowed(decay: float, updates: Any) -> Any:
+def _at_rates(rates: Mapping[str, float], updates: Any) -> Any:
+    """Multiplies updates, weight decay's among them, by the factors of their parts."""
+
+    def one(path, update):
+        found = (rates[pattern] for pattern in rates if re.search(pattern, path_name(path)))
+        factor = next(found, 1.0)
+        return update if factor == 1 else update * factor
+
+    return jax.tree_util.tree_map_with_path(one, updates)
+
+
+def _slowed(decay: float, updates: Any, cuts: Cuts) -> Any:
     """Multiplies updates of the encoder's blocks and convolutions by powers of `decay`, as BEiT."""
     if decay == 1:
         return updates
 
+    def numbers_of(name: str, update: jax.Array) -> tuple[np.ndarray, int]:
+        """(numbers of the layers that are trained, how many layers there are)."""
+        cut = cuts.get(name, Cut(0, ()))
+        layers = len(update) + sum(end - first for first, end in cut.frozen)
+        return np.concatenate([np.arange(*pair) for pair in cut.trained(layers)]), layers
+
     def one(path, update):
         name = path_name(path)
         if name.startswith("encoder/blocks/"):
-            powers = decay ** np.arange(len(update), 0, -1, dtype=np.float32)
+            numbers, layers = numbers_of(name, update)
+            powers = decay ** (layers - numbers).astype(np.float32)
             return update * powers.reshape(-1, *(1,) * (update.ndim - 1))
         if name.startswith("encoder/conv"):
-            return update * decay ** (layers + 1)
+            return update * decay ** (deepest + 1)
         return update
 
-    blocks = jax.tree.leaves(updates["encoder"]["blocks"])
-    layers = len(blocks[0]) if blocks else 0
+    leaves = jax.tree_util.tree_leaves_with_path(updates)
+    named = ((path_name(path), update) for path, update in leaves)
+    stacked = [numbers_of(*pair)[1] for pair in named if pair[0].startswith("encoder/blocks/")]
+    deepest = stacked[0] if stacked else 0
     return jax.tree_util.tree_map_with_path(one, updates)

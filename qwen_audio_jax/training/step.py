@@ -14,7 +14,8 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
-from qwen_audio_jax.models.cuts import Cut, merge
+from qwen_audio_jax.models.cuts import Cut, together
+from qwen_audio_jax.models.language_model import head_of
 from qwen_audio_jax.models.parts import path_name
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.models.qwen_audio import QwenAudio
@@ -80,8 +81,8 @@ def first_state(recipe: Recipe, parameters: Any) -> TrainState:
     new = recipe.model.decoder.first_new_token
     trained, frozen = split(recipe.optimizer, parameters, new)
     frozen = _small(frozen, jnp.dtype(recipe.model.compute.dtype))
-    moments = make_optimizer(recipe.optimizer, recipe.steps).init(trained)
-    return TrainState(jnp.int32(0), trained, frozen, moments)
+    optimizer = make_optimizer(recipe.optimizer, recipe.steps, recipe_cuts(recipe))
+    return TrainState(jnp.int32(0), trained, frozen, optimizer.init(trained))
 
 
 def _small(frozen: Any, dtype: jnp.dtype) -> Any:
@@ -115,14 +116,14 @@ def make_step(graph: nnx.GraphDef, recipe: Recipe, mesh: Mesh):
     A step whose loss or gradient is not finite changes nothing but the count of steps.
     """
     constrain = row_constraint(mesh)
-    optimizer = make_optimizer(recipe.optimizer, recipe.steps)
     cuts = recipe_cuts(recipe)
+    optimizer = make_optimizer(recipe.optimizer, recipe.steps, cuts)
 
     def loss_sum(trained, frozen, batch):
-        parameters = merge(trained, frozen, cuts)
+        parameters = together(trained, frozen, cuts)
         hidden = nnx.merge(graph, parameters)(batch, constrain)
-        head = parameters["decoder"]["head"]
-        return next_token_loss(hidden, head, batch["targets"], batch["loss_weights"], mesh=mesh)
+        head, targets, weights = head_of(parameters), batch["targets"], batch["loss_weights"]
+        return next_token_loss(hidden, head, targets, weights, mesh=mesh)
 
     def sums(trained, frozen, batch):
         """((loss, weight), gradients), all of them sums over the batch."""

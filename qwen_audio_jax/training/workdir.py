@@ -15,7 +15,15 @@ from qwen_audio_jax.checkpoint import last_step
 from qwen_audio_jax.models.parts import Parts, parts_of, read_parts, write_parts
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
-from qwen_audio_jax.run_config import FREE_KEYS, ConfigError, RunConfig, dotted, flat, to_json
+from qwen_audio_jax.run_config import (
+    FREE_KEYS,
+    ConfigError,
+    RunConfig,
+    dotted,
+    flat,
+    to_json,
+    with_defaults,
+)
 from qwen_audio_jax.text.tokenizer import Tokenizer, load_tokenizer
 from qwen_audio_jax.training.corpus_digests import (
     Digests,
@@ -43,7 +51,7 @@ def check_config(workdir: pathlib.Path, config: RunConfig) -> None:
         values = None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: is damaged; checkpoints/STEP/config has the same values")
-    free = FREE_KEYS
+    values, free = with_defaults(values), FREE_KEYS
     if _has_base(workdir):
         free = (*free, "init_from")
         if config.init_from not in ("", values.get("init_from")):

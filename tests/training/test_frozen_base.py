@@ -6,14 +6,12 @@ import random
 import shutil
 import signal
 
-import jax
 import numpy as np
 import pytest
-from commands import finished, losses, run, started, wait_for
+from commands import finished, losses, started, wait_for
 from conftest import changed, pretrain_values, write_corpus
 from flax import nnx
 
-from data_pipelines.records import Corpus
 from qwen_audio_jax import convert, frozen_base
 from qwen_audio_jax.checkpoint import by_path, last_step
 from qwen_audio_jax.conversion.importing import write_checkpoint
@@ -126,9 +124,7 @@ def test_killed_and_resumed_is_bit_identical(place, uninterrupted, tmp_path):
     assert process.returncode == -signal.SIGKILL, f"was over before it could be killed: {errors}"
     # It goes on where what it started from now lies.
     shutil.copytree(place / "start", tmp_path / "moved")
-    done = finished(
-        place / "data", workdir, **options(place) | {"init_from": tmp_path / "moved"}
-    )
+    done = finished(place / "data", workdir, **options(place) | {"init_from": tmp_path / "moved"})
     assert "Some donated buffers" not in done.stderr
     assert losses(workdir) == losses(uninterrupted)
     one, other = parameters(workdir), parameters(uninterrupted)
