@@ -20,11 +20,9 @@ CPU that all of this runs.
 
 import argparse
 import dataclasses
-import functools
 import gc
 import json
 import os
-import re
 import statistics
 import time
 
@@ -39,14 +37,12 @@ from data_pipelines.packing import RowShape, best_fit
 from qwen_audio_jax.audio.lengths import audio_tokens, packed_frames
 from qwen_audio_jax.models.attention import BACKENDS, attend
 from qwen_audio_jax.models.layers import REMAT
-from qwen_audio_jax.models.parts import path_name
 from qwen_audio_jax.models.presets import Compute, ModelConfig, model_config, preset_parts
 from qwen_audio_jax.models.segments import Segments
 from qwen_audio_jax.monitoring import flops
 from qwen_audio_jax.parallel.sharding import AXES
 from qwen_audio_jax.run_config import OptimizerConfig
-from qwen_audio_jax.training.optimizer import split
-from qwen_audio_jax.training.step import Recipe, TrainState, make_init, make_step
+from qwen_audio_jax.training.step import Recipe, make_init, make_step
 
 PROMPT, ANSWER_A_SECOND = 14, 3.5
 WARM_UP = 3
@@ -210,7 +206,7 @@ class Step:
             np.array(jax.devices()[:1]).reshape(1, 1, 1), AXES, axis_types=(AxisType.Auto,) * 3
         )
         graph, init = make_init(recipe)
-        self.init = jax.jit(functools.partial(_frozen_in_bfloat16, init, recipe.optimizer.frozen))
+        self.init = jax.jit(init)
         self.state = jax.eval_shape(self.init)
         step = jax.jit(make_step(graph, recipe, mesh), donate_argnums=0)
         self.step = step.lower(self.state, batch).compile()
@@ -238,18 +234,6 @@ class Step:
         return statistics.median(seconds[WARM_UP:]), loss
 
 
-def _frozen_in_bfloat16(init, frozen: tuple[str, ...]) -> TrainState:
-    """The first state, its frozen parameters as small as their products need them."""
-    state = init()
-
-    def one(path, leaf):
-        matches = any(re.search(pattern, path_name(path)) for pattern in frozen)
-        return leaf.astype(jnp.bfloat16) if matches else leaf
-
-    parameters = jax.tree_util.tree_map_with_path(one, state.parameters)
-    return dataclasses.replace(state, parameters=parameters)
-
-
 def fitting(family: str, size: Size, computes: list[Compute], batch, steps: int, profile):
     """The first of the ways to compute that the memory holds: (Step, seconds, loss).
 
@@ -266,7 +250,8 @@ def fitting(family: str, size: Size, computes: list[Compute], batch, steps: int,
                 if step.bytes < limit:
                     return step, *step.run(steps, profile)
                 # A layer's parameters, moments and gradients are float32 each.
-                blocks = jax.tree.leaves(step.state.parameters["decoder"]["blocks"])
+                trees = step.state.parameters, step.state.frozen
+                blocks = jax.tree.leaves([tree["decoder"]["blocks"] for tree in trees])
                 layer_bytes = sum(16 * leaf.size for leaf in blocks) / layers
                 less = max(1, int((step.bytes - limit) / layer_bytes))
             except jax.errors.JaxRuntimeError as error:
@@ -292,13 +277,13 @@ def measure(family: str, size: Size, options, rate: float, backend: str) -> dict
     profile = options.profile and os.path.join(options.profile, family)
     step, seconds, loss = fitting(family, size, computes, batch, options.steps, profile)
     recipe, of = step.recipe, flops.counts_of(batch)
-    trained, _ = split(recipe.optimizer, step.state.parameters)
+    trained = step.state.parameters
     work = flops.training_step(recipe.model, of, recipe.optimizer.frozen)
     peak = (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
     return {
         "case": family,
         "device": jax.devices()[0].device_kind,
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(step.state.parameters)),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves((trained, step.state.frozen))),
         "trained": sum(leaf.size for leaf in jax.tree.leaves(trained)),
         "decoder_layers": recipe.model.decoder.layers,
         "rows": shape.rows,

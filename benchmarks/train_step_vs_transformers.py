@@ -32,8 +32,7 @@ from qwen_audio_jax.monitoring import flops
 from qwen_audio_jax.parallel.sharding import make_mesh
 from qwen_audio_jax.rendering import Tokens
 from qwen_audio_jax.run_config import OptimizerConfig
-from qwen_audio_jax.training.optimizer import make_optimizer, split
-from qwen_audio_jax.training.step import Recipe, TrainState, make_init, make_step
+from qwen_audio_jax.training.step import Recipe, first_state, make_init, make_step
 
 TEXT, LEARNED = 32, 16
 CASES = {
@@ -111,8 +110,7 @@ class Ours:
         mesh = make_mesh({"replica": 1, "fsdp": -1, "tensor": 1})
         graph, _ = make_init(recipe)
         parameters = jax.tree.map(jax.device_put, parameters)
-        moments = make_optimizer(optimizer, recipe.steps).init(split(optimizer, parameters)[0])
-        self.state = TrainState(jax.numpy.int32(0), parameters, moments)
+        self.state = first_state(recipe, parameters)
         batch = packed(made, shape)
         self.flops = flops.training_step(recipe.model, flops.counts_of(batch))
         self.batch = jax.tree.map(jax.device_put, batch)

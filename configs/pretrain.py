@@ -62,6 +62,8 @@ def _base(preset: str) -> ConfigDict:
             "clip_norm": 1.0,
             "encoder_layer_decay": 1.0,
             "frozen": (),
+            "train_new_tokens": True,
+            "rates": {},
         }
     )
     config.train = ConfigDict(

@@ -98,17 +98,52 @@ class Text:
         return f"not blank, of at most {self.most:,} characters"
 
 
+@dataclasses.dataclass(frozen=True)
 class RegularExpression:
-    """Of a text: a pattern that compiles. An empty one would be found in everything."""
+    """Of a text: a pattern that compiles. An empty one would be found in everything.
+
+    Attributes:
+        layers: whether a range of layers may stand behind it, see `split_layers`.
+    """
+
+    layers: bool = False
 
     def allows(self, value: str) -> bool:
         try:
-            return bool(value and re.compile(value))
-        except (re.error, OverflowError, RecursionError):
+            pattern = split_layers(value)[0] if self.layers else value
+            return bool(pattern and re.compile(pattern))
+        except (ValueError, re.error, OverflowError, RecursionError):
             return False
 
     def __str__(self) -> str:
-        return "a regular expression of Python's re, not empty"
+        behind = ", a range of layers such as [0:20] behind it or not" if self.layers else ""
+        return f"a regular expression of Python's re{behind}, not empty"
+
+
+def split_layers(text: str) -> tuple[str, slice | None]:
+    """`"^decoder/blocks[0:20]"` as ("^decoder/blocks", slice(0, 20)); None where no range is.
+
+    What stands in square brackets at the end and has a colon is a range, as Python writes one: no
+    parameter's path has a colon, so that no pattern needs it in a set of characters.
+
+    Raises:
+        ValueError: it is no range of whole numbers.
+    """
+    found = re.fullmatch(r"(.*)\[([^\[\]]*):([^\[\]]*)\]", text, re.DOTALL)
+    if not found:
+        return text, None
+    first, end = (int(edge) if edge else None for edge in found.groups()[1:])
+    return found[1], slice(first, end)
+
+
+class Factor:
+    """Of a number: what a learning rate is multiplied by."""
+
+    def allows(self, value: float) -> bool:
+        return 0 < value <= 1000
+
+    def __str__(self) -> str:
+        return "above 0, at most 1,000 (what shall not be trained is in config.optimizer.frozen)"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from qwen_audio_jax.audio.silence import WindowOrAuto
 from qwen_audio_jax.config_fields import (
     ConfigError,
     Example,
+    Factor,
     Folder,
     Keys,
     OneOf,
@@ -82,7 +83,15 @@ class OptimizerConfig:
     encoder_layer_decay: each block of the encoder learns slower than the one after it by this
         factor, its last one than the projector; 1 is off, Qwen-Audio's pre-training had 0.95.
     frozen: regular expressions; a parameter is not trained if one is found in its path, such as
-        `decoder/blocks/query/kernel`. Each must be found in a path, and leave something to train.
+        `decoder/blocks/query/kernel`. Behind one a range of layers may stand, as Python writes it:
+        `^decoder/blocks[0:20]` freezes the first twenty layers, `^decoder/blocks[:-4]` all but the
+        last four. Each must be found in a path, and leave something to train.
+    train_new_tokens: whether rows of `decoder/embedding` and columns of `decoder/head` that an
+        import added for new tokens (from the model's `first_new_token` on) are trained although
+        `frozen` holds the others.
+    rates: regular expression -> what the learning rate is multiplied by where it is found in the
+        path of a parameter, and with it the step of weight decay; 1 where none is. Each must be
+        found in a trained one; two in the same one must agree.
     """
 
     learning_rate: Annotated[float, Range(1e-12, 10)]
@@ -96,8 +105,13 @@ class OptimizerConfig:
     clip_norm: Annotated[float, Range(1e-12, 1e12, also=math.inf, meaning="no clipping")]
     encoder_layer_decay: Annotated[float, Range(0.01, 1)] = 1.0
     frozen: Annotated[
-        tuple[Annotated[str, RegularExpression()], ...], Example('("^decoder/",)')
+        tuple[Annotated[str, RegularExpression(layers=True)], ...], Example('("^decoder/",)')
     ] = ()
+    train_new_tokens: bool = True
+    rates: Annotated[
+        Mapping[Annotated[str, RegularExpression()], Annotated[float, Factor()]],
+        Example('{"^decoder/": 0.05}'),
+    ] = dataclasses.field(default_factory=dict, hash=False)
 
     def __post_init__(self):
         if self.final_learning_rate > self.learning_rate:
@@ -316,17 +330,31 @@ def refusal(key: str, value: Any) -> ConfigError:
 
 def to_json(config: RunConfig) -> dict[str, Any]:
     """The configuration as JSON types. JSON has no number for infinity, which is "inf"."""
+    return _plain(config)
 
-    def plain(value):
-        if dataclasses.is_dataclass(value):
-            return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        if isinstance(value, Mapping):
-            return {key: plain(item) for key, item in value.items()}
-        if isinstance(value, tuple):
-            return [plain(item) for item in value]
-        return "inf" if value == math.inf else value
 
-    return plain(config)
+def with_defaults(values: Mapping[str, Any], of: type = RunConfig) -> dict[str, Any]:
+    """What `to_json` wrote before some keys were there, with these at their defaults."""
+    made = dict(values)
+    for field in dataclasses.fields(of):
+        if dataclasses.is_dataclass(field.type):
+            if isinstance(values.get(field.name), Mapping):
+                made[field.name] = with_defaults(values[field.name], field.type)
+        elif field.default is not dataclasses.MISSING:
+            made.setdefault(field.name, _plain(field.default))
+        elif field.default_factory is not dataclasses.MISSING:
+            made.setdefault(field.name, _plain(field.default_factory()))
+    return made
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return "inf" if value == math.inf else value
 
 
 def short_hash(config: RunConfig) -> str:

@@ -152,13 +152,13 @@ def compile_step(
     axes = ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     started = time.perf_counter()
     state, lowered = _lower(recipe, mesh, shape)
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(state.parameters))
+    parameters = (state.parameters, state.frozen)
     known = {
         "topology": topology,
         "setup": f"{axes}; {shape.rows} x {shape.tokens} tokens, {shape.frames} frames; "
         f"{train.accumulate} micro-batches; remat {config.model.remat}",
-        "parameters": parameters,
-        "replicated": replicated_size(state.parameters, mesh),
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(parameters)),
+        "replicated": replicated_size(parameters, mesh),
         "tokens": shape.rows * shape.tokens,
         "limit": memory_limit(devices[0]) * topology.chip.devices,
     }
@@ -230,7 +230,10 @@ def _read(
     for one in work.collectives:
         received[one.kind] += one.received * one.times * topology.chip.devices
         count[one.kind] += one.times
-    model_flops = flops.training_step(model, of, config.optimizer.frozen)
+    optimizer = config.optimizer
+    model_flops = flops.training_step(
+        model, of, optimizer.frozen, train_new_tokens=optimizer.train_new_tokens
+    )
     rate = topology.chips * topology.chip.flops
     return Verdict(
         **known,

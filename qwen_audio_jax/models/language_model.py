@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ from flax import nnx
 
 from qwen_audio_jax.models.attention import attend
 from qwen_audio_jax.models.cache import Cache
+from qwen_audio_jax.models.cuts import Parted
 from qwen_audio_jax.models.layers import (
     RMSNorm,
     TransposedLinear,
@@ -69,6 +71,11 @@ def rope(config: DecoderConfig, positions: jax.Array, lengths: jax.Array | None 
     angles = positions[..., None].astype(jnp.float32) * frequencies
     angles = jnp.concatenate([angles, angles], axis=-1)[:, :, None]
     return RoPE(jnp.cos(angles), jnp.sin(angles), scale[..., None, None])
+
+
+def head_of(parameters: dict[str, Any]) -> jax.Array | Parted:
+    """The output head [D, V] of a whole model's parameters."""
+    return parameters["decoder"]["head"]
 
 
 class DecoderBlock(nnx.Module):
@@ -135,7 +142,9 @@ class LanguageModel(nnx.Module):
 
     def embed(self, tokens: jax.Array) -> jax.Array:
         """int32 [B, L] -> [B, L, D] in the compute dtype."""
-        return self.embedding[...][tokens].astype(self.dtype)
+        table = self.embedding[...]
+        rows = table.rows(tokens) if isinstance(table, Parted) else table[tokens]
+        return rows.astype(self.dtype)
 
     def __call__(self, x: jax.Array, segments: Segments, rotate: RoPE) -> jax.Array:
         """Embeddings [B, L, D] of packed rows -> normalised hidden states [B, L, D]."""

@@ -1,12 +1,14 @@
 """Building blocks that encoder and decoder share, and the scan over stacked layers."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from qwen_audio_jax.models.cuts import Parted
 from qwen_audio_jax.models.presets import Compute
 
 
@@ -114,18 +116,52 @@ the block's input and the attention's result. full: the input alone.
 def scan_layers(stack: nnx.Module, x: jax.Array, *shared: Any, remat: str) -> jax.Array:
     """Runs x through stacked layers, so that compile time does not grow with their number.
 
+    A stack of which some layers are frozen is run in pieces, one after another. What is frozen is
+    read layer by layer from where it lies; of what is trained in several pieces, each is copied.
+
     Args:
-        stack: from `stack_layers`; each layer is called as `layer(x, *shared)` and returns x.
+        stack: from `stack_layers`; each layer is called as `layer(x, *shared)` and returns x. Its
+            parameters may be `Parted` along the layers.
         x: what passes from layer to layer.
         *shared: what every layer gets alike.
         remat: one of REMAT.
     """
     graph, parameters = nnx.split(stack)
+    leaves, structure = jax.tree.flatten(parameters, is_leaf=_is_parted)
+    for first, end in _pieces(leaves):
+        moving, still = {}, {}
+        for number, leaf in enumerate(leaves):
+            frozen, start = leaf.cut.place(first, len(leaf)) if _is_parted(leaf) else (False, first)
+            if frozen:
+                still[number] = leaf.frozen, start
+            else:
+                trained = leaf.trained if _is_parted(leaf) else leaf
+                moving[number] = jax.lax.slice_in_dim(trained, start, start + end - first)
 
-    def body(x, layer_parameters):
-        return nnx.merge(graph, layer_parameters)(x, *shared), None
+        def body(x, layer, still=still):
+            moving, index = layer
+            here = {
+                number: jax.lax.dynamic_index_in_dim(array, start + index, keepdims=False)
+                for number, (array, start) in still.items()
+            } | moving
+            parameters = structure.unflatten(here[number] for number in range(len(here)))
+            return nnx.merge(graph, parameters)(x, *shared), None
 
-    return jax.lax.scan(_remat(body, remat), x, parameters)[0]
+        counted = jnp.arange(end - first) if still else None
+        x, _ = jax.lax.scan(_remat(body, remat), x, (moving, counted))
+    return x
+
+
+def _is_parted(leaf: Any) -> bool:
+    return isinstance(leaf, Parted)
+
+
+def _pieces(leaves: Sequence[jax.Array | Parted]) -> list[tuple[int, int]]:
+    """Runs of layers within which each parameter is wholly trained or wholly frozen."""
+    edges = {0, len(leaves[0])}
+    for leaf in filter(_is_parted, leaves):
+        edges.update(edge for interval in leaf.cut.frozen for edge in interval)
+    return list(itertools.pairwise(sorted(edges)))
 
 
 def _remat(body: Callable, remat: str) -> Callable:

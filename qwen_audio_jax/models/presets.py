@@ -135,6 +135,9 @@ FAMILY_FIELDS = {
 MEL_BINS = {"qwen_audio": 80, "qwen2_audio": 128}
 VOCABULARIES = {"qwen_audio": 155947, "qwen2_audio": 156032}
 """Rows of the released models' embeddings."""
+QWEN_AUDIO_FIRST_NEW = 151851
+"""Where Qwen-Audio's audio placeholder and tags begin, behind the ranks, ChatML and extras that
+Qwen-7B was trained with."""
 
 
 def preset_parts(preset: str, family: str, vocab_size: int) -> tuple[EncoderConfig, DecoderConfig]:
@@ -150,6 +153,8 @@ def preset_parts(preset: str, family: str, vocab_size: int) -> tuple[EncoderConf
     encoder, decoder = _SIZES[_SIZE_OF_PRESET[preset]]
     if family == "qwen_audio":  # has no grouped heads, and evaluates beyond its trained length
         decoder = decoder | dict(kv_heads=decoder["heads"], log_n=True, dynamic_ntk=True)
+    if preset == "qwen_audio_7b" and vocab_size == VOCABULARIES[family]:
+        decoder = decoder | dict(first_new_token=QWEN_AUDIO_FIRST_NEW)
     return (
         EncoderConfig(mel_bins=MEL_BINS[family], **encoder),
         DecoderConfig(vocab_size=vocab_size, **decoder),

@@ -7,7 +7,6 @@ loss is taken. So useful MFU = `training_step` / (seconds * the machine's rate).
 """
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -17,6 +16,7 @@ import numpy as np
 from qwen_audio_jax.audio.lengths import audio_tokens, encoder_positions
 from qwen_audio_jax.audio.silence import seen_frames
 from qwen_audio_jax.models.audio_encoder import frame_of
+from qwen_audio_jax.models.frozen_patterns import TOKEN_AXES, frozen_intervals
 from qwen_audio_jax.models.presets import ModelConfig
 
 
@@ -128,39 +128,74 @@ def forward(config: ModelConfig, of: Counts) -> dict[str, int]:
     }
 
 
-KERNELS = {
-    "conv1": "encoder/conv1/kernel",
-    "conv2": "encoder/conv2/kernel",
-    "encoder_linears": "encoder/blocks/query/kernel",
-    "projector": "projector/kernel",
-    "embedding": "decoder/embedding",
-    "decoder_linears": "decoder/blocks/query/kernel",
-    "head": "decoder/head",
-}
-"""A parameter of each part, which stands for the others; products of activations have none."""
+def kernels(config: ModelConfig) -> dict[str, dict[str, int]]:
+    """The parameters by which each part multiplies, and how large each is, of a layer if stacked.
+
+    Products of activations have none.
+    """
+    E, D = config.encoder, config.decoder
+    heads, kv_heads = D.heads * D.head_dim, D.kv_heads * D.head_dim
+
+    def stacked(stack: str, sizes: dict[str, int]) -> dict[str, int]:
+        return {f"{stack}/{name}/kernel": size for name, size in sizes.items()}
+
+    square = dict.fromkeys(("query", "key", "value", "out"), E.width**2)
+    wide = dict.fromkeys(("up", "down"), 4 * E.width**2)
+    attention = {"query": heads, "key": kv_heads, "value": kv_heads, "out": heads}
+    mlp = dict.fromkeys(("gate", "up", "down"), D.mlp_width)
+    decoder = {name: D.width * size for name, size in (attention | mlp).items()}
+    return {
+        "conv1": {"encoder/conv1/kernel": 1},
+        "conv2": {"encoder/conv2/kernel": 1},
+        "encoder_linears": stacked("encoder/blocks", square | wide),
+        "projector": {"projector/kernel": 1},
+        "embedding": {"decoder/embedding": D.vocab_size},
+        "decoder_linears": stacked("decoder/blocks", decoder),
+        "head": {"decoder/head": D.vocab_size},
+    }
 
 
-def training_step(config: ModelConfig, of: Counts, frozen: Sequence[str] = ()) -> int:
+def training_step(
+    config: ModelConfig, of: Counts, frozen: Sequence[str] = (), *, train_new_tokens: bool = True
+) -> int:
     """FLOPs of the forward and the backward pass.
 
     A part costs its forward pass once, once more for the gradient by its parameters if they are
     trained, and once for the gradient by its input (twice where both factors are activations) if
-    anything before it is trained.
+    anything before it is trained. Of a stack that holds for each layer.
 
     Args:
         config: the model's.
         of: what is useful in the batch.
-        frozen: `OptimizerConfig.frozen`, regular expressions over parameter paths.
+        frozen, train_new_tokens: those of `OptimizerConfig`.
     """
-    total, trained_before = 0, False
+    new = config.decoder.vocab_size - config.decoder.first_new_token
+    new = new if train_new_tokens and config.decoder.first_new_token else 0
+    by_part, total, trained_before = kernels(config), 0, False
+    needed = np.zeros(1, bool)
     for part, flops in forward(config, of).items():
-        kernel = KERNELS.get(part)
-        if kernel is None:
-            total += flops * (3 if trained_before else 1)
+        if part not in by_part:
+            # Between the linears of a stack, of which the last were looked at before.
+            total += flops * int((1 + 2 * needed).sum()) // len(needed)
             continue
-        trained = not any(re.search(pattern, kernel) for pattern in frozen)
-        # In a stack of blocks, each but the first has trained ones before it.
-        needed = trained_before or (trained and part.endswith("linears"))
-        total += flops * (1 + trained + needed)
-        trained_before |= trained
+        layers = getattr(config, part.removesuffix("_linears")).layers if "_" in part else 1
+        sizes, trained = by_part[part], np.zeros(layers, np.int64)
+        for name, size in sizes.items():
+            trained += size * _trained_layers(frozen, name, layers)
+            if name in TOKEN_AXES and not trained.any():
+                trained += new
+        # In a stack of blocks, each but the first trained one has trained ones before it.
+        behind = np.logical_or.accumulate(trained > 0)
+        needed = trained_before | (behind if "_" in part else np.zeros(1, bool))
+        total += flops * (layers + int(needed.sum())) // layers
+        total += flops * int(trained.sum()) // (layers * sum(sizes.values()))
+        trained_before |= bool(trained.any())
     return total
+
+
+def _trained_layers(frozen: Sequence[str], name: str, layers: int) -> np.ndarray:
+    """Which layers of a parameter are trained, bool [layers]; 1 where it is not stacked."""
+    trained = np.ones(layers, bool)
+    for first, end in frozen_intervals(frozen, name, layers):
+        trained[first:end] = False
+    return trained

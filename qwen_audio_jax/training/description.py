@@ -8,7 +8,7 @@ import jax
 from qwen_audio_jax.checkpoint import last_step, saved_shapes
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.run_config import RunConfig
-from qwen_audio_jax.training.optimizer import split
+from qwen_audio_jax.training.step import TrainState
 
 
 def model_told(config: RunConfig, model: ModelConfig) -> str:
@@ -38,9 +38,9 @@ def origin_told(config: RunConfig, model: ModelConfig, resumed_from: int | None)
     return f"{told}, {_and(new)} new" if new else told
 
 
-def parameters_told(config: RunConfig, parameters: Any) -> str:
+def parameters_told(state: TrainState) -> str:
     """How many parameters there are, and how many of them are trained."""
-    trained, frozen = map(_count, split(config.optimizer, parameters))
+    trained, frozen = map(_count, (state.parameters, state.frozen))
     return f"{trained + frozen:,} parameters ({trained:,} trained, {frozen:,} frozen)"
 
 

@@ -23,6 +23,7 @@ from qwen_audio_jax.evaluation.validation import (
     make_validation,
     write_evaluation,
 )
+from qwen_audio_jax.models.cuts import Cuts, merge
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.monitoring import flops, report
 from qwen_audio_jax.monitoring.chips import peak_flops
@@ -46,7 +47,14 @@ from qwen_audio_jax.training.start import (
     restore_or_init,
     use_compilation_cache,
 )
-from qwen_audio_jax.training.step import Recipe, TrainState, make_init, make_losses, make_step
+from qwen_audio_jax.training.step import (
+    Recipe,
+    TrainState,
+    make_init,
+    make_losses,
+    make_step,
+    recipe_cuts,
+)
 from qwen_audio_jax.training.stop_signal import StopSignal
 from qwen_audio_jax.training.workdir import (
     check_config,
@@ -67,6 +75,7 @@ class Run:
     data: Data
     model: ModelConfig
     duration: Duration
+    cuts: Cuts
     step: Callable
     validation: Validation | None
     checkpoints: Checkpoints
@@ -109,9 +118,8 @@ def train(
     lock: WorkdirLock | None,
 ) -> list[dict[str, Any]]:
     """`run` in a run folder that no other run writes to, with process 0 holding its lock."""
-    run, init, layout = build_run(config, workdir, group, clock, lock)
-    new = run.model.decoder.first_new_token
-    state, next_slot = restore_or_init(config, run.checkpoints, init, layout, new)
+    run, recipe, layout = build_run(config, workdir, group, clock, lock)
+    state, next_slot = restore_or_init(config, run.checkpoints, recipe, layout)
     first_step, writes = int(state.step), group.index == 0
     if writes:
         # Up to here a start may fail, and then everything is as it was.
@@ -146,11 +154,11 @@ def build_run(
     group: Group,
     clock: Clock,
     lock: WorkdirLock | None,
-) -> tuple[Run, Callable[[], TrainState], TrainState]:
+) -> tuple[Run, Recipe, TrainState]:
     """Opens and builds all that the run is made of; nothing long is done.
 
     Returns:
-        (Run, function that makes the first TrainState, its layout on the devices).
+        (Run, what its step is made of, the layout of its TrainState on the devices).
     """
     mesh = make_mesh(config.mesh)
     check_config(workdir, config)
@@ -171,6 +179,7 @@ def build_run(
     # Abstract first, so that nothing is ever laid out whole on one device.
     duration = duration_of(config.train, data.plan)
     recipe = recipe_of(config, model, duration)
+    cuts = recipe_cuts(recipe)
     graph, init = make_init(recipe)
     layout = shardings(jax.eval_shape(init), mesh)
     step = make_step(graph, recipe, mesh)
@@ -181,6 +190,7 @@ def build_run(
         data=data,
         model=model,
         duration=duration,
+        cuts=cuts,
         step=jax.jit(step, donate_argnums=0, out_shardings=(layout, None)),
         validation=validation
         and make_validation(
@@ -192,7 +202,7 @@ def build_run(
             make_losses(graph, mesh, config.train.accumulate),
             mesh,
         ),
-        checkpoints=Checkpoints(workdir, config.checkpoint.keep),
+        checkpoints=Checkpoints(workdir, config.checkpoint.keep, cuts),
         group=group,
         lock=lock,
         digests=digests,
@@ -201,7 +211,7 @@ def build_run(
         profile=ProfileWindow(config.profile, workdir),
     )
     group.barrier("the last checkpoint", {"the last checkpoint": str(run.checkpoints.latest)})
-    return run, init, layout
+    return run, recipe, layout
 
 
 def loop(run: Run, state: TrainState, next_slot: int, log: RunLog, stop: StopSignal):
@@ -293,7 +303,8 @@ def evaluate(run: Run, state: TrainState, log: RunLog, *, whole: bool) -> Evalua
     """Evaluates the validation split. Unless it is whole, the loss alone is measured and logged."""
     step = int(state.step)
     with run.clock.spend("evaluation"):
-        found = run.validation(state.parameters, whole=whole)
+        parameters = merge(state.parameters, state.frozen, run.cuts)
+        found = run.validation(parameters, whole=whole)
     log.write_evaluation(step, found.rows)
     log.add(step, found.metrics)
     if jax.process_index() == 0 and whole:
@@ -313,7 +324,7 @@ def finish(run: Run, state: TrainState, log: RunLog) -> list[dict[str, Any]]:
             title=f"{run.workdir.name}: {run.model.family} after {int(state.step):,} steps",
             run_info={
                 "model": model_told(config, run.model),
-                "parameters": parameters_told(config, state.parameters),
+                "parameters": parameters_told(state),
                 "data": f"{', '.join(plan.components)}: {plan.records:,} records",
                 "conditioning": config.data.conditioning,
                 "steps": f"{int(state.step):,}",
@@ -367,7 +378,11 @@ def log_step(run: Run, log: RunLog, step: int, metrics: dict[str, Any]) -> bool:
     dropped = metrics.pop("counts")[1]
     of = flops.Counts(**{name: int(n) for name, n in metrics.pop("useful").items()})
     values = {name: float(value) for name, value in metrics.items()}
-    log.count(of, flops.training_step(run.model, of, run.config.optimizer.frozen), int(dropped))
+    optimizer = run.config.optimizer
+    work = flops.training_step(
+        run.model, of, optimizer.frozen, train_new_tokens=optimizer.train_new_tokens
+    )
+    log.count(of, work, int(dropped))
     slot = int(values.pop("slot"))
     skipped = not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"]))
     if skipped:
@@ -404,7 +419,7 @@ def describe(run: Run, state: TrainState) -> None:
     added = f", {new:,} of them new" if model.decoder.first_new_token else ""
     print(
         f"{origin_told(config, model, run.checkpoints.latest)}: "
-        f"{parameters_told(config, state.parameters)}, {model.compute.dtype}, "
+        f"{parameters_told(state)}, {model.compute.dtype}, "
         f"vocabulary of {model.decoder.vocab_size:,}{added}\n"
         f"data: {', '.join(plan.components)}, {plan.records:,} records, "
         f"conditioned by {config.data.conditioning}\n"

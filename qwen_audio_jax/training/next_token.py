@@ -1,13 +1,14 @@
 """Next-token loss that spends the output head only where something is to be learned."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from qwen_audio_jax.models.cuts import Parted
 from qwen_audio_jax.parallel.sharding import ROWS, spec_of
 
 Pair = tuple[jax.Array, jax.Array]
@@ -16,7 +17,7 @@ Pair = tuple[jax.Array, jax.Array]
 
 def next_token_loss(
     hidden: jax.Array,
-    head: jax.Array,
+    head: jax.Array | Parted,
     targets: jax.Array,
     loss_weights: jax.Array,
     *,
@@ -35,7 +36,8 @@ def next_token_loss(
 
     Args:
         hidden: [B, L, D].
-        head: [D, V], the output head. Its gradient is computed only where it is asked for.
+        head: [D, V], the output head, or its frozen and its new columns in two pieces. Of each
+            piece the gradient is computed only where it is asked for.
         targets: int32 [B, L].
         loss_weights: float32 [B, L]; they have no gradient.
         chunk: positions that share one product with the head; None chooses, see `chunk_of`.
@@ -44,33 +46,33 @@ def next_token_loss(
     Returns:
         (sum of weight * loss, sum of weights), float32 scalars.
     """
+    heads, firsts = _pieces(head)
 
-    def run(gradients: tuple[bool, bool]) -> Callable:
-        local = functools.partial(_local_loss, chunk=chunk, gradients=gradients)
-        return local if mesh is None else _on_mesh(local, head.shape, mesh)
+    def run(gradients: Sequence[bool]) -> Callable:
+        local = functools.partial(_local_loss, firsts=firsts, chunk=chunk, gradients=gradients)
+        return local if mesh is None else _on_mesh(local, [one.shape for one in heads], mesh)
 
     @jax.custom_vjp
     def loss(*arguments) -> Pair:
-        return run((False, False))(*arguments)[0]
+        return run([False] * (1 + len(heads)))(*arguments)[0]
 
     def forward(*arguments):
-        wanted = arguments[0].perturbed, arguments[1].perturbed
+        wanted = [arguments[0].perturbed, *(one.perturbed for one in arguments[3:])]
         return run(wanted)(*(argument.value for argument in arguments))
 
     def backward(gradients, cotangents):
-        return (
-            *(None if g is None else g * cotangents[0].astype(g.dtype) for g in gradients),
-            None,
-            None,
+        d_hidden, *d_heads = (
+            None if g is None else g * cotangents[0].astype(g.dtype) for g in gradients
         )
+        return d_hidden, None, None, *d_heads
 
     loss.defvjp(forward, backward, symbolic_zeros=True)
-    return loss(hidden, head, targets, loss_weights)
+    return loss(hidden, targets, loss_weights, *heads)
 
 
 def next_token_losses(
     hidden: jax.Array,
-    head: jax.Array,
+    head: jax.Array | Parted,
     targets: jax.Array,
     loss_weights: jax.Array,
     *,
@@ -81,9 +83,20 @@ def next_token_losses(
 
     For what is only measured: it has no gradient.
     """
-    local = functools.partial(_local_loss, chunk=chunk, gradients=(False, False), each=True)
-    run = local if mesh is None else _on_mesh(local, head.shape, mesh, each=True)
-    return run(hidden, head, targets, loss_weights)[0]
+    heads, firsts = _pieces(head)
+    unwanted = [False] * (1 + len(heads))
+    local = functools.partial(
+        _local_loss, firsts=firsts, chunk=chunk, gradients=unwanted, each=True
+    )
+    shapes = [one.shape for one in heads]
+    run = local if mesh is None else _on_mesh(local, shapes, mesh, each=True)
+    return run(hidden, targets, loss_weights, *heads)[0]
+
+
+def _pieces(head: jax.Array | Parted) -> tuple[tuple[jax.Array, ...], tuple[int, ...]]:
+    """The pieces of the head, and the token of the first column of each."""
+    pieces = head.in_order if isinstance(head, Parted) else ((head, 0),)
+    return tuple(zip(*pieces, strict=True))
 
 
 def chunk_of(positions: int) -> int:
@@ -92,99 +105,130 @@ def chunk_of(positions: int) -> int:
 
 
 def _on_mesh(
-    local: Callable, head_shape: tuple[int, int], mesh: Mesh, each: bool = False
+    local: Callable, head_shapes: Sequence[tuple[int, int]], mesh: Mesh, each: bool = False
 ) -> Callable:
     """The loss on each device's rows, added up unless that of each position is wanted."""
-    head_spec = spec_of("decoder/head", head_shape, mesh)
-    parts, columns = head_spec
+    specs = [spec_of("decoder/head", shape, mesh) for shape in head_shapes]
 
-    def device(hidden, head, targets, loss_weights):
-        head = head.astype(hidden.dtype)
-        if parts is not None:
-            head = jax.lax.all_gather(head, parts, axis=0, tiled=True)
-        loss, (d_hidden, d_head) = local(hidden, head, targets, loss_weights, columns=columns)
-        if d_head is not None:
-            if parts is not None:
-                d_head = jax.lax.psum_scatter(d_head, parts, scatter_dimension=0, tiled=True)
-            else:
-                d_head = jax.lax.psum(d_head, "fsdp")
-            d_head = jax.lax.psum(d_head, "replica")  # last: only parts cross between slices
-        return loss if each else jax.lax.psum(loss, ROWS[0]), (d_hidden, d_head)
+    def gathered(head, spec, dtype):
+        head, (parts, _) = head.astype(dtype), spec
+        return head if parts is None else jax.lax.all_gather(head, parts, axis=0, tiled=True)
+
+    def scattered(d_head, spec):
+        if d_head is None:
+            return None
+        if (parts := spec[0]) is not None:
+            d_head = jax.lax.psum_scatter(d_head, parts, scatter_dimension=0, tiled=True)
+        else:
+            d_head = jax.lax.psum(d_head, "fsdp")
+        return jax.lax.psum(d_head, "replica")  # last: only parts cross between slices
+
+    def device(hidden, targets, loss_weights, *heads):
+        heads = [gathered(*pair, hidden.dtype) for pair in zip(heads, specs, strict=True)]
+        columns = [spec[1] for spec in specs]
+        loss, (d_hidden, *d_heads) = local(hidden, targets, loss_weights, *heads, columns=columns)
+        d_heads = (scattered(*pair) for pair in zip(d_heads, specs, strict=True))
+        return loss if each else jax.lax.psum(loss, ROWS[0]), (d_hidden, *d_heads)
 
     return jax.shard_map(
         device,
         mesh=mesh,
-        in_specs=(ROWS, head_spec, ROWS, ROWS),
-        out_specs=(ROWS if each else (P(), P()), (ROWS, head_spec)),
+        in_specs=(ROWS, ROWS, ROWS, *specs),
+        out_specs=(ROWS if each else (P(), P()), (ROWS, *specs)),
         check_vma=False,  # nothing is differentiated through it
     )
 
 
 def _local_loss(
     hidden: jax.Array,
-    head: jax.Array,
     targets: jax.Array,
     loss_weights: jax.Array,
-    *,
+    *heads: jax.Array,
+    firsts: Sequence[int],
     chunk: int | None,
-    gradients: tuple[bool, bool],
-    columns: str | None = None,
+    gradients: Sequence[bool],
+    columns: Sequence[str | None] | None = None,
     each: bool = False,
-) -> tuple[Pair | jax.Array, tuple[jax.Array | None, jax.Array | None]]:
-    """The loss of one device's rows, and those of its gradients by hidden and head that are wanted.
+) -> tuple[Pair | jax.Array, tuple[jax.Array | None, ...]]:
+    """The loss of one device's rows, and its gradients by hidden and heads where they are wanted.
 
     Args:
-        hidden, head, targets, loss_weights, chunk: see `next_token_loss`.
-        gradients: whether those by hidden and by head are wanted.
-        columns: the mesh axis over which V is divided; None where the whole head is here.
+        hidden, targets, loss_weights, chunk: see `next_token_loss`.
+        heads: pieces of the head.
+        firsts: the token of the first column of each, on all devices together.
+        gradients: whether those by hidden and by each piece are wanted.
+        columns: the mesh axis over which each piece's columns are divided; None where all of them
+            are here.
         each: whether the losses of the positions stay apart, [B, L], instead of being added up.
     """
     shape, dtype = hidden.shape, hidden.dtype
     hidden, targets, weights = hidden.reshape(-1, shape[-1]), targets.ravel(), loss_weights.ravel()
-    head = head.astype(dtype)
+    heads = [head.astype(dtype) for head in heads]
+    columns = columns or [None] * len(heads)
     chunk = min(chunk or chunk_of(len(hidden)), len(hidden))
     order = jnp.argsort(weights == 0, stable=True)
     # A place behind the last stands for none: nothing is read of it, nothing written.
     order = jnp.pad(order, (0, -len(order) % chunk), constant_values=len(order))
-    column = jnp.arange(head.shape[1])
-    if columns is not None:
-        column += jax.lax.axis_index(columns) * len(column)
+    tokens = []
+    for head, first, axis in zip(heads, firsts, columns, strict=True):
+        token = first + jnp.arange(head.shape[1])
+        tokens.append(token if axis is None else token + jax.lax.axis_index(axis) * len(token))
 
-    def whole(reduce, x):
-        return x if columns is None else reduce(x, columns)
+    def over_all(reduce, add, parts):
+        """Of each piece's part, first over the devices that share the piece."""
+        whole = (
+            x if axis is None else reduce(x, axis) for x, axis in zip(parts, columns, strict=True)
+        )
+        return functools.reduce(add, whole)
 
     def body(number, carry):
-        total, d_hidden, d_head = carry
+        total, d_hidden, *d_heads = carry
         places = jax.lax.dynamic_slice_in_dim(order, number * chunk, chunk)
         x, target, weight = (
             array.at[places].get(mode="fill", fill_value=0) for array in (hidden, targets, weights)
         )
-        logits = jnp.einsum("td,dv->tv", x, head, preferred_element_type=jnp.float32)
-        largest = whole(jax.lax.pmax, jnp.max(logits, axis=1, keepdims=True))
-        exponentials = jnp.exp(logits - largest)
-        normaliser = whole(jax.lax.psum, jnp.sum(exponentials, axis=1, keepdims=True))
-        here = column == target[:, None]
-        picked = whole(jax.lax.psum, jnp.sum(jnp.where(here, logits, 0), axis=1))
+        logits = [
+            jnp.einsum("td,dv->tv", x, head, preferred_element_type=jnp.float32) for head in heads
+        ]
+        largest = [jnp.max(one, axis=1, keepdims=True) for one in logits]
+        largest = over_all(jax.lax.pmax, jnp.maximum, largest)
+        exponentials = [jnp.exp(one - largest) for one in logits]
+        normaliser = [jnp.sum(one, axis=1, keepdims=True) for one in exponentials]
+        normaliser = over_all(jax.lax.psum, jnp.add, normaliser)
+        here = [token == target[:, None] for token in tokens]
+        picked = [
+            jnp.sum(jnp.where(mine, one, 0), axis=1) for mine, one in zip(here, logits, strict=True)
+        ]
+        picked = over_all(jax.lax.psum, jnp.add, picked)
         losses = (jnp.log(normaliser) + largest)[:, 0] - picked
-        d_logits = (exponentials / normaliser - here) * weight[:, None]
-        d_logits = d_logits.astype(dtype)
+        d_logits = [
+            ((one / normaliser - mine) * weight[:, None]).astype(dtype)
+            for one, mine in zip(exponentials, here, strict=True)
+        ]
         if d_hidden is not None:
-            d_x = jnp.einsum("tv,dv->td", d_logits, head, preferred_element_type=jnp.float32)
-            d_x = whole(jax.lax.psum, d_x).astype(dtype)
+            d_x = [
+                jnp.einsum("tv,dv->td", d_one, head, preferred_element_type=jnp.float32)
+                for d_one, head in zip(d_logits, heads, strict=True)
+            ]
+            d_x = over_all(jax.lax.psum, jnp.add, d_x).astype(dtype)
             d_hidden = d_hidden.at[places].set(d_x, mode="drop", unique_indices=True)
-        if d_head is not None:
-            d_head += jnp.einsum("td,tv->dv", x, d_logits, preferred_element_type=jnp.float32)
+        d_heads = [
+            d_head
+            if d_head is None
+            else d_head + jnp.einsum("td,tv->dv", x, d_one, preferred_element_type=jnp.float32)
+            for d_head, d_one in zip(d_heads, d_logits, strict=True)
+        ]
         if each:
             total = total.at[places].set(losses * weight, mode="drop", unique_indices=True)
         else:
             total += jnp.sum(losses * weight)
-        return total, d_hidden, d_head
+        return total, d_hidden, *d_heads
 
-    zeros = (jnp.zeros_like(hidden), jnp.zeros(head.shape, jnp.float32))
+    zeros = jnp.zeros_like(hidden), *(jnp.zeros(head.shape, jnp.float32) for head in heads)
     wanted = [zero if want else None for zero, want in zip(zeros, gradients, strict=True)]
     chunks = -(-jnp.sum(weights != 0) // chunk)
     first = jnp.zeros(len(hidden), jnp.float32) if each else jnp.float32(0)
-    total, d_hidden, d_head = jax.lax.fori_loop(0, chunks, body, (first, *wanted))
+    total, d_hidden, *d_heads = jax.lax.fori_loop(0, chunks, body, (first, *wanted))
     d_hidden = d_hidden if d_hidden is None else d_hidden.reshape(shape)
     loss = total.reshape(loss_weights.shape) if each else (total, jnp.sum(loss_weights))
-    return loss, (d_hidden, d_head)
+    return loss, (d_hidden, *d_heads)

@@ -16,8 +16,8 @@ from data_pipelines.records import Corpus, NothingChosen
 from data_pipelines.selection import ALL
 from qwen_audio_jax.audio.lengths import WINDOW_FRAMES, encoder_positions
 from qwen_audio_jax.audio.silence import CLIP, silence_frames
-from qwen_audio_jax.checkpoint import Checkpoints, abstract, load_parameters, run_folder
-from qwen_audio_jax.models.parts import Parts, read_parts
+from qwen_audio_jax.checkpoint import Checkpoints, abstract, by_path, run_folder
+from qwen_audio_jax.models.parts import Parts, path_name, read_parts
 from qwen_audio_jax.models.presets import (
     Compute,
     EncoderConfig,
@@ -30,7 +30,7 @@ from qwen_audio_jax.rendering.spans import AUDIO_TAGS
 from qwen_audio_jax.run_config import ConfigError, ModelChoice, RunConfig
 from qwen_audio_jax.text.tokenizer import Tokenizer, load_tokenizer
 from qwen_audio_jax.training.splice_scale import at_word_norm
-from qwen_audio_jax.training.step import TrainState
+from qwen_audio_jax.training.step import Recipe, TrainState, make_init
 from qwen_audio_jax.training.workdir import has_begun
 
 
@@ -99,6 +99,11 @@ def check_start(config: RunConfig, workdir: pathlib.Path) -> None:
             nothing to start from.
     """
     make_mesh(config.mesh)
+    if config.init_from and run_folder(config.init_from).resolve() == workdir.resolve():
+        raise ConfigError(
+            f"config.init_from: {config.init_from} is the run's own folder; name another --workdir "
+            "to start from it, or what this run started from to go on with it"
+        )
     if not has_begun(workdir):
         read_start(config)
 
@@ -264,11 +269,7 @@ def find_validation_split(
 
 
 def restore_or_init(
-    config: RunConfig,
-    checkpoints: Checkpoints,
-    init: Callable,
-    layout: TrainState,
-    first_new_token: int = 0,
+    config: RunConfig, checkpoints: Checkpoints, recipe: Recipe, layout: TrainState
 ) -> tuple[TrainState, int]:
     """The run's own last checkpoint, or parameters from elsewhere, or a fresh start.
 
@@ -276,22 +277,51 @@ def restore_or_init(
 
     Args:
         config: of the run.
-        checkpoints: the run's own.
-        init: makes the first TrainState.
-        layout: of it on the devices.
-        first_new_token: of the tokens that the decoder was not trained with, the first.
+        checkpoints: its own.
+        recipe: what its step is made of.
+        layout: shardings of the state.
 
     Returns:
         (TrainState, the data position).
     """
+    _, init = make_init(recipe)
+    wanted = abstract(jax.eval_shape(init), layout)
     if checkpoints.latest is not None:
-        return checkpoints.restore(checkpoints.latest, abstract(jax.eval_shape(init), layout))
-    state = jax.jit(init, out_shardings=layout)()
+        return checkpoints.restore(checkpoints.latest, wanted, config.init_from)
+    trained, frozen = {}, {}
     if config.init_from:
-        wanted = abstract(state.parameters, layout.parameters)
-        loaded = load_parameters(pathlib.Path(config.init_from), wanted)
-        parameters = state.parameters | loaded
-        if "projector" not in loaded:
-            parameters = at_word_norm(parameters, layout.parameters, first_new_token)
-        state = dataclasses.replace(state, parameters=parameters)
+        leave_out = bool(config.optimizer.frozen)
+        trained, frozen = checkpoints.start_from(config.init_from, wanted, leave_out=leave_out)
+    state = _completed(init, layout, trained, frozen)
+    loaded = {path.split("/")[0] for path in (trained | frozen)}
+    if loaded and "projector" not in loaded:
+        state = at_word_norm(state, layout, recipe.model.decoder.first_new_token)
     return state, 0
+
+
+def _completed(init: Callable, layout: TrainState, trained: dict, frozen: dict) -> TrainState:
+    """The first state, of parameters that were loaded; only what is missing is drawn."""
+
+    def but(state: TrainState) -> TrainState:
+        def without(tree, loaded):
+            return jax.tree_util.tree_map_with_path(
+                lambda path, leaf: None if path_name(path) in loaded else leaf, tree
+            )
+
+        return dataclasses.replace(
+            state,
+            parameters=without(state.parameters, trained),
+            frozen=without(state.frozen, frozen),
+        )
+
+    drawn = jax.jit(lambda: but(init()), out_shardings=but(layout))()
+
+    def with_loaded(form, tree, loaded):
+        leaves = by_path(tree) | loaded
+        return jax.tree_util.tree_map_with_path(lambda path, _: leaves[path_name(path)], form)
+
+    return dataclasses.replace(
+        drawn,
+        parameters=with_loaded(layout.parameters, drawn.parameters, trained),
+        frozen=with_loaded(layout.frozen, drawn.frozen, frozen),
+    )

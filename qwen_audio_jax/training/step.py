@@ -4,6 +4,7 @@ It is compiled once per row shape, and is the same on one CPU device and on a po
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,22 +14,34 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
+from qwen_audio_jax.models.cuts import Cut, together
+from qwen_audio_jax.models.language_model import head_of
+from qwen_audio_jax.models.parts import path_name
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.monitoring.flops import sums_of
 from qwen_audio_jax.parallel.sharding import row_constraint, shardings
 from qwen_audio_jax.run_config import OptimizerConfig
 from qwen_audio_jax.training.next_token import next_token_loss, next_token_losses
-from qwen_audio_jax.training.optimizer import make_optimizer, merge, split
+from qwen_audio_jax.training.optimizer import MATRICES, cuts_of, make_optimizer, split
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """Steps done, parameters (float32) and optimizer state, of which frozen ones have none."""
+    """Between two steps.
+
+    Attributes:
+        step: steps done.
+        parameters: what is trained, float32; None where nothing of a parameter is.
+        frozen: the rest, likewise; `models.cuts.merge` makes one tree of the two. Matrices lie in
+            the dtype that is computed in, to which each of their uses would cast them.
+        optimizer: its state, for what is trained.
+    """
 
     step: jax.Array
     parameters: Any
+    frozen: Any
     optimizer: Any
 
 
@@ -54,15 +67,47 @@ class Recipe:
 def make_init(recipe: Recipe) -> tuple[nnx.GraphDef, Callable[[], TrainState]]:
     """Returns (graph of the model, function that makes the first TrainState)."""
     model = recipe.model
-    optimizer = make_optimizer(recipe.optimizer, recipe.steps)
-    graph, _ = nnx.split(nnx.eval_shape(lambda: QwenAudio(model, nnx.Rngs(0))))
+    graph, _ = abstract_model(model)
 
     def init() -> TrainState:
         parameters = nnx.to_pure_dict(nnx.split(QwenAudio(model, nnx.Rngs(recipe.seed)))[1])
-        trained, _ = split(recipe.optimizer, parameters)
-        return TrainState(jnp.int32(0), parameters, optimizer.init(trained))
+        return first_state(recipe, parameters)
 
     return graph, init
+
+
+def first_state(recipe: Recipe, parameters: Any) -> TrainState:
+    """The state before the first step, of a whole tree of parameters."""
+    new = recipe.model.decoder.first_new_token
+    trained, frozen = split(recipe.optimizer, parameters, new)
+    frozen = _small(frozen, jnp.dtype(recipe.model.compute.dtype))
+    optimizer = make_optimizer(recipe.optimizer, recipe.steps, recipe_cuts(recipe))
+    return TrainState(jnp.int32(0), trained, frozen, optimizer.init(trained))
+
+
+def _small(frozen: Any, dtype: jnp.dtype) -> Any:
+    """Frozen matrices in the dtype that they are multiplied in, where that is smaller.
+
+    Norms compute in float32; with the biases they are some thousandths of all.
+    """
+
+    def one(path, leaf):
+        return leaf.astype(dtype) if path_name(path).endswith(MATRICES) else leaf
+
+    return jax.tree_util.tree_map_with_path(one, frozen)
+
+
+@functools.cache
+def abstract_model(model: ModelConfig) -> tuple[nnx.GraphDef, Any]:
+    """(graph of the model, ShapeDtypeStructs of all its parameters)."""
+    graph, parameters = nnx.split(nnx.eval_shape(lambda: QwenAudio(model, nnx.Rngs(0))))
+    return graph, nnx.to_pure_dict(parameters)
+
+
+def recipe_cuts(recipe: Recipe) -> dict[str, Cut]:
+    """How each parameter that is trained in part is cut, by its path."""
+    model = recipe.model
+    return cuts_of(recipe.optimizer, abstract_model(model)[1], model.decoder.first_new_token)
 
 
 def make_step(graph: nnx.GraphDef, recipe: Recipe, mesh: Mesh):
@@ -72,13 +117,14 @@ def make_step(graph: nnx.GraphDef, recipe: Recipe, mesh: Mesh):
     spent. A step whose loss or gradient is not finite changes nothing but the count of steps.
     """
     constrain = row_constraint(mesh)
-    optimizer = make_optimizer(recipe.optimizer, recipe.steps)
+    cuts = recipe_cuts(recipe)
+    optimizer = make_optimizer(recipe.optimizer, recipe.steps, cuts)
 
     def loss_sum(trained, frozen, batch):
-        parameters = merge(trained, frozen)
+        parameters = together(trained, frozen, cuts)
         hidden = nnx.merge(graph, parameters)(batch, constrain)
-        head = parameters["decoder"]["head"]
-        return next_token_loss(hidden, head, batch["targets"], batch["loss_weights"], mesh=mesh)
+        head, targets, weights = head_of(parameters), batch["targets"], batch["loss_weights"]
+        return next_token_loss(hidden, head, targets, weights, mesh=mesh)
 
     def sums(trained, frozen, batch):
         """((loss, weight), gradients), all of them sums over the batch."""
@@ -96,7 +142,7 @@ def make_step(graph: nnx.GraphDef, recipe: Recipe, mesh: Mesh):
         return jax.lax.scan(add, total, micro_batches(batch, recipe.accumulate))[0]
 
     def step(state: TrainState, batch: dict[str, jax.Array], share: jax.Array | None = None):
-        trained, frozen = split(recipe.optimizer, state.parameters)
+        trained, frozen = state.parameters, state.frozen
         (total, weight), gradients = sums(trained, frozen, batch)
         weight = jnp.maximum(weight, 1.0)
         gradients = jax.tree.map(lambda gradient: gradient / weight, gradients)
@@ -110,7 +156,7 @@ def make_step(graph: nnx.GraphDef, recipe: Recipe, mesh: Mesh):
             (trained, state.optimizer),
         )
         metrics = {"loss": total / weight, "gradient_norm": norm, "useful": sums_of(batch)}
-        return TrainState(state.step + 1, merge(trained, frozen), optimizer_state), metrics
+        return TrainState(state.step + 1, trained, frozen, optimizer_state), metrics
 
     return step
 
@@ -124,8 +170,8 @@ def make_losses(graph: nnx.GraphDef, mesh: Mesh, accumulate: int = 1):
 
     def losses(parameters, batch):
         hidden = nnx.merge(graph, parameters)(batch, constrain)
-        head = parameters["decoder"]["head"]
-        return next_token_losses(hidden, head, batch["targets"], batch["loss_weights"], mesh=mesh)
+        head, targets, weights = head_of(parameters), batch["targets"], batch["loss_weights"]
+        return next_token_losses(hidden, head, targets, weights, mesh=mesh)
 
     def in_parts(parameters, batch):
         def of_part(part):

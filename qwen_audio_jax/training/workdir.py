@@ -10,10 +10,20 @@ import logging
 import pathlib
 from collections.abc import Mapping
 
+from qwen_audio_jax import frozen_base
+from qwen_audio_jax.checkpoint import last_step
 from qwen_audio_jax.models.parts import Parts, parts_of, read_parts, write_parts
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
-from qwen_audio_jax.run_config import FREE_KEYS, ConfigError, RunConfig, dotted, flat, to_json
+from qwen_audio_jax.run_config import (
+    FREE_KEYS,
+    ConfigError,
+    RunConfig,
+    dotted,
+    flat,
+    to_json,
+    with_defaults,
+)
 from qwen_audio_jax.text.tokenizer import Tokenizer, load_tokenizer
 from qwen_audio_jax.training.corpus_digests import (
     Digests,
@@ -41,8 +51,13 @@ def check_config(workdir: pathlib.Path, config: RunConfig) -> None:
         values = None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: is damaged; checkpoints/STEP/config has the same values")
-    before = flat(values, FREE_KEYS)
-    now = flat(to_json(config), FREE_KEYS)
+    values, free = with_defaults(values), FREE_KEYS
+    if _has_base(workdir):
+        free = (*free, "init_from")
+        if config.init_from not in ("", values.get("init_from")):
+            _check_there(config.init_from)
+    before = flat(values, free)
+    now = flat(to_json(config), free)
     differing = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
     if differing:
         key = differing[0]
@@ -52,6 +67,24 @@ def check_config(workdir: pathlib.Path, config: RunConfig) -> None:
             + (f", and {len(differing) - 1} more" if len(differing) > 1 else "")
             + "); give another --workdir, or delete it to start anew"
         )
+
+
+def _has_base(workdir: pathlib.Path) -> bool:
+    """Whether the last checkpoint leaves out what the run started from and keeps frozen.
+
+    `config.init_from` may then name its new place, for what lies there is compared.
+    """
+    try:
+        return (last_step(workdir) / frozen_base.ITEM).is_dir()
+    except FileNotFoundError:
+        return False
+
+
+def _check_there(init_from: str) -> None:
+    try:
+        last_step(init_from)
+    except FileNotFoundError as error:
+        raise ConfigError(f"config.init_from: {error}") from error
 
 
 def own_parts(workdir: pathlib.Path) -> tuple[Parts, Tokenizer] | None:

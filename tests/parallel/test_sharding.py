@@ -1,6 +1,7 @@
 """The partition rules at the originals' real size, and what a mesh refuses."""
 
 import jax
+import jax.numpy as jnp
 import pytest
 from flax import nnx
 from jax.sharding import AbstractMesh, AxisType
@@ -10,6 +11,7 @@ from qwen_audio_jax.models.presets import FAMILIES, model_config, preset_parts
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.parallel.sharding import AXES, local_rows, make_mesh, replicated_size, shardings
 from qwen_audio_jax.run_config import OptimizerConfig
+from qwen_audio_jax.text.control_tokens import qwen_audio_control_tokens
 from qwen_audio_jax.training.optimizer import make_optimizer, split
 
 MESH = AbstractMesh((2, 4, 2), AXES, axis_types=(AxisType.Auto,) * 3)
@@ -43,7 +45,7 @@ def test_moments_lie_as_their_parameters_do():
     parameters = abstract_parameters("qwen2_audio")
     options = OptimizerConfig(1e-4, 1e-5, 10, 0.9, 0.98, 1e-6, 0.05, 1.0)
     trained, _ = split(options, parameters)
-    state = jax.eval_shape(make_optimizer(options, 100).init, trained)
+    state = jax.eval_shape(make_optimizer(options, 100, {}).init, trained)
     by_name = {
         path_name(path): sharding.spec
         for path, sharding in jax.tree_util.tree_leaves_with_path(shardings(parameters, MESH))
@@ -54,6 +56,40 @@ def test_moments_lie_as_their_parameters_do():
             moments += 1
             assert sharding.spec == by_name[name]
     assert moments == 2 * (len(by_name) - 1)  # all but the frozen position table
+
+
+def test_pieces_of_a_parameter_are_divided_each_for_itself():
+    """Qwen-Audio's start: of Qwen-7B's tables the rows of audio tags are trained."""
+    _, decoder = preset_parts("qwen_audio_7b", "qwen_audio", VOCABULARIES["qwen_audio"])
+    new = decoder.first_new_token
+    options = OptimizerConfig(1e-4, 1e-5, 10, 0.9, 0.98, 1e-6, 0.05, 1.0, frozen=("^decoder/",))
+    parameters = abstract_parameters("qwen_audio")
+    trained, frozen = jax.eval_shape(lambda: split(options, zeros(parameters), new))
+    for piece, rows in ((trained, 155947 - 151851), (frozen, 151851)):
+        tables, specs = piece["decoder"], shardings(piece, MESH)["decoder"]
+        divided = "tensor" if rows % 2 == 0 else None
+        assert tables["embedding"].shape == tables["head"].shape[::-1] == (rows, 4096)
+        assert specs["embedding"].spec == jax.P(divided, "fsdp")
+        assert specs["head"].spec == jax.P("fsdp", divided)
+    assert len(jax.tree.leaves(trained["decoder"])) == 2
+
+
+def zeros(parameters):
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), parameters)
+
+
+def test_the_first_new_token_is_that_behind_qwens_own():
+    """Ranks, ChatML and extras are Qwen-7B's; what follows was added for audio."""
+    ranks, names = 151643, qwen_audio_control_tokens()
+    _, decoder = preset_parts("qwen_audio_7b", "qwen_audio", VOCABULARIES["qwen_audio"])
+    assert decoder.first_new_token == ranks + names.index("[[[AUDIO:modality]]]")
+    assert names[decoder.first_new_token - ranks - 1] == "<|extra_204|>"
+    for preset, family, rows in (
+        ("qwen2_audio_7b", "qwen2_audio", VOCABULARIES["qwen2_audio"]),
+        ("qwen_audio_7b", "qwen_audio", 5000),
+        ("tiny", "qwen_audio", VOCABULARIES["qwen_audio"]),
+    ):
+        assert preset_parts(preset, family, rows)[1].first_new_token == 0
 
 
 def test_an_axis_that_does_not_divide_is_left_whole():

@@ -7,6 +7,7 @@ import optax
 import pytest
 from conftest import on_eight_devices
 
+from qwen_audio_jax.models.cuts import Cut, Parted
 from qwen_audio_jax.parallel.sharding import AXES, make_mesh
 from qwen_audio_jax.training.next_token import next_token_loss, next_token_losses
 
@@ -89,12 +90,36 @@ def test_each_gradient_alone():
         assert_gradient(of(number)(hidden, head), wanted[number])
 
 
+def assert_in_pieces(first_new, **options):
+    """With a head whose old columns are frozen: the loss, and the gradients that are wanted."""
+    hidden, head, targets, weights = inputs(words=V)
+    cut = Cut(1, ((0, first_new),))
+
+    def ours(hidden, new, old):
+        return next_token_loss(hidden, Parted(new, old, cut), targets, weights, **options)[0]
+
+    new, old = cut.take(head)
+    loss, gradients = jax.jit(jax.value_and_grad(ours, (0, 1)))(hidden, new, old)
+    expected, (d_hidden, d_head) = exact(hidden, head, targets, weights)
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+    for gradient, wanted in zip(gradients, (d_hidden, d_head[:, first_new:]), strict=True):
+        assert gradient.shape == wanted.shape
+        assert_gradient(gradient, wanted)
+
+
+@pytest.mark.parametrize("first_new", [1, 20, V - 1])
+def test_a_head_in_pieces_is_the_whole_one(first_new):
+    assert_in_pieces(first_new, chunk=7)
+
+
 @on_eight_devices
 def test_on_a_mesh_it_is_the_same():
     """Rows over replica and fsdp; the head in parts, its columns divided or (31 words) whole."""
     for sizes, words in (((2, 2, 2), V), ((1, 8, 1), V), ((2, 2, 2), 31), ((1, 1, 8), V)):
         mesh = make_mesh(dict(zip(AXES, sizes, strict=True)))
         assert_plain(*inputs(words=words), chunk=8, mesh=mesh)
+        for first_new in (24, 21, V - 8):  # both pieces divided, none, or one of them
+            assert_in_pieces(first_new, chunk=8, mesh=mesh)
 
 
 def assert_apart(hidden, head, targets, weights, **options):

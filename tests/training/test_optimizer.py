@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qwen_audio_jax.models.cuts import Cut, merge, part
+from qwen_audio_jax.models.parts import path_name
 from qwen_audio_jax.run_config import ConfigError, OptimizerConfig
-from qwen_audio_jax.training.optimizer import make_optimizer, merge, rate_by_time, schedule, split
+from qwen_audio_jax.training.optimizer import cuts_of, make_optimizer, rate_by_time, schedule, split
 
 CONFIG = OptimizerConfig(
     learning_rate=1.0,
@@ -70,14 +72,14 @@ def test_time_moves_a_parameter_as_steps_do_at_the_same_rate():
 
 def updated(config, steps=3):
     """Parameters after some updates by a gradient of zero, and the optimizer's state."""
-    optimizer = make_optimizer(config, 110)
+    optimizer = make_optimizer(config, 110, cuts_of(config, PARAMETERS))
     trained, frozen = split(config, PARAMETERS)
     state = optimizer.init(trained)
     for _ in range(steps):
         zero = jax.tree.map(jnp.zeros_like, trained)
         updates, state = optimizer.update(zero, state, trained)
         trained = jax.tree.map(jnp.add, trained, updates)
-    return merge(trained, frozen), state
+    return merge(trained, frozen, cuts_of(config, PARAMETERS)), state
 
 
 def test_only_matrices_decay_and_frozen_parameters_stay():
@@ -102,6 +104,19 @@ def test_frozen_parameters_carry_no_moments():
         (("^encoder/", "^decoder/haed$"), r"'\^decoder/haed\$' is found .* mean .*'decoder/head'"),
         (("xyz",), r"'xyz' is found in no parameter's path; paths begin with decoder, encoder"),
         (("^encoder/", "^decoder/"), r"frozen: .* so nothing would be trained; leave one out"),
+        (("^encoder/[:]", "^decoder/"), r"'\^encoder/\[:\]' .* encoder/conv1/kernel, which has no"),
+        (("^decoder/head[0:1]",), r"'\^decoder/head\[0:1\]' .* decoder/head, which has no layers"),
+        (("^encoder/blocks[0:3]",), r"3 is past the end of encoder/blocks, which has 2 layers"),
+        (("^encoder/blocks[-3:]",), r"-3 is past the end of encoder/blocks, which has 2 layers"),
+        (
+            ("^encoder/blocks[1:1]",),
+            r"is an empty range of the 2 layers of encoder/blocks",
+        ),
+        (("^encoder/blocks[2:]",), r"is an empty range of the 2 layers of encoder/blocks"),
+        (
+            ("^encoder/blokcs[0:1]",),
+            r"in no parameter's path; did you mean 'encoder/blocks",
+        ),
         ((".",), r"frozen: .* so nothing would be trained; leave one out"),
     ],
 )
@@ -113,7 +128,9 @@ def test_patterns_that_freeze_nothing_or_everything_are_refused(frozen, message)
 
 def test_infinity_is_no_clipping():
     def change(norm):
-        optimizer = make_optimizer(dataclasses.replace(CONFIG, clip_norm=norm, weight_decay=0.0), 9)
+        optimizer = make_optimizer(
+            dataclasses.replace(CONFIG, clip_norm=norm, weight_decay=0.0), 9, {}
+        )
         trained, _ = split(CONFIG, PARAMETERS)
         state = optimizer.init(trained)
         updates = []
@@ -146,3 +163,124 @@ def test_deeper_blocks_of_the_encoder_learn_slower():
     conv = ("encoder", "conv1", "kernel")
     np.testing.assert_allclose(change(slowed, *conv) / change(plain, *conv), 0.125, rtol=1e-5)
     assert np.all(slowed["decoder"]["embedding"] == plain["decoder"]["embedding"])
+
+
+@pytest.mark.parametrize(
+    ("cut", "trained", "frozen"),
+    [
+        (Cut(0, ((0, 3),)), [3, 4, 5], [0, 1, 2]),
+        (Cut(0, ((4, 6),)), [0, 1, 2, 3], [4, 5]),
+        (Cut(0, ((1, 2), (3, 5))), [0, 2, 5], [1, 3, 4]),
+    ],
+)
+def test_what_is_cut_is_put_together_again(cut, trained, frozen):
+    whole = {"a": jnp.arange(6), "b": jnp.ones(2), "c": {"d": jnp.zeros((2, 6)) + jnp.arange(6)}}
+    cuts = {"a": cut, "c/d": dataclasses.replace(cut, axis=1)}
+    one, other = part(whole, {"b"}, cuts)
+    assert one["b"] is None
+    np.testing.assert_array_equal(one["a"], trained)
+    np.testing.assert_array_equal(other["a"], frozen)
+    np.testing.assert_array_equal(other["c"]["d"], [frozen] * 2)
+    jax.tree.map(np.testing.assert_array_equal, merge(one, other, cuts), whole)
+
+
+def frozen_of(*patterns, first_new_token=0, **changes):
+    """(what is wholly frozen, the cuts) of some patterns."""
+    config = dataclasses.replace(CONFIG, frozen=patterns, **changes)
+    _, frozen = split(config, PARAMETERS, first_new_token)
+    cuts = cuts_of(config, PARAMETERS, first_new_token)
+    leaves = jax.tree_util.tree_leaves_with_path(frozen)
+    return {path_name(path) for path, _ in leaves} - set(cuts), cuts
+
+
+def test_a_range_behind_a_pattern_freezes_layers():
+    blocks = {"encoder/blocks/norm/scale", "encoder/blocks/query/kernel"}
+    always = {"encoder/positions"}
+    for text, interval in (
+        ("[0:1]", (0, 1)),
+        ("[:1]", (0, 1)),
+        ("[-1:]", (1, 2)),
+        ("[1:]", (1, 2)),
+    ):
+        for pattern in (f"^encoder/blocks{text}", f"^encoder/blocks/{text}"):
+            wanted = dict.fromkeys(blocks, Cut(0, (interval,)))
+            assert frozen_of(pattern) == (always, wanted)
+    assert frozen_of("^encoder/blocks[:]") == (blocks | always, {})
+    assert frozen_of("^encoder/blocks[:1]", "blocks[1:]") == (blocks | always, {})
+    # A set of characters stays one.
+    frozen, cuts = frozen_of("(query|norm)/[ks]", "^encoder/blocks/norm[0:1]")
+    assert (frozen, cuts) == (blocks | always, {})
+
+
+def test_new_tokens_are_trained_where_their_table_is_frozen():
+    rows = {"decoder/embedding": Cut(0, ((0, 1),)), "decoder/head": Cut(1, ((0, 1),))}
+    frozen, cuts = frozen_of("^decoder/", first_new_token=1)
+    assert (frozen, cuts) == ({"encoder/positions"}, rows)
+    assert frozen_of("embedding", first_new_token=1)[1].keys() == {"decoder/embedding"}
+    assert frozen_of("^decoder/", first_new_token=1, train_new_tokens=False)[1] == {}
+    assert frozen_of("^decoder/", first_new_token=2)[1] == {}  # none is behind the last
+    # Even alone.
+    assert frozen_of(".", first_new_token=1)[1] == rows
+
+
+def test_rates_multiply_the_update():
+    """Of Adam and of weight decay alike, and no state is added."""
+
+    def update(**changes):
+        config = dataclasses.replace(CONFIG, **changes)
+        trained, _ = split(config, PARAMETERS)
+        optimizer = make_optimizer(config, 110, {})
+        state = optimizer.init(trained)
+        random = np.random.default_rng(0)
+        gradient = jax.tree.map(
+            lambda leaf: jnp.float32(random.standard_normal(leaf.shape)), trained
+        )
+        for _ in range(2):
+            updates, state = optimizer.update(gradient, state, trained)
+        return updates, jax.tree.structure(state)
+
+    rates = {"^encoder/conv1": 0.25, "^encoder/blocks/(norm|query)": 2.0}
+    (plain, structure), (scaled, same) = update(), update(rates=rates)
+    assert structure == same
+    for name, factor in (("conv1", 0.25), ("blocks", 2.0)):
+        ours, theirs = (jax.tree.leaves(tree["encoder"][name]) for tree in (scaled, plain))
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(a, b * factor, rtol=1e-6)
+    np.testing.assert_array_equal(scaled["decoder"]["embedding"], plain["decoder"]["embedding"])
+    # With rates by depth they multiply.
+    both, slowed = update(rates=rates, encoder_layer_decay=0.5), update(encoder_layer_decay=0.5)
+    np.testing.assert_allclose(
+        both[0]["encoder"]["conv1"]["kernel"],
+        slowed[0]["encoder"]["conv1"]["kernel"] * 0.25,
+        rtol=1e-6,
+    )
+
+
+def test_depth_is_counted_in_the_whole_encoder():
+    """Though only its last layer is trained."""
+    config = dataclasses.replace(CONFIG, frozen=("^encoder/blocks[:1]",), encoder_layer_decay=0.5)
+    slowed, _ = updated(config, steps=2)
+    plain, _ = updated(dataclasses.replace(config, encoder_layer_decay=1.0), steps=2)
+    changes = [
+        1 - np.asarray(tree["encoder"]["blocks"]["query"]["kernel"])[:, 0, 0]
+        for tree in (slowed, plain)
+    ]
+    assert changes[0][0] == changes[1][0] == 0
+    np.testing.assert_allclose(changes[0][1] / changes[1][1], 0.5, rtol=1e-5)
+    conv = [1 - np.asarray(tree["encoder"]["conv1"]["kernel"]).max() for tree in (slowed, plain)]
+    np.testing.assert_allclose(conv[0] / conv[1], 0.125, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("rates", "message"),
+    [
+        ({"^decodr/": 0.1}, "'\\^decodr/' is found in no trained parameter's path; did you mean"),
+        ({"^decoder/head": 0.1}, "'\\^decoder/head' is found in no trained parameter's path"),
+        ({"^encoder/": 0.1, "blocks": 0.2}, "are found in encoder/blocks/norm/scale and give it"),
+    ],
+)
+def test_rates_that_say_nothing_or_two_things_are_refused(rates, message):
+    with pytest.raises(ConfigError, match=rf"config\.optimizer\.rates: .*{message}"):
+        split(dataclasses.replace(CONFIG, rates=rates), PARAMETERS)
+    agreeing = {"^encoder/": 0.1, "blocks": 0.1}
+    split(dataclasses.replace(CONFIG, rates=agreeing), PARAMETERS)

@@ -13,12 +13,19 @@ from jax.sharding import NamedSharding
 
 from data_pipelines.examples import empty_batch, fill_row
 from qwen_audio_jax.checkpoint import abstract
+from qwen_audio_jax.models.cuts import merge
 from qwen_audio_jax.models.layers import REMAT
 from qwen_audio_jax.models.presets import Compute
 from qwen_audio_jax.parallel.sharding import AXES, ROWS, make_mesh, place_rows, shardings
 from qwen_audio_jax.run_config import OptimizerConfig
-from qwen_audio_jax.training.optimizer import make_optimizer, split
-from qwen_audio_jax.training.step import Recipe, TrainState, make_init, make_step
+from qwen_audio_jax.training.step import (
+    Recipe,
+    TrainState,
+    first_state,
+    make_init,
+    make_step,
+    recipe_cuts,
+)
 
 OPTIMIZER = OptimizerConfig(
     learning_rate=1e-3,
@@ -64,7 +71,7 @@ def compiled(recipe: Recipe, sizes: tuple[int, int, int] = (1, 1, 1)):
 
 @functools.cache
 def first_parameters():
-    return jax.jit(make_init(RECIPE)[1])().parameters
+    return whole(jax.jit(make_init(RECIPE)[1])(), RECIPE)
 
 
 def trained(
@@ -72,16 +79,18 @@ def trained(
 ) -> tuple[list[float], dict[str, np.ndarray]]:
     """The losses of ten steps, and the parameters after them."""
     mesh, step = mesh_of(*sizes), compiled(recipe, sizes)
-    parameters = first_parameters()
-    optimizer = make_optimizer(recipe.optimizer, recipe.steps)
-    moments = optimizer.init(split(recipe.optimizer, parameters)[0])
-    state = TrainState(jax.numpy.int32(0), parameters, moments)
+    state = first_state(recipe, first_parameters())
     state = jax.device_put(state, shardings(state, mesh))
     losses = []
     for one in batches or [batch(seed) for seed in range(STEPS)]:
         state, metrics = step(state, place_rows(one, mesh))
         losses.append(float(metrics["loss"]))
-    return losses, jax.tree.map(np.asarray, state.parameters)
+    return losses, jax.tree.map(np.asarray, whole(state, recipe))
+
+
+def whole(state: TrainState, recipe: Recipe):
+    """All parameters."""
+    return merge(state.parameters, state.frozen, recipe_cuts(recipe))
 
 
 def compute(**changes) -> Recipe:

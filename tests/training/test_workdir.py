@@ -8,7 +8,7 @@ import pytest
 from conftest import changed, pretrain_values, write_corpus
 
 from data_pipelines.records import Corpus
-from qwen_audio_jax.run_config import ConfigError, from_mapping, to_json
+from qwen_audio_jax.run_config import ConfigError, from_mapping, short_hash, to_json
 from qwen_audio_jax.training import workdir as workdirs
 from qwen_audio_jax.training.corpus_digests import changes, digests_of, write_digests
 
@@ -30,6 +30,31 @@ def test_workdir_of_another_configuration_is_refused(values, tmp_path):
     workdirs.check_config(tmp_path, from_mapping(changed(values, "evaluate.limit", 3)))
     with pytest.raises(ConfigError, match=r"\(config\.train\.steps was \d+ and is now 3\)"):
         workdirs.check_config(tmp_path, from_mapping(changed(values, "train.steps", 3)))
+
+
+def test_a_run_from_before_a_key_was_there_goes_on(values, tmp_path):
+    """With what the key is by default, and with nothing else."""
+    write_config(tmp_path, values)
+    (tmp_path / "metrics.jsonl").touch()
+    path = tmp_path / "config.json"
+    before = json.loads(path.read_text())
+    for key in ("rates", "train_new_tokens"):
+        del before["optimizer"][key]
+    path.write_text(json.dumps(before))
+    workdirs.check_config(tmp_path, from_mapping(values))
+    for key, value in (("train_new_tokens", False), ("rates", {"^decoder/": 0.1})):
+        now = from_mapping(changed(values, f"optimizer.{key}", value))
+        with pytest.raises(ConfigError, match=rf"\(config\.optimizer\.{key}.* is now "):
+            workdirs.check_config(tmp_path, now)
+    assert (
+        len(
+            {
+                short_hash(from_mapping(changed(values, "optimizer.rates", {"^decoder/": rate})))
+                for rate in (0.1, 0.2)
+            }
+        )
+        == 2
+    )
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '"x"', "\x00"])

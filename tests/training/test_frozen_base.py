@@ -1,0 +1,151 @@
+"""Whole runs that start from weights and keep a part of them frozen."""
+
+import hashlib
+import json
+import random
+import shutil
+import signal
+
+import numpy as np
+import pytest
+from commands import finished, losses, started, wait_for
+from conftest import changed, pretrain_values, write_corpus
+from flax import nnx
+
+from qwen_audio_jax import convert, frozen_base
+from qwen_audio_jax.checkpoint import by_path, last_step
+from qwen_audio_jax.conversion.importing import write_checkpoint
+from qwen_audio_jax.models.parts import Parts, write_parts
+from qwen_audio_jax.models.presets import DecoderConfig, EncoderConfig, model_config
+from qwen_audio_jax.models.qwen_audio import QwenAudio
+from qwen_audio_jax.run_config import from_mapping
+from qwen_audio_jax.saved_parameters import SavedParameters
+from qwen_audio_jax.text.tokenizer import load_tokenizer
+from qwen_audio_jax.training import loop
+
+STEPS = 12
+FROZEN = ("^encoder/", "^decoder/blocks/(gate|up|down)/", "^decoder/embedding$")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a corpus, data/tones, and an encoder and a decoder to start from, start."""
+    folder = tmp_path_factory.mktemp("place")
+    write_corpus(folder / "data" / "tones", train=24)
+    tokenizer = load_tokenizer(folder / "data" / "tones" / "tokenizer")
+    write_start(folder / "start", tokenizer, seed=5)
+    return folder
+
+
+def write_start(folder, tokenizer, seed):
+    """What `convert import` would make of two small models."""
+    parts = Parts(
+        encoder=EncoderConfig(mel_bins=16, layers=2, width=24, heads=3, max_positions=64),
+        decoder=DecoderConfig(
+            vocab_size=tokenizer.vocab_size,
+            layers=3,
+            width=32,
+            heads=4,
+            kv_heads=2,
+            head_dim=8,
+            mlp_width=48,
+        ),
+    )
+    model = model_config("qwen2_audio", parts.encoder, parts.decoder, audio_begin=0, audio_end=1)
+    whole = nnx.to_pure_dict(nnx.split(QwenAudio(model, nnx.Rngs(seed)))[1])
+    leaves = {
+        path: np.asarray(leaf)
+        for path, leaf in by_path(whole).items()
+        if path.startswith(("encoder/", "decoder/"))
+    }
+    write_checkpoint(folder / "checkpoints" / "0", iter(leaves.items()), 1)
+    write_parts(folder, parts)
+    tokenizer.save(folder / "tokenizer")
+
+
+def options(place):
+    frozen = ", ".join(f'"{pattern}"' for pattern in FROZEN)
+    return {
+        "init_from": place / "start",
+        "optimizer.frozen": f"({frozen})",
+        "train.steps": STEPS,
+        "checkpoint.every": 2,
+    }
+
+
+def config(place, **more):
+    """The same for a run in this process."""
+    values = pretrain_values()
+    for key, value in (
+        {
+            "data.root": str(place / "data"),
+            "data.mixture": {"tones": 1.0},
+            "data.shapes": ((4, 64, 128),),
+            "data.workers": 0,
+            "optimizer.warmup_steps": 3,
+            "train.steps": STEPS,
+            "checkpoint.every": 2,
+            "init_from": str(place / "start"),
+            "optimizer.frozen": FROZEN,
+        }
+        | {key.replace("_", ".", 1): value for key, value in more.items()}
+    ).items():
+        values = changed(values, key, value)
+    return from_mapping(values)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(place):
+    workdir = place / "uninterrupted"
+    loop.run(config(place), workdir)
+    return workdir
+
+
+def parameters(workdir):
+    saved = SavedParameters(last_step(workdir))
+    return {path: saved.read(path, store) for path, store in saved.stores.items()}
+
+
+def content(folder):
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_killed_and_resumed_is_bit_identical(place, uninterrupted, tmp_path):
+    # Before the fifth step's line, the checkpoint of the second is complete.
+    workdir, kill_after = tmp_path / "killed", random.randint(5, STEPS - 2)
+    process = started(place / "data", workdir, environment={}, **options(place))
+    wait_for(process, workdir, kill_after)
+    process.send_signal(signal.SIGKILL)
+    _, errors = process.communicate()
+    assert process.returncode == -signal.SIGKILL, f"was over before it could be killed: {errors}"
+    # It goes on where what it started from now lies.
+    shutil.copytree(place / "start", tmp_path / "moved")
+    done = finished(place / "data", workdir, **options(place) | {"init_from": tmp_path / "moved"})
+    assert "Some donated buffers" not in done.stderr
+    assert losses(workdir) == losses(uninterrupted)
+    one, other = parameters(workdir), parameters(uninterrupted)
+    assert one.keys() == other.keys()
+    for path in one:
+        np.testing.assert_array_equal(one[path], other[path])
+    pointer = json.loads((last_step(workdir) / "frozen" / "data.json").read_text())
+    assert pointer["step"] == str(tmp_path / "moved" / "checkpoints" / "0")
+
+
+def test_an_export_is_that_of_the_run_with_everything_written(
+    place, uninterrupted, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(frozen_base, "keep", lambda *_: False)
+    whole = tmp_path / "whole"
+    loop.run(config(place), whole)
+    assert not (last_step(whole) / "frozen").exists()
+    assert losses(whole) == losses(uninterrupted)
+    for workdir in (whole, uninterrupted):
+        out = tmp_path / f"exported-{workdir.name}"
+        assert convert.main(["export", f"--checkpoint={workdir}", f"--out={out}"]) == 0
+    one = content(tmp_path / "exported-whole")
+    assert one == content(tmp_path / "exported-uninterrupted")
+    assert "model.safetensors" in one
