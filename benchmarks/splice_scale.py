@@ -26,6 +26,7 @@ from qwen_audio_jax.parallel.sharding import place_rows
 from qwen_audio_jax.training import loop
 from qwen_audio_jax.training.splice_scale import at_word_norm
 from qwen_audio_jax.training.start import restore_or_init
+from qwen_audio_jax.training.step import make_init
 
 ROOT = pathlib.Path(__file__).parents[1]
 FROZEN = ("^encoder/", "^decoder/(embedding|head)$", "^decoder/blocks/(gate|up|down)/")
@@ -73,21 +74,17 @@ def main() -> None:
     arguments = parser.parse_args()
     config = configuration(arguments)
     with tempfile.TemporaryDirectory() as folder:
-        run, init, layout = loop.build_run(config, pathlib.Path(folder), Group(), Clock(), None)
-        new = run.model.decoder.first_new_token
+        run, recipe, layout = loop.build_run(config, pathlib.Path(folder), Group(), Clock(), None)
+        _, init = make_init(recipe)
 
         def start(scaled: bool):
-            drawn = jax.jit(init, out_shardings=layout)()
-            if not config.init_from:
-                parameters = drawn.parameters
-            else:
-                parameters = restore_or_init(config, run.checkpoints, init, layout, new)[
-                    0
-                ].parameters
-            parameters = parameters | {"projector": drawn.parameters["projector"]}
-            if scaled:
-                parameters = at_word_norm(parameters, layout.parameters, new)
-            return dataclasses.replace(drawn, parameters=parameters)
+            state, _ = restore_or_init(config, run.checkpoints, recipe, layout)
+            projector = jax.jit(lambda: init().parameters["projector"])()
+            state = dataclasses.replace(
+                state, parameters=state.parameters | {"projector": projector}
+            )
+            new = recipe.model.decoder.first_new_token
+            return at_word_norm(state, layout, new) if scaled else state
 
         found = [first_steps(run, start(scaled), arguments.steps) for scaled in (True, False)]
         run.checkpoints.close()

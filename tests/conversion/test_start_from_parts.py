@@ -11,6 +11,7 @@ from converting import byte_vocabulary, run
 
 from data_pipelines.records import Record
 from data_pipelines.shards import write_split
+from qwen_audio_jax.models.cuts import merge
 from qwen_audio_jax.models.parts import parts_of, write_parts
 from qwen_audio_jax.monitoring.goodput import Clock
 from qwen_audio_jax.parallel.group import Group
@@ -54,15 +55,15 @@ def configuration(folder, init_from, **changes):
 
 def begun(config, workdir):
     """A run before its first step, and its state."""
-    made, init, layout = loop.build_run(config, workdir, Group(), Clock(), None)
-    new = made.model.decoder.first_new_token
-    return made, restore_or_init(config, made.checkpoints, init, layout, new)[0]
+    made, recipe, layout = loop.build_run(config, workdir, Group(), Clock(), None)
+    return made, restore_or_init(config, made.checkpoints, recipe, layout)[0]
 
 
 def test_what_a_run_says_and_scales(folder, tmp_path, caplog, capsys):
     config = configuration(folder, folder / "start", **{"optimizer.frozen": ("^encoder/",)})
     with caplog.at_level(logging.WARNING):
         made, state = begun(config, tmp_path / "run")
+    whole = merge(state.parameters, state.frozen, made.cuts)
     assert "note: 4 records are in languages that the vocabulary has no tag for" in caplog.text
     told = "cs (2 of the train split and 1 of the validation split), ro (1 of the validation split)"
     assert f"is written instead: {told}. " in caplog.text
@@ -71,7 +72,7 @@ def test_what_a_run_says_and_scales(folder, tmp_path, caplog, capsys):
     loop.describe(made, state)
     first = capsys.readouterr().out.splitlines()[0]
     encoder, projector, decoder = (
-        sum(leaf.size for leaf in jax.tree.leaves(state.parameters[part]))
+        sum(leaf.size for leaf in jax.tree.leaves(whole[part]))
         for part in ("encoder", "projector", "decoder")
     )
     rows = made.model.decoder.vocab_size
@@ -83,12 +84,12 @@ def test_what_a_run_says_and_scales(folder, tmp_path, caplog, capsys):
     )
 
     norm, kernel = (
-        state.parameters["encoder"]["norm"],
-        state.parameters["projector"]["kernel"],
+        whole["encoder"]["norm"],
+        whole["projector"]["kernel"],
     )
     squares = np.asarray(norm["scale"]) ** 2 + np.asarray(norm["bias"]) ** 2
     audio = (squares[:, None] * np.asarray(kernel) ** 2).sum() ** 0.5
-    words = np.linalg.norm(state.parameters["decoder"]["embedding"][:257], axis=1)
+    words = np.linalg.norm(whole["decoder"]["embedding"][:257], axis=1)
     assert audio == pytest.approx(np.median(words), rel=1e-4)
 
     # A projector that comes from elsewhere stays.

@@ -10,6 +10,7 @@ from flax import nnx
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.parallel.sharding import make_mesh, shardings
 from qwen_audio_jax.training.splice_scale import at_word_norm
+from qwen_audio_jax.training.step import TrainState
 
 
 def lengths(vectors):
@@ -30,9 +31,11 @@ def parameters():
     return parameters
 
 
-@pytest.fixture(scope="module")
-def layout(parameters):
-    return shardings(parameters, make_mesh({"replica": 1, "fsdp": 1, "tensor": 1}))
+def scaled(parameters, first_new_token=0):
+    state = TrainState(None, parameters, None, None)
+    layout = shardings(parameters, make_mesh({"replica": 1, "fsdp": 1, "tensor": 1}))
+    layout = TrainState(None, layout, None, None)
+    return at_word_norm(state, layout, first_new_token).parameters
 
 
 @jax.jit
@@ -47,28 +50,37 @@ def audio_tokens(parameters):
     return model.projector(model.encoder(mel, positions, segments))
 
 
-def test_audio_tokens_are_as_long_as_words(parameters, layout):
+def test_audio_tokens_are_as_long_as_words(parameters):
     words = np.median(lengths(parameters["decoder"]["embedding"]))
     before = np.median(lengths(audio_tokens(parameters)))
-    after = np.median(lengths(audio_tokens(at_word_norm(parameters, layout))))
+    after = np.median(lengths(audio_tokens(scaled(parameters))))
     assert before > 10 * words
     # Components of an encoder's output go together, which the two vectors of its norm do not tell.
     assert after == pytest.approx(words, rel=0.3)
 
 
-def test_nothing_else_changes(parameters, layout):
-    scaled = at_word_norm(parameters, layout)
-    ratio = scaled["projector"]["kernel"] / parameters["projector"]["kernel"]
+def test_nothing_else_changes(parameters):
+    after = scaled(parameters)
+    ratio = after["projector"]["kernel"] / parameters["projector"]["kernel"]
     np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-5)
-    same = jax.tree.map(lambda one, other: one is other, scaled, parameters)
+    same = jax.tree.map(lambda one, other: one is other, after, parameters)
     assert all(jax.tree.leaves({part: same[part] for part in ("encoder", "decoder")}))
     assert same["projector"]["kernel"] is False
 
 
-def test_rows_of_new_tokens_are_no_words(parameters, layout):
+def test_rows_of_new_tokens_are_no_words(parameters):
     decoder = parameters["decoder"]
     longer = decoder["embedding"].at[30:].multiply(100)
     changed = parameters | {"decoder": decoder | {"embedding": longer}}
-    plain = at_word_norm(parameters, layout, 30)["projector"]["kernel"]
-    np.testing.assert_array_equal(at_word_norm(changed, layout, 30)["projector"]["kernel"], plain)
-    assert (at_word_norm(changed, layout)["projector"]["kernel"] != plain).all()
+    plain = scaled(parameters, 30)["projector"]["kernel"]
+    np.testing.assert_array_equal(scaled(changed, 30)["projector"]["kernel"], plain)
+    assert (scaled(changed)["projector"]["kernel"] != plain).all()
+
+
+def test_of_an_embedding_in_two_pieces_the_frozen_rows_are_the_words(parameters):
+    decoder = parameters["decoder"]
+    old, new = (dict(decoder, embedding=rows) for rows in jnp.split(decoder["embedding"], [30]))
+    state = TrainState(None, parameters | {"decoder": new}, {"decoder": old}, None)
+    layout = jax.tree.map(lambda leaf: leaf.sharding, state)
+    kernel = at_word_norm(state, layout, 30).parameters["projector"]["kernel"]
+    np.testing.assert_array_equal(kernel, scaled(parameters, 30)["projector"]["kernel"])
