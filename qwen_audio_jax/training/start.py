@@ -65,7 +65,7 @@ def open_data(
         model.frame_rounding,
         config.data.max_seconds,
         config.data.wave_augment,
-        config.data.templates,
+        templates=config.data.templates,
     )
     plan = make_plan(
         corpora,
