@@ -76,8 +76,8 @@ def open_data(
         model.frame_rounding,
         config.data.max_seconds,
         config.data.wave_augment,
-        silence_frames(model.encoder.window),
-        config.data.templates,
+        silence=silence_frames(model.encoder.window),
+        templates=config.data.templates,
     )
     plan = make_plan(
         corpora,
