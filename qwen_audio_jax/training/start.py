@@ -93,11 +93,13 @@ def check_start(config: RunConfig, workdir: pathlib.Path) -> None:
 
     Raises:
         ConfigError, ValueError: the mesh does not fit the devices, or `config.init_from` names
-            nothing to start from.
+            nothing to start from, or an encoder that cannot have the window.
     """
     make_mesh(config.mesh)
     if not has_begun(workdir):
-        read_start(config)
+        start = read_start(config)
+        if start.encoder:
+            with_window(config, start, start.encoder)
 
 
 def read_start(config: RunConfig) -> Parts:

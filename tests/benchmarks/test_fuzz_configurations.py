@@ -38,8 +38,10 @@ def test_every_key_with_every_kind_of_garbage(fuzz):
     # A pattern that is found nowhere is only refused when there are parameters.
     for kind in ("text", "None", "truth", "NaN", "code", "broken", "path"):
         assert taken[kind] <= folders | {"optimizer.frozen"}, kind
-    for kind in ("set", "mapping", "nested deep", "half a character"):
+    for kind in ("set", "nested deep", "half a character"):
         assert taken[kind] <= folders, kind
+    # One of those mappings is a mixture, of a corpus that may be there.
+    assert taken["mapping"] <= folders | {"data.mixture"}
     assert taken["infinity"] <= folders | {"optimizer.clip_norm"}
     assert {key for key in taken["negative"] if key not in folders} <= {"mesh.fsdp"}
 
