@@ -96,7 +96,7 @@ def check_start(config: RunConfig, workdir: pathlib.Path) -> None:
 
     Raises:
         ConfigError, ValueError: the mesh does not fit the devices, or `config.init_from` names
-            nothing to start from.
+            nothing to start from, or an encoder that cannot have the window.
     """
     make_mesh(config.mesh)
     if config.init_from and run_folder(config.init_from).resolve() == workdir.resolve():
@@ -105,7 +105,9 @@ def check_start(config: RunConfig, workdir: pathlib.Path) -> None:
             "to start from it, or what this run started from to go on with it"
         )
     if not has_begun(workdir):
-        read_start(config)
+        start = read_start(config)
+        if start.encoder:
+            with_window(config, start, start.encoder)
 
 
 def read_start(config: RunConfig) -> Parts:

@@ -40,8 +40,9 @@ def test_every_key_with_every_kind_of_garbage(fuzz):
         assert taken[kind] <= folders | {"optimizer.frozen"}, kind
     for kind in ("set", "nested deep", "half a character"):
         assert taken[kind] <= folders, kind
-    # An empty one.
-    assert taken["mapping"] <= folders | {"data.tasks", "data.languages", "data.prompts"}
+    # Empty ones, and a mixture of a corpus that may be there.
+    mappings = {"data.tasks", "data.languages", "data.prompts", "data.mixture", "optimizer.rates"}
+    assert taken["mapping"] <= folders | mappings
     assert taken["infinity"] <= folders | {"optimizer.clip_norm"}
     assert {key for key in taken["negative"] if key not in folders} <= {"mesh.fsdp"}
 

@@ -14,7 +14,7 @@ from qwen_audio_jax.models.presets import DecoderConfig, EncoderConfig
 from qwen_audio_jax.parallel.sharding import make_mesh
 from qwen_audio_jax.run_config import ConfigError, from_mapping
 from qwen_audio_jax.training import loop
-from qwen_audio_jax.training.start import open_data, with_window
+from qwen_audio_jax.training.start import check_start, open_data, with_window
 
 WHISPER = EncoderConfig(80, 2, 24, 3, window="window")
 PRESET = EncoderConfig(80, 2, 24, 3)
@@ -119,7 +119,7 @@ def test_a_run_on_windows_resumes_and_is_started_from(whole, tmp_path, caplog):
     with pytest.raises(
         ConfigError, match=r"config\.model\.window: is 'clip', and the whole model in"
     ):
-        loop.run(configured(root, **again | {"model.window": "clip"}), tmp_path / "other")
+        check_start(configured(root, **again | {"model.window": "clip"}), tmp_path / "other")
 
 
 def test_an_encoder_of_whispers_is_told_of_where_it_is_shown_no_silence(whole, tmp_path, caplog):
@@ -137,6 +137,7 @@ def test_an_encoder_of_whispers_is_told_of_where_it_is_shown_no_silence(whole, t
 def test_shapes_that_hold_no_window_are_told_of(whole, tmp_path):
     root, _ = whole
     small = configured(root, **{"data.shapes": ((1, 64, 3000),)})
+    check_start(small, tmp_path / "run")
     with pytest.raises(
         ValueError, match=r"shapes needs one of at least \d+ tokens and 3004 frames"
     ):
