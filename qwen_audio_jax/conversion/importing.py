@@ -51,7 +51,7 @@ def run(folders: Sequence[pathlib.Path], out: pathlib.Path, languages: Sequence[
     tokenizer, first_new = vocabulary.take_tokenizer(sources, parts, languages)
     decoder = next((source for source in sources if source.parts.decoder), sources[0])
     config = decoder.folder / "config.json"
-    parts = vocabulary.with_vocabulary(parts, tokenizer, first_new, config)
+    parts = vocabulary.with_vocabulary(parts, tokenizer, config, first_new)
     kept = [companions.kept_files(source.folder) for source in sources]
     for source in sources:
         if source.parts.encoder:

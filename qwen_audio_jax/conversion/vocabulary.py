@@ -117,15 +117,15 @@ def _known_ids(tokenizer: Tokenizer, rows: int) -> int:
 
 
 def with_vocabulary(
-    parts: Parts, tokenizer: Tokenizer | None, first_new: int, config: pathlib.Path
+    parts: Parts, tokenizer: Tokenizer | None, config: pathlib.Path, first_new: int = 0
 ) -> Parts:
     """The parts with what the vocabulary tells: ids around a clip, and rows enough for its ids.
 
     Args:
         parts: the model, or a part of one.
         tokenizer: the vocabulary.
-        first_new: of its ids, the first that is new.
         config: the file that tells sizes and ids of its own, for the sentence.
+        first_new: of a text model's ids, the first that is new.
 
     Raises:
         ConversionError: a whole model whose vocabulary is another's.

@@ -80,7 +80,7 @@ def _count(index: Iterable[IndexRow], conditioning: str) -> collections.Counter:
 
 
 def _told(splits: Mapping[str, int]) -> str:
-    return " and ".join(f"{n:,} of the {split} split" for split, n in splits.items())
+    return ", ".join(f"{split} {n:,}" for split, n in splits.items())
 
 
 def _mend(tokenizer: Tokenizer, lacking: Iterable[str], imported: bool) -> str:

@@ -65,7 +65,7 @@ def test_what_a_run_says_and_scales(folder, tmp_path, caplog, capsys):
         made, state = begun(config, tmp_path / "run")
     whole = merge(state.parameters, state.frozen, made.cuts)
     assert "note: 4 records are in languages that the vocabulary has no tag for" in caplog.text
-    told = "cs (2 of the train split and 1 of the validation split), ro (1 of the validation split)"
+    told = "cs (train 2, validation 1), ro (validation 1)"
     assert f"is written instead: {told}. " in caplog.text
     assert "--languages=cs,nl,ro, and start another run" in caplog.text
 

@@ -49,8 +49,7 @@ def test_languages_without_a_tag_are_told_with_their_counts(caplog):
     told = warned(caplog, splits, "tags", tokenizer)
     assert "note: 5 records are in languages that the vocabulary has no tag for" in told
     assert (
-        "<|unknown|> is written instead: be (2 of the train split), "
-        "cs (3 of the train split and 1 of the validation split), ro (1 of the train split). "
+        "<|unknown|> is written instead: be (train 2), cs (train 3, validation 1), ro (train 1). "
     ) in told
     # All of them, those too that the vocabulary has: so it can be pasted.
     assert "import the language model again, with --languages=be,cs,nl,ro, and start" in told
@@ -64,11 +63,11 @@ def test_languages_without_a_tag_are_told_with_their_counts(caplog):
 def test_where_no_tag_is_written_none_is_missed(caplog):
     tokenizer = vocabulary(control_tokens())
     translation = {"one": split("speech_translation", "cs", target_language="nl")}
-    assert "cs (1 of" in warned(caplog, translation, "tags", tokenizer)
+    assert "cs (train 1)" in warned(caplog, translation, "tags", tokenizer)
     assert warned(caplog, translation, "prompts", tokenizer) == ""
     recognition = {"one": split("asr", "cs")}
     # An answer begins with the language.
-    assert "cs (1 of" in warned(caplog, recognition, "prompts", tokenizer)
+    assert "cs (train 1)" in warned(caplog, recognition, "prompts", tokenizer)
     assert warned(caplog, recognition, "none", tokenizer) == ""
     asked = {"one": split("language_identification", "cs")}
     assert warned(caplog, asked, "tags", tokenizer) == ""
