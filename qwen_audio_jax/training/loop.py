@@ -395,10 +395,17 @@ def log_step(run: Run, log: RunLog, step: int, metrics: dict[str, Any]) -> bool:
                 f"at the records in {run.workdir / SKIPPED_FILE}, or lower "
                 "config.optimizer.learning_rate or clip_norm"
             )
-    elif step % run.config.train.log_every == 0 or (run.validation and run.validation.due(step)):
+    elif has_line(run, step):
         run.clock.lap(step)
         log.write(step, values | run.clock.values(), run.duration.left(run.clock))
     return skipped
+
+
+def has_line(run: Run, step: int) -> bool:
+    """Whether metrics.jsonl has a line of a step; it has one of each that is evaluated."""
+    train, validation = run.config.train, run.validation
+    evaluated = validation is not None and (step == train.steps or validation.due(step))
+    return evaluated or step % train.log_every == 0
 
 
 def batch_ids(data: Data, slot: int) -> list[str]:
