@@ -39,17 +39,17 @@ def make_seeds(folder: pathlib.Path) -> None:
         ("qwen2_audio_sharded", 3, False),
         ("qwen2_audio_in_memory", 1, True),
     ):
-        _write(folder / name, config, whole, names.qwen2_audio(in_memory=in_memory), shards)
+        _write(folder / name, config, whole, names.qwen2_audio(GROUPED, in_memory=in_memory), shards)
         _json_vocabulary(folder / name)
         _companions(folder / name)
     first = 256 + qwen_audio_control_tokens().index("<audio>")
     qwen_audio = Parts("qwen_audio", ENCODER, QWEN, first, first + 1)
     config = configs.write_qwen_audio(qwen_audio.model(), "bfloat16", 64)
-    _write(folder / "qwen_audio", config, qwen_audio, names.qwen_audio(), 2)
+    _write(folder / "qwen_audio", config, qwen_audio, names.qwen_audio(QWEN), 2)
     _ranks(folder / "qwen_audio")
     _companions(folder / "qwen_audio")
     decoder = {key: value for key, value in config.items() if key != "audio"}
-    _write(folder / "qwen", decoder, Parts(decoder=QWEN), names.qwen_decoder(), 1)
+    _write(folder / "qwen", decoder, Parts(decoder=QWEN), names.qwen_decoder(QWEN), 1)
     _ranks(folder / "qwen")
     encoder = configs.write_qwen2_audio(whole.model(), "float16", 1, {})["audio_config"]
     encoder |= {"model_type": "whisper", "architectures": ["WhisperModel"], "decoder_layers": 1}

@@ -106,6 +106,8 @@ def read_parts(folder: pathlib.Path) -> Parts:
         raise ValueError(
             f"{path}: the decoder's kv_heads must divide its heads, and head_dim must be even"
         )
+    if decoder and decoder.rope_high <= decoder.rope_low:
+        raise ValueError(f"{path}: the decoder's rope_high must be above its rope_low")
     return parts
 
 

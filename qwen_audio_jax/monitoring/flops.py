@@ -131,7 +131,7 @@ def training_step(config: ModelConfig, of: Counts, frozen: Sequence[str] = ()) -
     """
     total, trained_before = 0, False
     for part, flops in forward(config, of).items():
-        kernel = KERNELS.get(part)
+        kernel = KERNELS.get("embedding" if part == "head" and config.decoder.tied else part)
         if kernel is None:
             total += flops * (3 if trained_before else 1)
             continue

@@ -20,6 +20,7 @@ def next_token_loss(
     targets: jax.Array,
     loss_weights: jax.Array,
     *,
+    axes: str = "dv",
     chunk: int | None = None,
     mesh: Mesh | None = None,
 ) -> Pair:
@@ -36,6 +37,7 @@ def next_token_loss(
     Args:
         hidden: [B, L, D].
         head: [D, V], the output head. Its gradient is computed only where it is asked for.
+        axes: "vd" of a head that is a word embedding, [V, D]; see `language_model.head_of`.
         targets: int32 [B, L].
         loss_weights: float32 [B, L]; they have no gradient.
         chunk: positions that share one product with the head; None chooses, see `chunk_of`.
@@ -46,8 +48,8 @@ def next_token_loss(
     """
 
     def run(gradients: tuple[bool, bool]) -> Callable:
-        local = functools.partial(_local_loss, chunk=chunk, gradients=gradients)
-        return local if mesh is None else _on_mesh(local, head.shape, mesh)
+        local = functools.partial(_local_loss, axes=axes, chunk=chunk, gradients=gradients)
+        return local if mesh is None else _on_mesh(local, head.shape, axes, mesh)
 
     @jax.custom_vjp
     def loss(*arguments) -> Pair:
@@ -73,19 +75,20 @@ def chunk_of(positions: int) -> int:
     return min(max(128, positions // 16), positions)
 
 
-def _on_mesh(local: Callable, head_shape: tuple[int, int], mesh: Mesh) -> Callable:
+def _on_mesh(local: Callable, head_shape: tuple[int, int], axes: str, mesh: Mesh) -> Callable:
     """The loss on each device's rows, added up."""
-    head_spec = spec_of("decoder/head", head_shape, mesh)
-    parts, columns = head_spec
+    head_spec = spec_of(f"decoder/{'head' if axes == 'dv' else 'embedding'}", head_shape, mesh)
+    width = axes.index("d")
+    parts, columns = head_spec[width], head_spec[1 - width]
 
     def device(hidden, head, targets, loss_weights):
         head = head.astype(hidden.dtype)
         if parts is not None:
-            head = jax.lax.all_gather(head, parts, axis=0, tiled=True)
+            head = jax.lax.all_gather(head, parts, axis=width, tiled=True)
         pair, (d_hidden, d_head) = local(hidden, head, targets, loss_weights, columns=columns)
         if d_head is not None:
             if parts is not None:
-                d_head = jax.lax.psum_scatter(d_head, parts, scatter_dimension=0, tiled=True)
+                d_head = jax.lax.psum_scatter(d_head, parts, scatter_dimension=width, tiled=True)
             else:
                 d_head = jax.lax.psum(d_head, "fsdp")
             d_head = jax.lax.psum(d_head, "replica")  # last: only parts cross between slices
@@ -106,6 +109,7 @@ def _local_loss(
     targets: jax.Array,
     loss_weights: jax.Array,
     *,
+    axes: str,
     chunk: int | None,
     gradients: tuple[bool, bool],
     columns: str | None = None,
@@ -113,7 +117,7 @@ def _local_loss(
     """The loss of one device's rows, and those of its gradients by hidden and head that are wanted.
 
     Args:
-        hidden, head, targets, loss_weights, chunk: see `next_token_loss`.
+        hidden, head, targets, loss_weights, axes, chunk: see `next_token_loss`.
         gradients: whether those by hidden and by head are wanted.
         columns: the mesh axis over which V is divided; None where the whole head is here.
     """
@@ -124,7 +128,7 @@ def _local_loss(
     order = jnp.argsort(weights == 0, stable=True)
     # A place behind the last stands for none: nothing is read of it, nothing written.
     order = jnp.pad(order, (0, -len(order) % chunk), constant_values=len(order))
-    column = jnp.arange(head.shape[1])
+    column = jnp.arange(head.shape[axes.index("v")])
     if columns is not None:
         column += jax.lax.axis_index(columns) * len(column)
 
@@ -137,7 +141,7 @@ def _local_loss(
         x, target, weight = (
             array.at[places].get(mode="fill", fill_value=0) for array in (hidden, targets, weights)
         )
-        logits = jnp.einsum("td,dv->tv", x, head, preferred_element_type=jnp.float32)
+        logits = jnp.einsum(f"td,{axes}->tv", x, head, preferred_element_type=jnp.float32)
         largest = whole(jax.lax.pmax, jnp.max(logits, axis=1, keepdims=True))
         exponentials = jnp.exp(logits - largest)
         normaliser = whole(jax.lax.psum, jnp.sum(exponentials, axis=1, keepdims=True))
@@ -147,11 +151,11 @@ def _local_loss(
         d_logits = (exponentials / normaliser - here) * weight[:, None]
         d_logits = d_logits.astype(dtype)
         if d_hidden is not None:
-            d_x = jnp.einsum("tv,dv->td", d_logits, head, preferred_element_type=jnp.float32)
+            d_x = jnp.einsum(f"tv,{axes}->td", d_logits, head, preferred_element_type=jnp.float32)
             d_x = whole(jax.lax.psum, d_x).astype(dtype)
             d_hidden = d_hidden.at[places].set(d_x, mode="drop", unique_indices=True)
         if d_head is not None:
-            d_head += jnp.einsum("td,tv->dv", x, d_logits, preferred_element_type=jnp.float32)
+            d_head += jnp.einsum(f"td,tv->{axes}", x, d_logits, preferred_element_type=jnp.float32)
         return total + jnp.sum(losses * weight), d_hidden, d_head
 
     zeros = (jnp.zeros_like(hidden), jnp.zeros(head.shape, jnp.float32))

@@ -13,6 +13,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
+from qwen_audio_jax.models.language_model import head_of
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.monitoring.flops import sums_of
@@ -76,8 +77,9 @@ def make_step(graph: nnx.GraphDef, recipe: Recipe, mesh: Mesh):
     def loss_sum(trained, frozen, batch):
         parameters = merge(trained, frozen)
         hidden = nnx.merge(graph, parameters)(batch, constrain)
-        head = parameters["decoder"]["head"]
-        return next_token_loss(hidden, head, batch["targets"], batch["loss_weights"], mesh=mesh)
+        head, axes = head_of(parameters["decoder"])
+        targets, weights = batch["targets"], batch["loss_weights"]
+        return next_token_loss(hidden, head, targets, weights, axes=axes, mesh=mesh)
 
     def sums(trained, frozen, batch):
         """((loss, weight), gradients), all of them sums over the batch."""

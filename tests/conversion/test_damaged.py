@@ -61,7 +61,7 @@ def without_shard(folder):
         (without_shard, "names model-7.safetensors, which the folder lacks"),
         (lambda folder: (folder / "config.json").unlink(), "config.json: is missing"),
         (lambda folder: (folder / "config.json").write_text("{"), "config.json: is not JSON"),
-        (config_value("model_type", "llama"), "model_type is 'llama'; known are"),
+        (config_value("model_type", "gemma"), "model_type is 'gemma'; known are"),
         (config_value("text_config/hidden_size", 20), "misshapen: language_model.model.norm"),
         (
             config_value("text_config/num_hidden_layers", 4),
@@ -215,9 +215,9 @@ def test_a_checkpoint_that_is_not_its_model(tmp_path, capsys):
     path.write_text(json.dumps(model))
     assert run("export", f"--checkpoint={checkpoint}", f"--out={tmp_path / 'out'}") == 1
     assert "misshapen: decoder/embedding is [64, 16]" in capsys.readouterr().err
-    path.write_text('{"family": "llama", "encoder": null, "decoder": null}')
+    path.write_text('{"family": "gemma", "encoder": null, "decoder": null}')
     assert run("export", f"--checkpoint={checkpoint}", f"--out={tmp_path / 'out'}") == 1
-    assert "family 'llama' is none of" in capsys.readouterr().err
+    assert "family 'gemma' is none of" in capsys.readouterr().err
     path.unlink()
     assert run("export", f"--checkpoint={checkpoint}", f"--out={tmp_path / 'out'}") == 1
     assert "is neither a run folder nor" in capsys.readouterr().err
