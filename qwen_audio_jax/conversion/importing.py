@@ -43,7 +43,9 @@ def run(folders: Sequence[pathlib.Path], out: pathlib.Path) -> None:
     tokenizer = vocabulary.take_tokenizer(sources, parts)
     decoder = next((source for source in sources if source.parts.decoder), sources[0])
     parts = vocabulary.with_vocabulary(parts, tokenizer, decoder.folder / "config.json")
-    kept = [companions.kept_files(source.folder) for source in sources]
+    kept = companions.kept_files(decoder.folder)
+    if not parts.family:
+        kept = companions.of_text_model(kept)
     for source in sources:
         if source.parts.encoder:
             companions.check_features(source.folder, source.parts.encoder)
@@ -55,8 +57,7 @@ def run(folders: Sequence[pathlib.Path], out: pathlib.Path) -> None:
         write_parts(folder, parts)
         if tokenizer:
             tokenizer.save(folder / "tokenizer")
-        for files in kept:
-            companions.take(files, folder)
+        companions.take(kept, folder)
     for source in sources:
         print(f"{source.title}: {source.folder}, {len(source.tensors)} tensors")
     if parts.decoder and not tokenizer:

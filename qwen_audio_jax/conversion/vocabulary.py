@@ -12,7 +12,12 @@ from qwen_audio_jax.conversion.sources import Source
 from qwen_audio_jax.models.parts import Parts
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
 from qwen_audio_jax.text.control_tokens import control_tokens
-from qwen_audio_jax.text.tokenizer import Tokenizer, load_tokenizer, with_control_tokens
+from qwen_audio_jax.text.tokenizer import (
+    Tokenizer,
+    load_text_vocabulary,
+    load_tokenizer,
+    with_control_tokens,
+)
 
 _ROUND = 128
 """A vocabulary that has to grow becomes a multiple of this, so that meshes divide it."""
@@ -30,7 +35,7 @@ def take_tokenizer(sources: Sequence[Source], parts: Parts) -> Tokenizer | None:
     if source is None:
         return None
     try:
-        tokenizer = load_tokenizer(source.folder)
+        tokenizer = (load_tokenizer if parts.family else load_text_vocabulary)(source.folder)
     except FileNotFoundError:
         return None
     if parts.family:

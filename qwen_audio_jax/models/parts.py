@@ -14,6 +14,8 @@ from qwen_audio_jax.models.presets import (
 )
 
 MODEL_FILE = "model.json"
+COMPANIONS = "companions"
+"""Folder of an original's small files, for an export to put back."""
 
 
 @dataclasses.dataclass(frozen=True)

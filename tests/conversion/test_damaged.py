@@ -215,9 +215,9 @@ def test_a_checkpoint_that_is_not_its_model(tmp_path, capsys):
     path.write_text(json.dumps(model))
     assert run("export", f"--checkpoint={checkpoint}", f"--out={tmp_path / 'out'}") == 1
     assert "misshapen: decoder/embedding is [64, 16]" in capsys.readouterr().err
-    path.write_text('{"family": "gemma", "encoder": null, "decoder": null}')
+    path.write_text('{"family": "llama", "encoder": null, "decoder": null}')
     assert run("export", f"--checkpoint={checkpoint}", f"--out={tmp_path / 'out'}") == 1
-    assert "family 'gemma' is none of" in capsys.readouterr().err
+    assert "family 'llama' is none of" in capsys.readouterr().err
     path.unlink()
     assert run("export", f"--checkpoint={checkpoint}", f"--out={tmp_path / 'out'}") == 1
     assert "is neither a run folder nor" in capsys.readouterr().err
