@@ -342,13 +342,7 @@ def write_qwen2_audio(model: ModelConfig, dtype: str, audio_token: int, ends: di
 
 def _kind(decoder: DecoderConfig) -> str:
     """The `model_type` of a decoder in transformers."""
-    kinds = {(True, False): "qwen2", (False, True): "qwen3", (False, False): "llama"}
-    flags = decoder.qkv_bias, decoder.qk_norm
-    if flags not in kinds:
-        raise ConversionError(
-            "no decoder of transformers has both biases (qkv_bias) and norms of heads (qk_norm)"
-        )
-    return kinds[flags]
+    return "qwen2" if decoder.qkv_bias else "qwen3" if decoder.qk_norm else "llama"
 
 
 def _write_decoder(decoder: DecoderConfig) -> dict[str, Any]:

@@ -110,6 +110,8 @@ def read_parts(folder: pathlib.Path) -> Parts:
         )
     if decoder and decoder.rope_high <= decoder.rope_low:
         raise ValueError(f"{path}: the decoder's rope_high must be above its rope_low")
+    if decoder and decoder.qkv_bias and decoder.qk_norm:
+        raise ValueError(f"{path}: no decoder has both biases (qkv_bias) and norms (qk_norm)")
     return parts
 
 

@@ -116,3 +116,17 @@ def test_a_tied_model_goes_there_and_back(tmp_path):
     again = imported(out, tmp_path / "again")
     assert read_parts(again) == read_parts(checkpoint)
     assert same(read_tensors(exported(again, tmp_path / "once_more")), tensors)
+
+
+def test_a_run_of_before_heads_were_tied_has_both_arrays(tmp_path):
+    source = originals.qwen2_audio(tmp_path / "source")
+    checkpoint = imported(source, tmp_path / "checkpoint")
+    values = json.loads((checkpoint / "model.json").read_text())
+    for key in ("tied", "qkv_bias", "qk_norm"):
+        del values["decoder"][key]
+    for key in [key for key in values["decoder"] if key.startswith("rope_") and key != "rope_base"]:
+        del values["decoder"][key]
+    before = read_parts(checkpoint)
+    (checkpoint / "model.json").write_text(json.dumps(values))
+    assert read_parts(checkpoint) == before
+    assert same(read_tensors(exported(checkpoint, tmp_path / "out")), read_tensors(source))
