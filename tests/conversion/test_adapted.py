@@ -4,6 +4,7 @@ The text model is Llama in its shape, its head tied, and the vocabulary not Qwen
 splitting, none of our control tokens, a token before each text.
 """
 
+import dataclasses
 import json
 import pathlib
 import random
@@ -18,6 +19,8 @@ from conftest import write_corpus
 from converting import exported, read_tensors, run
 
 from qwen_audio_jax.checkpoint import last_step, saved_shapes
+from qwen_audio_jax.conversion import configs
+from qwen_audio_jax.conversion.errors import ConversionError
 from qwen_audio_jax.conversion.importing import load_original
 from qwen_audio_jax.models.parts import read_parts
 from qwen_audio_jax.text.tokenizer import encode_with_control, load_tokenizer
@@ -163,3 +166,17 @@ def test_transformers_splits_as_trained(trained, out, monkeypatch):
         assert auto(text)["input_ids"] == ids, text
         assert processor.tokenizer(text)["input_ids"] == ids, text
     assert len(auto) == ours.vocab_size
+
+
+def test_qwen_audio_has_no_place_for_it(trained):
+    model = dataclasses.replace(read_parts(trained).model(), family="qwen_audio")
+    heads = dataclasses.replace(model.decoder, kv_heads=model.decoder.heads)
+    model = dataclasses.replace(model, decoder=heads)
+    with pytest.raises(ConversionError, match="this decoder is of the llama type"):
+        configs.write_qwen_audio(model, "float32", 64)
+    plain = dataclasses.replace(heads, qkv_bias=True)
+    model = dataclasses.replace(model, decoder=plain, audio_end=model.audio_begin + 1)
+    assert configs.write_qwen_audio(model, "float32", 64)["tie_word_embeddings"] is True
+    slowed = dataclasses.replace(model, decoder=dataclasses.replace(plain, rope_factor=8.0))
+    with pytest.raises(ConversionError, match=r"qwen2 type, rotary factor 8\.0"):
+        configs.write_qwen_audio(slowed, "float32", 64)
