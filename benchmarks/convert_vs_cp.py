@@ -37,10 +37,10 @@ def make_source(folder: pathlib.Path, preset: str, family: str) -> int:
     encoder, decoder = preset_parts(preset, family, vocab_size)
     parts = Parts(family, encoder, decoder, begin, begin + 1, 151646)
     if family == "qwen_audio":
-        rows = names.qwen_audio()
+        rows = names.qwen_audio(decoder)
         config = configs.write_qwen_audio(parts.model(), "bfloat16", 8192)
     else:
-        rows = names.qwen2_audio()
+        rows = names.qwen2_audio(decoder)
         config = configs.write_qwen2_audio(parts.model(), "bfloat16", 151646, {})
     shapes = tensor_shapes(rows, parameter_shapes(parts))
     planned = [Planned(name, tuple(shape), "bfloat16") for name, shape in shapes.items()]

@@ -37,7 +37,8 @@ SECONDS = 60
 GIGABYTES = 12
 """Of address space: what would allocate more fails at once."""
 
-COMPARED = ("qwen2_audio", "qwen2_audio_sharded", "qwen2_audio_in_memory", "qwen2", "qwen2_tied")
+COMPARED = ("qwen2_audio", "qwen2_audio_sharded", "qwen2_audio_in_memory")
+COMPARED += ("qwen2", "qwen2_tied", "qwen3", "llama")
 COMPARED += ("whisper",)
 IMPORT_DAMAGE = ("setting", "setting", "value", "value", "bytes", "files", "weights")
 EXPORT_DAMAGE = ("value", "value", "bytes", "files")
@@ -144,6 +145,8 @@ def _differs_from_transformers(folder: pathlib.Path, kind: str) -> str | None:
         "whisper": transformers.WhisperModel,
         "qwen2": transformers.Qwen2ForCausalLM,
         "qwen2_tied": transformers.Qwen2ForCausalLM,
+        "qwen3": transformers.Qwen3ForCausalLM,
+        "llama": transformers.LlamaForCausalLM,
     }.get(kind, transformers.Qwen2AudioForConditionalGeneration)
     try:
         with contextlib.redirect_stderr(io.StringIO()):
@@ -152,7 +155,7 @@ def _differs_from_transformers(folder: pathlib.Path, kind: str) -> str | None:
         return None
     parts, parameters = load_original(folder)
     tensors = model.state_dict()
-    for row in _rows(kind):
+    for row in _rows(kind, parts.decoder):
         array = parameters
         for key in row.path.split("/"):
             array = array[key]
@@ -165,14 +168,15 @@ def _differs_from_transformers(folder: pathlib.Path, kind: str) -> str | None:
     return _differing_setting(model.config, parts)
 
 
-def _rows(kind: str):
+def _rows(kind: str, decoder):
     from qwen_audio_jax.conversion import names
 
     if kind == "whisper":
         return names.transformers_encoder("encoder.")
-    if kind in ("qwen2", "qwen2_tied"):
-        return names.qwen2_decoder("model.", "lm_head.weight")
-    return names.qwen2_audio(in_memory=True)
+    if not kind.startswith("qwen2_audio"):
+        return names.transformers_decoder(decoder)
+    # Its head lies apart in transformers, equal where it is tied here.
+    return names.qwen2_audio(decoder, in_memory=True)
 
 
 def _differing_setting(config, parts) -> str:
@@ -185,7 +189,18 @@ def _differing_setting(config, parts) -> str:
         text = config.text_config if parts.family else config
         pairs["heads"] = (decoder.heads, text.num_attention_heads)
         pairs["rotary base"] = (decoder.rope_base, text.rope_parameters["rope_theta"])
-        pairs["rotary scaling"] = ("default", text.rope_parameters["rope_type"])
+        rope = text.rope_parameters
+        pairs["rotary scaling"] = (
+            (decoder.rope_factor, decoder.rope_low, decoder.rope_high, decoder.rope_length),
+            (
+                rope["factor"],
+                rope["low_freq_factor"],
+                rope["high_freq_factor"],
+                rope["original_max_position_embeddings"],
+            )
+            if rope["rope_type"] == "llama3"
+            else (1.0, 1.0, 4.0, 8192),
+        )
         pairs["epsilon"] = (decoder.norm_eps, text.rms_norm_eps)
     if parts.family:
         pairs["placeholder"] = (parts.audio_token, config.audio_token_index)

@@ -27,7 +27,14 @@ GENERATION = {"do_sample": False, "eos_token_id": [0, 1], "temperature": None}
 FEATURES = {"feature_size": 8, "sampling_rate": 16000, "hop_length": 160, "n_fft": 400}
 
 PUBLISHED = ("qwen2_audio", "qwen2_audio_sharded", "qwen2_audio_in_memory", "qwen_audio")
-PUBLISHED += ("whisper", "whisper_openai", "qwen2", "qwen2_tied", "qwen")
+PUBLISHED += ("whisper", "whisper_openai", "qwen")
+TEXT_MODELS = {
+    "qwen2": {},
+    "qwen2_tied": dict(tied=True),
+    "qwen3": dict(qkv_bias=False, qk_norm=True),
+    "llama": dict(qkv_bias=False, tied=True, rope_factor=8.0, rope_length=64),
+}
+PUBLISHED += tuple(TEXT_MODELS)
 
 
 def make_seeds(folder: pathlib.Path) -> None:
@@ -39,17 +46,18 @@ def make_seeds(folder: pathlib.Path) -> None:
         ("qwen2_audio_sharded", 3, False),
         ("qwen2_audio_in_memory", 1, True),
     ):
-        _write(folder / name, config, whole, names.qwen2_audio(in_memory=in_memory), shards)
+        rows = names.qwen2_audio(GROUPED, in_memory=in_memory)
+        _write(folder / name, config, whole, rows, shards)
         _json_vocabulary(folder / name)
         _companions(folder / name)
     first = 256 + qwen_audio_control_tokens().index("<audio>")
     qwen_audio = Parts("qwen_audio", ENCODER, QWEN, first, first + 1)
     config = configs.write_qwen_audio(qwen_audio.model(), "bfloat16", 64)
-    _write(folder / "qwen_audio", config, qwen_audio, names.qwen_audio(), 2)
+    _write(folder / "qwen_audio", config, qwen_audio, names.qwen_audio(QWEN), 2)
     _ranks(folder / "qwen_audio")
     _companions(folder / "qwen_audio")
     decoder = {key: value for key, value in config.items() if key != "audio"}
-    _write(folder / "qwen", decoder, Parts(decoder=QWEN), names.qwen_decoder(), 1)
+    _write(folder / "qwen", decoder, Parts(decoder=QWEN), names.qwen_decoder(QWEN), 1)
     _ranks(folder / "qwen")
     encoder = configs.write_qwen2_audio(whole.model(), "float16", 1, {})["audio_config"]
     encoder |= {"model_type": "whisper", "architectures": ["WhisperModel"], "decoder_layers": 1}
@@ -59,11 +67,12 @@ def make_seeds(folder: pathlib.Path) -> None:
     ):
         _write(folder / name, encoder, Parts(encoder=ENCODER), rows, 1, "float16")
         _companions(folder / name)
-    text = configs.write_qwen2_audio(whole.model(), "float32", 1, {})["text_config"]
-    for name, head in (("qwen2", "lm_head.weight"), ("qwen2_tied", "model.embed_tokens.weight")):
-        tied = text | {"tie_word_embeddings": name == "qwen2_tied"}
-        rows = names.qwen2_decoder("model.", head)
-        _write(folder / name, tied, Parts(decoder=GROUPED), rows, 1, "float32")
+    for name, flags in TEXT_MODELS.items():
+        decoder = dataclasses.replace(GROUPED, **flags)
+        parts = dataclasses.replace(whole, decoder=decoder)
+        text = configs.write_qwen2_audio(parts.model(), "float32", 1, {})["text_config"]
+        rows = names.distinct(names.transformers_decoder(decoder))
+        _write(folder / name, text, Parts(decoder=decoder), rows, 1, "float32")
         _json_vocabulary(folder / name)
 
 
@@ -286,16 +295,26 @@ NAMES = (
     *("tokenizer.model", "qwen.tiktoken", "extra_tokens.json", "processor_config.json"),
     *("adapter_model.safetensors", "model-00001-of-00002.safetensors", "special_tokens_map.json"),
 )
+_LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 4.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 128,
+}
 SETTINGS = (
     *(("rope_scaling", value) for value in (None, {}, [], {"type": "yarn", "factor": 4.0})),
     *(("rope_scaling", {"rope_type": "default", **more}) for more in ({}, {"rope_theta": 5e5})),
     *(("rope_parameters", {"rope_theta": theta}) for theta in (1e6, None, "1e6", -1, 0)),
     ("rope_parameters", {"full_attention": {"rope_theta": 1e6, "rope_type": "default"}}),
     ("rope_parameters", {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4}),
+    *(("rope_scaling", _LLAMA3 | more) for more in ({}, {"factor": 0.5}, {"high_freq_factor": 1})),
+    *(("attention_bias", bias) for bias in (True, False, None)),
     *(("rope_theta", theta) for theta in (1e6, None, 500000)),
     *(("tie_word_embeddings", tied) for tied in (True, False, None, "true")),
     *((key, dtype) for key in ("dtype", "torch_dtype") for dtype in ("float32", "float16", None)),
-    *(("model_type", kind) for kind in ("qwen", "qwen2", "whisper", "qwen2_audio", "llama", [])),
+    *(("model_type", kind) for kind in ("qwen", "qwen2", "whisper", "qwen2_audio", "llama")),
+    *(("model_type", kind) for kind in ("qwen3", [])),
     *(("hidden_size", 16), ("hidden_size", 12), ("num_attention_heads", 2), ("head_dim", 8)),
     *(("num_key_value_heads", heads) for heads in (1, 2, 4, 3, None)),
     *(("encoder_attention_heads", heads) for heads in (1, 2, 4, 6, 12)),

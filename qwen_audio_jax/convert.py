@@ -6,7 +6,7 @@ r"""Converts checkpoints from and to PyTorch folders.
     python -m qwen_audio_jax.convert export --checkpoint=runs/mine --out=exported
 
 `import` recognises Qwen2-Audio, Qwen-Audio and Qwen-Audio-Chat, a Whisper encoder of any size
-(names of transformers or of openai/whisper), and a Qwen-7B, Qwen2 or Qwen2.5 decoder, in
+(names of transformers or of openai/whisper), and a Qwen, Qwen2, Qwen3 or Llama decoder, in
 safetensors files. An encoder and a decoder together, or one of them alone, start a new model:
 train it with --config.init_from=OUT. Tokenizer files are taken along. A text model's vocabulary
 gets control tokens, tags of eight languages among them, and those of --languages.

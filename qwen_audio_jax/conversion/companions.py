@@ -14,6 +14,7 @@ from qwen_audio_jax.conversion.fast_tokenizer import (
 )
 from qwen_audio_jax.conversion.fields import Fields
 from qwen_audio_jax.conversion.json_files import read_json
+from qwen_audio_jax.models.parts import COMPANIONS as FOLDER
 from qwen_audio_jax.models.parts import Parts
 from qwen_audio_jax.models.presets import EncoderConfig
 from qwen_audio_jax.text.control_tokens import END_OF_TEXT, IM_END
@@ -32,7 +33,6 @@ KEPT = (
 )
 """What an import keeps of an original's folder, for an export to put back."""
 
-FOLDER = "companions"
 MAX_POSITIONS = 8192
 FEATURES = {"hop_length": 160, "n_fft": 400, "sampling_rate": 16000}
 """How log-mel features are made, in the words of transformers."""
@@ -76,6 +76,19 @@ def kept_files(source: pathlib.Path) -> dict[str, bytes]:
         if name.endswith(".json"):
             read_json(path)
     return {name: path.read_bytes() for name, path in kept.items()}
+
+
+def of_text_model(kept: Mapping[str, bytes]) -> dict[str, bytes]:
+    """What is kept of a part that a new model starts from: what is said of its vocabulary's tokens.
+
+    How it answered, and to what conversation, is not the new model's.
+    """
+    name = "tokenizer_config.json"
+    if name not in kept:
+        return {}
+    config = json.loads(kept[name])
+    config.pop("chat_template", None)
+    return {name: _json(config).encode()}
 
 
 def take(kept: Mapping[str, bytes], folder: pathlib.Path) -> None:

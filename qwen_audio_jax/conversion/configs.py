@@ -44,13 +44,35 @@ def transformers_encoder(fields: Fields) -> EncoderConfig:
     )
 
 
-def qwen2_decoder(fields: Fields) -> DecoderConfig:
-    """Qwen2 and Qwen2.5, or `text_config` of Qwen2-Audio."""
+DECODERS = {
+    "qwen2": dict(vocab_size=151936, intermediate_size=22016),
+    "qwen3": dict(vocab_size=151936, intermediate_size=22016, head_dim=128),
+    "llama": dict(vocab_size=32000, intermediate_size=11008),
+}
+"""By `model_type`, the decoders that transformers names alike, and where their defaults differ."""
+
+
+def transformers_decoder(fields: Fields) -> DecoderConfig:
+    """Qwen2, Qwen2.5, Qwen3 or Llama, or `text_config` of Qwen2-Audio.
+
+    Whether the head is tied the tensors have a say in, so it is left open.
+    """
+    kind = fields.get("model_type", "qwen2")
+    if kind not in [*DECODERS]:
+        raise ConversionError(
+            f"{fields.where}: model_type is {shown(kind)}; known decoders are {', '.join(DECODERS)}"
+        )
+    defaults = DECODERS[kind]
     fields.must_be("hidden_act", "silu", default="silu")
     fields.must_be("use_sliding_window", False, default=False)
     fields.must_be("per_layer_config", None, default=None)
+    for bias in ("attention_bias", "mlp_bias"):
+        if kind != "qwen2":  # which has no such keys
+            fields.must_be(bias, False, default=False)
     width = fields.integer("hidden_size", 4096)
-    heads = _heads(fields, "num_attention_heads", width, 32)
+    heads = fields.integer("num_attention_heads", 32)
+    if fields.get("head_dim", defaults.get("head_dim")) is None:
+        _heads(fields, "num_attention_heads", width, 32)
     kv_heads = fields.integer("num_key_value_heads", heads)
     if heads % kv_heads:
         raise ConversionError(
@@ -58,21 +80,24 @@ def qwen2_decoder(fields: Fields) -> DecoderConfig:
         )
     layers = fields.integer("num_hidden_layers", 32, most=_MOST_LAYERS)
     _check_layer_types(fields, layers)
+    head_dim = fields.integer("head_dim", defaults.get("head_dim", width // heads))
     return DecoderConfig(
-        vocab_size=fields.integer("vocab_size", 151936),
+        vocab_size=fields.integer("vocab_size", defaults["vocab_size"]),
         layers=layers,
         width=width,
         heads=heads,
         kv_heads=kv_heads,
-        head_dim=_even(fields, fields.integer("head_dim", width // heads)),
-        mlp_width=fields.integer("intermediate_size", 22016),
+        head_dim=_even(fields, head_dim),
+        mlp_width=fields.integer("intermediate_size", defaults["intermediate_size"]),
         norm_eps=fields.number("rms_norm_eps", 1e-6),
-        rope_base=_rope_base(fields),
+        qkv_bias=kind == "qwen2",
+        qk_norm=kind == "qwen3",
+        **_rope(fields),
     )
 
 
-def _rope_base(fields: Fields) -> float:
-    """The base of the rotary frequencies, from where transformers 5 takes it.
+def _rope(fields: Fields) -> dict[str, Any]:
+    """The rotary fields of a DecoderConfig, from where transformers 5 takes them.
 
     `rope_scaling`, the older name, goes before `rope_parameters`, and the base inside either before
     `rope_theta` beside it. Null is no base there, but for transformers not "as by default" either.
@@ -80,17 +105,39 @@ def _rope_base(fields: Fields) -> float:
     older, newer = (fields.group(key, {}) for key in ("rope_scaling", "rope_parameters"))
     rope = older if older.values else newer
     kind = rope.values.get("rope_type", rope.values.get("type", "default"))
-    if kind != "default":
-        raise ConversionError(f"{rope.where}: rotary scaling {shown(kind)} is not supported")
+    if kind not in ["default", "llama3"]:
+        raise ConversionError(
+            f"{rope.where}: rotary scaling {shown(kind)} is not supported; only 'llama3' is"
+        )
     for key, value in rope.values.items():
         if isinstance(value, Mapping):
             raise ConversionError(f"{rope.where}: {key!r}, rotary scaling by layer, not supported")
     for level in (rope, fields):
         level.must_be("partial_rotary_factor", 1.0, default=1.0)
-    for level in (rope, fields):
-        if "rope_theta" in level.values:
-            return level.number("rope_theta")
-    return 10000.0
+    themselves = [level for level in (rope, fields) if "rope_theta" in level.values]
+    base = themselves[0].number("rope_theta") if themselves else 10000.0
+    return dict(rope_base=base, **(_llama3(rope, fields) if kind == "llama3" else {}))
+
+
+def _llama3(rope: Fields, fields: Fields) -> dict[str, Any]:
+    """How Llama 3.1 and later slow their rotary frequencies."""
+    key = "original_max_position_embeddings"
+    length = (rope if key in rope.values else fields).integer(
+        key if key in rope.values or key in fields.values else "max_position_embeddings"
+    )
+    fields.must_be(key, length, default=length)
+    scaling = dict(
+        rope_factor=rope.number("factor"),
+        rope_low=rope.number("low_freq_factor"),
+        rope_high=rope.number("high_freq_factor"),
+        rope_length=length,
+    )
+    if scaling["rope_factor"] < 1 or scaling["rope_high"] <= scaling["rope_low"]:
+        raise ConversionError(
+            f"{rope.where}: factor must be 1 at least, and high_freq_factor above low_freq_factor, "
+            f"not {scaling['rope_factor']}, {scaling['rope_high']} and {scaling['rope_low']}"
+        )
+    return scaling
 
 
 def _check_layer_types(fields: Fields, layers: int) -> None:
@@ -103,7 +150,7 @@ def _check_layer_types(fields: Fields, layers: int) -> None:
 
 
 def is_tied(levels: Sequence[Fields]) -> bool:
-    """Whether the head of a folder that has none is the word embedding.
+    """Whether a folder says that the word embedding is the head, and has no other.
 
     Args:
         levels: where `tie_word_embeddings` may stand.
@@ -216,6 +263,12 @@ def write_qwen_audio(model: ModelConfig, dtype: str, max_positions: int) -> dict
             f"Qwen-Audio knows neither grouped key and value heads ({decoder.kv_heads} of "
             f"{decoder.heads}) nor heads that do not add up to the width ({decoder.width})"
         )
+    if _kind(decoder) != "qwen2" or decoder.rope_factor != 1:
+        raise ConversionError(
+            f"Qwen-Audio has query, key and value biases, and neither norms of heads nor rotary "
+            f"scaling; this decoder is of the {_kind(decoder)} type, rotary factor "
+            f"{decoder.rope_factor}"
+        )
     if model.audio_end != model.audio_begin + 1:
         raise ConversionError(
             "Qwen-Audio looks for the end of a clip one id after its begin, and this vocabulary "
@@ -242,7 +295,7 @@ def write_qwen_audio(model: ModelConfig, dtype: str, max_positions: int) -> dict
         "rotary_pct": 1.0,
         "scale_attn_weights": True,
         "seq_length": decoder.trained_length,
-        "tie_word_embeddings": False,
+        "tie_word_embeddings": decoder.tied,
         "tokenizer_type": "QWenTokenizer",
         "torch_dtype": dtype,
         "use_cache": True,
@@ -303,21 +356,49 @@ def write_qwen2_audio(model: ModelConfig, dtype: str, audio_token: int, ends: di
             **_told(encoder),
         },
         "text_config": {
-            "model_type": "qwen2",
-            "head_dim": decoder.head_dim,
-            "hidden_act": "silu",
-            "hidden_size": decoder.width,
-            "intermediate_size": decoder.mlp_width,
-            "max_position_embeddings": 8192,
-            "num_attention_heads": decoder.heads,
-            "num_hidden_layers": decoder.layers,
-            "num_key_value_heads": decoder.kv_heads,
-            "rms_norm_eps": decoder.norm_eps,
-            "rope_theta": decoder.rope_base,
-            "tie_word_embeddings": False,
+            **_write_decoder(decoder),
             "torch_dtype": dtype,
-            "use_sliding_window": False,
-            "vocab_size": decoder.vocab_size,
             **ends,
         },
+    }
+
+
+def _kind(decoder: DecoderConfig) -> str:
+    """The `model_type` of a decoder in transformers."""
+    return "qwen2" if decoder.qkv_bias else "qwen3" if decoder.qk_norm else "llama"
+
+
+def _write_decoder(decoder: DecoderConfig) -> dict[str, Any]:
+    """The configuration that `transformers_decoder` reads."""
+    own = {
+        "qwen2": {"use_sliding_window": False},
+        "qwen3": {"use_sliding_window": False, "attention_bias": False},
+        "llama": {"attention_bias": False, "mlp_bias": False},
+    }
+    kind, positions, scaling = _kind(decoder), 8192, {}
+    if decoder.rope_factor != 1:
+        positions = int(decoder.rope_factor * decoder.rope_length)
+        scaling["rope_scaling"] = {
+            "rope_type": "llama3",
+            "factor": decoder.rope_factor,
+            "low_freq_factor": decoder.rope_low,
+            "high_freq_factor": decoder.rope_high,
+            "original_max_position_embeddings": decoder.rope_length,
+        }
+    return {
+        "model_type": kind,
+        "head_dim": decoder.head_dim,
+        "hidden_act": "silu",
+        "hidden_size": decoder.width,
+        "intermediate_size": decoder.mlp_width,
+        "max_position_embeddings": positions,
+        "num_attention_heads": decoder.heads,
+        "num_hidden_layers": decoder.layers,
+        "num_key_value_heads": decoder.kv_heads,
+        "rms_norm_eps": decoder.norm_eps,
+        "rope_theta": decoder.rope_base,
+        **scaling,
+        "tie_word_embeddings": decoder.tied,
+        "vocab_size": decoder.vocab_size,
+        **own[kind],
     }

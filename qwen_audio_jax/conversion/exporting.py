@@ -46,7 +46,8 @@ def run(checkpoint: pathlib.Path, out: pathlib.Path, dtype: str | None, shard_gb
     parts = with_vocabulary(parts, tokenizer, folder / "model.json")
     kept = companions.kept_files(folder / companions.FOLDER)
 
-    rows = names.qwen_audio() if parts.family == "qwen_audio" else names.qwen2_audio()
+    rows_of = names.qwen_audio if parts.family == "qwen_audio" else names.qwen2_audio
+    rows = rows_of(parts.decoder)
     groups = [list(group) for _, group in itertools.groupby(rows, key=lambda row: row.name)]
     planned = [tensor for group in groups for tensor in _plan(group, saved, dtype)]
     shards = plan_shards(planned, int(shard_gb * 1e9))

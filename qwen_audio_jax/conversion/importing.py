@@ -52,7 +52,9 @@ def run(folders: Sequence[pathlib.Path], out: pathlib.Path, languages: Sequence[
     decoder = next((source for source in sources if source.parts.decoder), sources[0])
     config = decoder.folder / "config.json"
     parts = vocabulary.with_vocabulary(parts, tokenizer, config, first_new)
-    kept = [companions.kept_files(source.folder) for source in sources]
+    kept = companions.kept_files(decoder.folder)
+    if not parts.family:
+        kept = companions.of_text_model(kept)
     for source in sources:
         if source.parts.encoder:
             companions.check_features(source.folder, source.parts.encoder)
@@ -64,8 +66,7 @@ def run(folders: Sequence[pathlib.Path], out: pathlib.Path, languages: Sequence[
         write_parts(folder, parts)
         if tokenizer:
             tokenizer.save(folder / "tokenizer")
-        for files in kept:
-            companions.take(files, folder)
+        companions.take(kept, folder)
     for source in sources:
         print(f"{source.title}: {source.folder}, {len(source.tensors)} tensors")
     if parts.decoder and not tokenizer:

@@ -6,9 +6,12 @@ and [taps, in, out], and the layers of a stack share one array with a leading ax
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import ml_dtypes  # noqa: F401  (numpy learns bfloat16)
 import numpy as np
+
+from qwen_audio_jax.models.presets import DecoderConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,14 +50,6 @@ def copy_transposed(target: np.ndarray, source: np.ndarray) -> None:
     rows = 16
     for i in range(0, source.shape[0], rows):
         target[:, i : i + rows] = source[i : i + rows].T
-
-
-@dataclasses.dataclass(frozen=True)
-class Head:
-    """The tensor that is a decoder's head: its own, or the word embedding where they are tied."""
-
-    name: str
-    embedding: str
 
 
 _OPENAI_ENCODER = """
@@ -124,7 +119,7 @@ _QWEN_DECODER = """
     ln_f.weight                decoder/norm/scale                   same
 """
 
-_QWEN2_DECODER = """
+_TRANSFORMERS_DECODER = """
     embed_tokens.weight                        decoder/embedding                    same
     layers.{}.input_layernorm.weight           decoder/blocks/attention_norm/scale  same
     layers.{}.self_attn.q_proj.weight          decoder/blocks/query/kernel          linear
@@ -133,6 +128,8 @@ _QWEN2_DECODER = """
     layers.{}.self_attn.k_proj.bias            decoder/blocks/key/bias              same
     layers.{}.self_attn.v_proj.weight          decoder/blocks/value/kernel          linear
     layers.{}.self_attn.v_proj.bias            decoder/blocks/value/bias            same
+    layers.{}.self_attn.q_norm.weight          decoder/blocks/query_norm/scale      same
+    layers.{}.self_attn.k_norm.weight          decoder/blocks/key_norm/scale        same
     layers.{}.self_attn.o_proj.weight          decoder/blocks/out/kernel            linear
     layers.{}.post_attention_layernorm.weight  decoder/blocks/mlp_norm/scale        same
     layers.{}.mlp.gate_proj.weight             decoder/blocks/gate/kernel           linear
@@ -161,26 +158,38 @@ def transformers_encoder(prefix: str) -> tuple[Row, ...]:
     return _rows(_TRANSFORMERS_ENCODER, prefix)
 
 
-QWEN_HEAD = Head("lm_head.weight", "transformer.wte.weight")
-QWEN2_HEAD = Head("lm_head.weight", "model.embed_tokens.weight")
-QWEN2_AUDIO_HEADS = (
-    Head("language_model.lm_head.weight", "language_model.model.embed_tokens.weight"),
-    Head("lm_head.weight", "model.language_model.embed_tokens.weight"),
-)
-"""In published files, and in the names of transformers 5's modules."""
+def _decoder(table: str, prefix: str, head: str, config: DecoderConfig) -> tuple[Row, ...]:
+    """The rows of what a decoder has, its head last."""
+    absent = set()
+    if not config.qkv_bias:
+        absent |= {f"decoder/blocks/{name}/bias" for name in ("query", "key", "value")}
+    if not config.qk_norm:
+        absent |= {f"decoder/blocks/{name}_norm/scale" for name in ("query", "key")}
+    rows = tuple(row for row in _rows(table, prefix) if row.path not in absent)
+    if config.tied:
+        return (*rows, Row(head, "decoder/embedding", "same"))
+    return (*rows, Row(head, "decoder/head", "linear"))
 
 
-def qwen_decoder(head: str = QWEN_HEAD.name) -> tuple[Row, ...]:
+def distinct(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """One row for each parameter: a tied head's, which repeats the word embedding, is left out."""
+    first: dict[str, Row] = {}
+    for row in rows:
+        first.setdefault(row.path, row)
+    return tuple(first.values())
+
+
+def qwen_decoder(config: DecoderConfig) -> tuple[Row, ...]:
     """Qwen-7B: fused query, key and value; `w2` is the gate."""
-    return (*_rows(_QWEN_DECODER, "transformer."), Row(head, "decoder/head", "linear"))
+    return _decoder(_QWEN_DECODER, "transformer.", "lm_head.weight", config)
 
 
-def qwen2_decoder(prefix: str, head: str) -> tuple[Row, ...]:
-    """Qwen2 and Qwen2.5."""
-    return (*_rows(_QWEN2_DECODER, prefix), Row(head, "decoder/head", "linear"))
+def transformers_decoder(config: DecoderConfig) -> tuple[Row, ...]:
+    """Qwen2, Qwen2.5, Qwen3 or Llama."""
+    return _decoder(_TRANSFORMERS_DECODER, "model.", "lm_head.weight", config)
 
 
-def qwen_audio(head: str = QWEN_HEAD.name) -> tuple[Row, ...]:
+def qwen_audio(config: DecoderConfig) -> tuple[Row, ...]:
     """Qwen-Audio and Qwen-Audio-Chat, 749 tensors at real size."""
     audio = "transformer.audio."
     return (
@@ -188,23 +197,24 @@ def qwen_audio(head: str = QWEN_HEAD.name) -> tuple[Row, ...]:
         Row(f"{audio}proj.weight", "projector/kernel", "linear"),
         Row(f"{audio}proj.bias", "projector/bias", "same"),
         Row(f"{audio}audio_bos_eos_token.weight", "delimiters", "same"),
-        *qwen_decoder(head),
+        *qwen_decoder(config),
     )
 
 
-def qwen2_audio(*, in_memory: bool = False, head: str = "") -> tuple[Row, ...]:
+def qwen2_audio(config: DecoderConfig, *, in_memory: bool = False) -> tuple[Row, ...]:
     """Qwen2-Audio, 876 tensors at real size.
 
     Args:
+        config: its decoder's, which need not be Qwen2.
         in_memory: the names of transformers 5's modules rather than those of published files.
-        head: the tensor that is the head, if not its own.
     """
     outer = "model." if in_memory else ""
     projector = f"{outer}multi_modal_projector.linear"
-    decoder = "model.language_model." if in_memory else "language_model.model."
+    prefix = "model.language_model." if in_memory else "language_model.model."
+    head = "lm_head.weight" if in_memory else "language_model.lm_head.weight"
     return (
         *transformers_encoder(f"{outer}audio_tower."),
         Row(f"{projector}.weight", "projector/kernel", "linear"),
         Row(f"{projector}.bias", "projector/bias", "same"),
-        *qwen2_decoder(decoder, head or QWEN2_AUDIO_HEADS[in_memory].name),
+        *_decoder(_TRANSFORMERS_DECODER, prefix, head, config),
     )

@@ -1,9 +1,10 @@
 """What lies in a PyTorch folder: which model, which tensors, and whether they agree."""
 
 import dataclasses
+import functools
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from qwen_audio_jax.audio.silence import WINDOW
 from qwen_audio_jax.conversion import configs, names
@@ -11,9 +12,9 @@ from qwen_audio_jax.conversion.errors import ConversionError, listed
 from qwen_audio_jax.conversion.fields import Fields, shown
 from qwen_audio_jax.conversion.json_files import read_json
 from qwen_audio_jax.conversion.shapes import parameter_shapes, tensor_names, tensor_shapes
-from qwen_audio_jax.conversion.weight_files import DTYPES, Stored, find_tensors
+from qwen_audio_jax.conversion.weight_files import DTYPES, Stored, find_tensors, same_contents
 from qwen_audio_jax.models.parts import Parts
-from qwen_audio_jax.models.presets import EncoderConfig
+from qwen_audio_jax.models.presets import DecoderConfig, EncoderConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,13 @@ def open_source(folder: pathlib.Path) -> Source:
         title, parts, rows, ignored = _openai_whisper(encoder, tensors)
     else:
         raise ConversionError(f"{path}: is missing, so nothing tells what model this is")
-    tensors = {name: stored for name, stored in tensors.items() if not re.search(ignored, name)}
+    tied_heads = {row.name for row in rows} - {row.name for row in names.distinct(rows)}
+    rows = names.distinct(rows)
+    tensors = {
+        name: stored
+        for name, stored in tensors.items()
+        if name not in tied_heads and not re.search(ignored, name)
+    }
     _compare(folder, title, rows, parts, tensors)
     return Source(folder, title, parts, rows, tensors)
 
@@ -78,63 +85,72 @@ def _recognise(fields: Fields, tensors: Mapping[str, Stored]) -> Recognised:
     if kind == "qwen" and "audio" in fields.values:
         return _qwen_audio(fields, tensors)
     if kind == "qwen":
-        parts = Parts(decoder=configs.qwen_decoder(fields))
-        return "Qwen decoder", parts, names.qwen_decoder(_qwen_head(fields, tensors)), _BUFFERS
-    if kind == "qwen2":
-        head = _head(names.QWEN2_HEAD, (fields,), tensors)
-        parts = Parts(decoder=configs.qwen2_decoder(fields))
-        return "Qwen2 decoder", parts, names.qwen2_decoder("model.", head), _BUFFERS
+        decoder = _qwen_decoder(fields, tensors)
+        return "Qwen decoder", Parts(decoder=decoder), names.qwen_decoder(decoder), _BUFFERS
+    if kind in [*configs.DECODERS]:
+        rows_of, decoder = names.transformers_decoder, configs.transformers_decoder(fields)
+        decoder = _tied(decoder, rows_of, (fields,), tensors)
+        title = f"{kind.capitalize()} decoder"
+        return title, Parts(decoder=decoder), rows_of(decoder), _BUFFERS
     if kind == "whisper":
         return _transformers_whisper(fields, tensors)
     raise ConversionError(
         f"{fields.where}: model_type is {shown(kind)}; known are qwen2_audio, qwen (Qwen-Audio, "
-        "Qwen-7B), qwen2 (Qwen2, Qwen2.5) and whisper"
+        "Qwen-7B), qwen2 (Qwen2, Qwen2.5), qwen3, llama (Llama, SmolLM2, TinyLlama) and whisper"
     )
 
 
-def _head(head: names.Head, levels: Sequence[Fields], tensors: Mapping[str, Stored]) -> str:
-    """The tensor that is the head: where it has one of its own, that one, tied or not.
+def _tied(
+    decoder: DecoderConfig,
+    rows_of: Callable[[DecoderConfig], tuple[names.Row, ...]],
+    levels: Sequence[Fields],
+    tensors: Mapping[str, Stored],
+) -> DecoderConfig:
+    """The decoder, tied where its folder says so and has no other head than the word embedding.
 
     So does transformers 5: it ties what is equal, and takes both where they differ.
     """
-    for level in levels:
-        level.flag("tie_word_embeddings")
-    if head.name in tensors or not configs.is_tied(levels):
-        return head.name
-    return head.embedding
+    said = [level.flag("tie_word_embeddings") for level in levels]
+    names_of = {row.path: row.name for row in rows_of(decoder)}
+    head, embedding = names_of["decoder/head"], names_of["decoder/embedding"]
+    if head not in tensors:
+        tied = configs.is_tied(levels)
+    elif tied := True in said and embedding in tensors:
+        tied = same_contents(tensors[head], tensors[embedding])
+    return dataclasses.replace(decoder, tied=tied)
 
 
-def _qwen_head(fields: Fields, tensors: Mapping[str, Stored]) -> str:
-    head = _head(names.QWEN_HEAD, (fields,), tensors)
-    if head in tensors and head == names.QWEN_HEAD.name:
+def _qwen_decoder(fields: Fields, tensors: Mapping[str, Stored]) -> DecoderConfig:
+    decoder = _tied(configs.qwen_decoder(fields), names.qwen_decoder, (fields,), tensors)
+    if not decoder.tied:
         # Qwen's own code goes with older releases, where one would overwrite the other.
         fields.must_be("tie_word_embeddings", False, default=False)
-    return head
+    return decoder
 
 
 def _qwen2_audio(fields: Fields, tensors: Mapping[str, Stored]) -> Recognised:
     fields = fields.under_one_name({"audio_token_id": "audio_token_index"})
     text, audio = fields.group("text_config", {}), fields.group("audio_config", {})
-    text.must_be("model_type", "qwen2", default="qwen2")
     audio.must_be("model_type", "qwen2_audio_encoder", default="qwen2_audio_encoder")
+    in_memory = any(name.startswith("model.audio_tower.") for name in tensors)
+    rows_of = functools.partial(names.qwen2_audio, in_memory=in_memory)
+    decoder = _tied(configs.transformers_decoder(text), rows_of, (text, fields), tensors)
     parts = Parts(
         "qwen2_audio",
         configs.transformers_encoder(audio),
-        configs.qwen2_decoder(text),
+        decoder,
         audio_token=fields.integer("audio_token_index", 151646),
     )
-    in_memory = any(name.startswith("model.audio_tower.") for name in tensors)
-    head = _head(names.QWEN2_AUDIO_HEADS[in_memory], (text, fields), tensors)
-    return "Qwen2-Audio", parts, names.qwen2_audio(in_memory=in_memory, head=head), _BUFFERS
+    return "Qwen2-Audio", parts, rows_of(decoder), _BUFFERS
 
 
 def _qwen_audio(fields: Fields, tensors: Mapping[str, Stored]) -> Recognised:
     audio = fields.group("audio")
     begin = audio.integer("audio_start_id")
-    encoder, decoder = configs.qwen_audio_encoder(audio), configs.qwen_decoder(fields)
+    encoder, decoder = configs.qwen_audio_encoder(audio), _qwen_decoder(fields, tensors)
     audio.must_be("output_dim", decoder.width, default=decoder.width)
     parts = Parts("qwen_audio", encoder, decoder, begin, begin + 1)
-    return "Qwen-Audio", parts, names.qwen_audio(_qwen_head(fields, tensors)), _BUFFERS
+    return "Qwen-Audio", parts, names.qwen_audio(decoder), _BUFFERS
 
 
 def _transformers_whisper(fields: Fields, tensors: Mapping[str, Stored]) -> Recognised:
@@ -179,7 +195,12 @@ def _compare(
 ) -> None:
     parameters = parameter_shapes(parts)
     expected = tensor_shapes(rows, parameters)
-    missing = [f"missing: {name} {list(expected[name])}" for name in expected.keys() - tensors]
+    heads = {row.name for row in rows if row.path == "decoder/head"}
+    missing = [
+        f"missing: {name} {list(expected[name])}"
+        + ", the head; with tie_word_embeddings true it is the word embedding" * (name in heads)
+        for name in expected.keys() - tensors
+    ]
     unexpected = [f"unexpected: {name}" for name in tensors.keys() - expected]
     misshapen, wrong = [], []
     for name in expected.keys() & tensors.keys():

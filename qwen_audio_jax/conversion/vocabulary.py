@@ -15,7 +15,12 @@ from qwen_audio_jax.models.parts import Parts
 from qwen_audio_jax.rendering.language_codes import language_code
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
 from qwen_audio_jax.text.control_tokens import control_tokens
-from qwen_audio_jax.text.tokenizer import Tokenizer, load_tokenizer, with_control_tokens
+from qwen_audio_jax.text.tokenizer import (
+    Tokenizer,
+    load_text_vocabulary,
+    load_tokenizer,
+    with_control_tokens,
+)
 from qwen_audio_jax.text.tokenizer_qwen import RanksTokenizer
 
 _ROUND = 128
@@ -74,7 +79,7 @@ def take_tokenizer(
     tokenizer = None
     if source:
         with contextlib.suppress(FileNotFoundError):
-            tokenizer = load_tokenizer(source.folder)
+            tokenizer = (load_tokenizer if parts.family else load_text_vocabulary)(source.folder)
     if tokenizer is None or parts.family:
         if languages:
             raise ConversionError(f"--languages: {_why_no_tags(parts, sources, source)}")

@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from qwen_audio_jax.conversion.errors import ConversionError
@@ -13,6 +15,7 @@ from qwen_audio_jax.conversion.fields import shown
 from qwen_audio_jax.conversion.json_files import read_json
 
 DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
+_BYTES = {"F32": 4, "BF16": 2, "F16": 2}
 
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLED_MODELS = ("pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -27,6 +30,22 @@ class Stored:
     offset: int
     shape: tuple[int, ...]
     dtype: str
+
+
+def same_contents(one: Stored, other: Stored) -> bool:
+    """Whether two tensors are equal, bit by bit."""
+    if (one.shape, one.dtype) != (other.shape, other.dtype) or one.dtype not in DTYPES:
+        return False
+    size, piece = math.prod(one.shape) * _BYTES[one.dtype], 64 << 20
+    return all(
+        np.array_equal(
+            *(
+                np.fromfile(stored.file, np.uint8, min(piece, size - at), offset=stored.offset + at)
+                for stored in (one, other)
+            )
+        )
+        for at in range(0, size, piece)
+    )
 
 
 def find_tensors(folder: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Stored]:

@@ -1,7 +1,8 @@
-"""The Qwen decoder: RMSNorm, rotary positions, grouped key/value heads, gated MLP, untied head."""
+"""The decoder, Qwen's or Llama's: RMSNorm, rotary positions, grouped key/value heads, gated MLP."""
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -49,6 +50,16 @@ def ntk_alpha(length: jax.Array, trained_length: int) -> jax.Array:
     return jnp.maximum(2.0**doublings - 1, 1.0)
 
 
+def slowed(frequencies: jax.Array, config: DecoderConfig) -> jax.Array:
+    """Llama 3.1's rotary frequencies: the slowest turn slower by a factor, and those between less.
+
+    They are told apart by how often each turns within the length that was trained before.
+    """
+    turns = frequencies * (config.rope_length / (2 * math.pi))
+    kept = jnp.clip((turns - config.rope_low) / (config.rope_high - config.rope_low), 0.0, 1.0)
+    return frequencies * (kept + (1 - kept) / config.rope_factor)
+
+
 def rope(config: DecoderConfig, positions: jax.Array, lengths: jax.Array | None = None) -> RoPE:
     """Rotary tables for positions.
 
@@ -68,28 +79,35 @@ def rope(config: DecoderConfig, positions: jax.Array, lengths: jax.Array | None 
         logs = jnp.log(positions + 1.0) / jnp.log(float(config.trained_length))
         scale = jnp.where(positions + 1 > config.trained_length, logs, 1.0)
     frequencies = base ** (-jnp.arange(0, K, 2) / K)
+    if config.rope_factor != 1:
+        frequencies = slowed(frequencies, config)
     angles = positions[..., None].astype(jnp.float32) * frequencies
     angles = jnp.concatenate([angles, angles], axis=-1)[:, :, None]
     return RoPE(jnp.cos(angles), jnp.sin(angles), scale[..., None, None])
 
 
-def head_of(parameters: dict[str, Any]) -> jax.Array | Parted:
-    """The output head [D, V] of a whole model's parameters."""
-    return parameters["decoder"]["head"]
+def head_of(decoder: Mapping[str, Any]) -> tuple[Any, str]:
+    """The output head among a decoder's parameters, and its axes: "dv", or "vd" where it is tied.
+
+    A tied one is not turned round, which would copy it.
+    """
+    return (decoder["head"], "dv") if "head" in decoder else (decoder["embedding"], "vd")
 
 
 class DecoderBlock(nnx.Module):
-    """Pre-norm attention (bias on query, key and value only) and SwiGLU MLP."""
+    """Pre-norm attention (bias on query, key and value at most) and SwiGLU MLP."""
 
     def __init__(self, config: DecoderConfig, compute: Compute, rngs: nnx.Rngs):
-        D, K = config.width, config.head_dim
-        self.head_dim = K
+        D, K, bias = config.width, config.head_dim, config.qkv_bias
+        self.head_dim, self.qk_norm = K, config.qk_norm
         self.backend = compute.attention
         residual = (2 * config.layers) ** -0.5
         self.attention_norm = RMSNorm(D, config.norm_eps)
-        self.query = linear(D, config.heads * K, compute, rngs, bias=True)
-        self.key = linear(D, config.kv_heads * K, compute, rngs, bias=True)
-        self.value = linear(D, config.kv_heads * K, compute, rngs, bias=True)
+        self.query = linear(D, config.heads * K, compute, rngs, bias=bias)
+        self.key = linear(D, config.kv_heads * K, compute, rngs, bias=bias)
+        self.value = linear(D, config.kv_heads * K, compute, rngs, bias=bias)
+        if config.qk_norm:
+            self.query_norm, self.key_norm = (RMSNorm(K, config.norm_eps) for _ in range(2))
         self.out = linear(config.heads * K, D, compute, rngs, bias=False, scale=residual)
         self.mlp_norm = RMSNorm(D, config.norm_eps)
         self.gate = linear(D, config.mlp_width, compute, rngs, bias=False)
@@ -115,6 +133,8 @@ class DecoderBlock(nnx.Module):
             project(y).reshape(*y.shape[:2], -1, self.head_dim)
             for project in (self.query, self.key, self.value)
         )
+        if self.qk_norm:
+            q, k = self.query_norm(q), self.key_norm(k)
         q = rotate(q)
         return q * rotate.query_scale.astype(q.dtype), rotate(k), v
 
@@ -126,7 +146,10 @@ class DecoderBlock(nnx.Module):
 
 
 class LanguageModel(nnx.Module):
-    """Embeddings in, hidden states out; word embedding and output head beside them."""
+    """Embeddings in, hidden states out; word embedding and output head beside them.
+
+    The head is an array of its own, [D, V], or the word embedding where they are tied, [V, D].
+    """
 
     def __init__(self, config: DecoderConfig, compute: Compute, rngs: nnx.Rngs):
         self.config = config
@@ -138,7 +161,8 @@ class LanguageModel(nnx.Module):
             lambda rngs: DecoderBlock(config, compute, rngs), config.layers, rngs
         )
         self.norm = RMSNorm(D, config.norm_eps)
-        self.head = nnx.Param(jax.random.normal(rngs.params(), (D, V)) * D**-0.5)
+        if not config.tied:
+            self.head = nnx.Param(jax.random.normal(rngs.params(), (D, V)) * D**-0.5)
 
     def embed(self, tokens: jax.Array) -> jax.Array:
         """int32 [B, L] -> [B, L, D] in the compute dtype."""
@@ -219,9 +243,10 @@ class LanguageModel(nnx.Module):
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """[..., D] -> float32 [..., V]."""
+        head, axes = head_of(vars(self))
         return jnp.einsum(
-            "...d,dv->...v",
+            f"...d,{axes}->...v",
             hidden,
-            self.head[...].astype(self.dtype),
+            head[...].astype(self.dtype),
             preferred_element_type=jnp.float32,
         )

@@ -15,6 +15,8 @@ from qwen_audio_jax.models.presets import (
 )
 
 MODEL_FILE = "model.json"
+COMPANIONS = "companions"
+"""Folder of an original's small files, for an export to put back."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +111,10 @@ def read_parts(folder: pathlib.Path) -> Parts:
         raise ValueError(
             f"{path}: the decoder's kv_heads must divide its heads, and head_dim must be even"
         )
+    if decoder and decoder.rope_high <= decoder.rope_low:
+        raise ValueError(f"{path}: the decoder's rope_high must be above its rope_low")
+    if decoder and decoder.qkv_bias and decoder.qk_norm:
+        raise ValueError(f"{path}: no decoder has both biases (qkv_bias) and norms (qk_norm)")
     return parts
 
 

@@ -32,7 +32,7 @@ class EncoderConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DecoderConfig:
-    """Qwen-type language model.
+    """Language model of the Qwen or Llama type.
 
     Attributes:
         vocab_size: V.
@@ -47,6 +47,14 @@ class DecoderConfig:
         log_n: scale queries past `trained_length` by log(position) in evaluation (Qwen-Audio).
         dynamic_ntk: raise the rotary base for rows longer than that in evaluation (Qwen-Audio).
         trained_length: positions seen in training, the `seq_length` of Qwen-Audio.
+        qkv_bias: whether query, key and value have a bias (Qwen, Qwen2; not Llama, Qwen3).
+        qk_norm: whether each query and key head is normalised before it is rotated (Qwen3).
+        tied: whether the word embedding is the output head too, one array.
+        rope_factor: how much slower the slowest rotary frequencies turn than `rope_base` has them
+            (Llama 3.1 and later); 1 where all are as they are.
+        rope_low, rope_high: turns within `rope_length` positions up to which a frequency is slowed
+            by the whole factor, and from which on by nothing.
+        rope_length: positions that the model was trained with before it was slowed.
         first_new_token: of the ids that were added to the vocabulary of a language model when it
             was imported, the first; from there on its rows were never trained. 0 where none were.
     """
@@ -64,6 +72,13 @@ class DecoderConfig:
     dynamic_ntk: bool = False
     trained_length: int = 2048
     first_new_token: int = 0
+    qkv_bias: bool = True
+    qk_norm: bool = False
+    tied: bool = False
+    rope_factor: float = 1.0
+    rope_low: float = 1.0
+    rope_high: float = 4.0
+    rope_length: int = 8192
 
 
 @dataclasses.dataclass(frozen=True)

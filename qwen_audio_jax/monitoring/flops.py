@@ -151,7 +151,7 @@ def kernels(config: ModelConfig) -> dict[str, dict[str, int]]:
         "projector": {"projector/kernel": 1},
         "embedding": {"decoder/embedding": D.vocab_size},
         "decoder_linears": stacked("decoder/blocks", decoder),
-        "head": {"decoder/head": D.vocab_size},
+        "head": {"decoder/embedding" if D.tied else "decoder/head": D.vocab_size},
     }
 
 

@@ -93,14 +93,17 @@ class ControlTokens(abc.ABC):
     Attributes:
         vocab_size: number of ids: the highest + 1.
         control_ids: id by name of every control token.
-        end_of_text: id that closes every document, and pads.
     """
 
     def __init__(self, vocab_size: int, control_ids: Mapping[str, int]):
         self.vocab_size = vocab_size
         self.control_ids = control_ids
         self._names = {i: name for name, i in control_ids.items()}
-        self.end_of_text = self.special(END_OF_TEXT)
+
+    @property
+    def end_of_text(self) -> int:
+        """The id that closes every document, and pads."""
+        return self.special(END_OF_TEXT)
 
     def special(self, name: str) -> int:
         """The id of a control token. Raises KeyError with a sentence if there is none."""

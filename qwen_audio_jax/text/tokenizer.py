@@ -22,6 +22,7 @@ __all__ = [
     "Tokenizer",
     "control_tokens",
     "encode_with_control",
+    "load_text_vocabulary",
     "load_tokenizer",
     "train_sentencepiece",
     "with_control_tokens",
@@ -75,11 +76,27 @@ def load_tokenizer(folder: pathlib.Path | str) -> Tokenizer:
     kinds = {MODEL_FILE: SentencePieceTokenizer, RANKS_FILE: RanksTokenizer}
     for name, kind in (kinds | {JSON_FILE: JsonTokenizer}).items():
         if (folder / name).is_file():
-            return kind.load(folder)
+            tokenizer = kind.load(folder)
+            if END_OF_TEXT not in tokenizer.control_ids:
+                raise ValueError(
+                    f"{folder / name}: the vocabulary has no control token {END_OF_TEXT!r}"
+                )
+            return tokenizer
     raise FileNotFoundError(
         f"{folder}: no vocabulary there ({MODEL_FILE}, {RANKS_FILE} or {JSON_FILE}); "
         "build the corpus with data_pipelines.build, or give the folder of a released model"
     )
+
+
+def load_text_vocabulary(folder: pathlib.Path | str) -> Tokenizer:
+    """Reads the vocabulary of a text model, which may lack any of our control tokens.
+
+    Other than in `load_tokenizer`, `tokenizer.json` goes first: a `tokenizer.model` beside it is
+    the same vocabulary in SentencePiece's form, of another maker.
+    """
+    if (pathlib.Path(folder) / JSON_FILE).is_file():
+        return JsonTokenizer.load(folder)
+    return load_tokenizer(folder)
 
 
 def encode_with_control(
@@ -131,6 +148,7 @@ class SentencePieceTokenizer(ControlTokens):
         super().__init__(
             len(ids), {self._pieces.id_to_piece(i): i for i in ids if self._pieces.is_control(i)}
         )
+        self.special(END_OF_TEXT)  # else it is of another maker
         self._space_mark_ids = [
             self._pieces.piece_to_id(f"<0x{byte:02X}>") for byte in _SPACE_MARK.encode()
         ]

@@ -21,6 +21,7 @@ def next_token_loss(
     targets: jax.Array,
     loss_weights: jax.Array,
     *,
+    axes: str = "dv",
     chunk: int | None = None,
     mesh: Mesh | None = None,
 ) -> Pair:
@@ -38,6 +39,7 @@ def next_token_loss(
         hidden: [B, L, D].
         head: [D, V], the output head, or its frozen and its new columns in two pieces. Of each
             piece the gradient is computed only where it is asked for.
+        axes: "vd" of a head that is a word embedding, [V, D]; see `language_model.head_of`.
         targets: int32 [B, L].
         loss_weights: float32 [B, L]; they have no gradient.
         chunk: positions that share one product with the head; None chooses, see `chunk_of`.
@@ -49,8 +51,10 @@ def next_token_loss(
     heads, firsts = _pieces(head)
 
     def run(gradients: Sequence[bool]) -> Callable:
-        local = functools.partial(_local_loss, firsts=firsts, chunk=chunk, gradients=gradients)
-        return local if mesh is None else _on_mesh(local, [one.shape for one in heads], mesh)
+        local = functools.partial(
+            _local_loss, firsts=firsts, axes=axes, chunk=chunk, gradients=gradients
+        )
+        return local if mesh is None else _on_mesh(local, [one.shape for one in heads], axes, mesh)
 
     @jax.custom_vjp
     def loss(*arguments) -> Pair:
@@ -76,6 +80,7 @@ def next_token_losses(
     targets: jax.Array,
     loss_weights: jax.Array,
     *,
+    axes: str = "dv",
     chunk: int | None = None,
     mesh: Mesh | None = None,
 ) -> jax.Array:
@@ -86,10 +91,10 @@ def next_token_losses(
     heads, firsts = _pieces(head)
     unwanted = [False] * (1 + len(heads))
     local = functools.partial(
-        _local_loss, firsts=firsts, chunk=chunk, gradients=unwanted, each=True
+        _local_loss, firsts=firsts, axes=axes, chunk=chunk, gradients=unwanted, each=True
     )
     shapes = [one.shape for one in heads]
-    run = local if mesh is None else _on_mesh(local, shapes, mesh, each=True)
+    run = local if mesh is None else _on_mesh(local, shapes, axes, mesh, each=True)
     return run(hidden, targets, loss_weights, *heads)[0]
 
 
@@ -105,27 +110,33 @@ def chunk_of(positions: int) -> int:
 
 
 def _on_mesh(
-    local: Callable, head_shapes: Sequence[tuple[int, int]], mesh: Mesh, each: bool = False
+    local: Callable,
+    head_shapes: Sequence[tuple[int, int]],
+    axes: str,
+    mesh: Mesh,
+    each: bool = False,
 ) -> Callable:
     """The loss on each device's rows, added up unless that of each position is wanted."""
-    specs = [spec_of("decoder/head", shape, mesh) for shape in head_shapes]
+    name = f"decoder/{'head' if axes == 'dv' else 'embedding'}"
+    specs = [spec_of(name, shape, mesh) for shape in head_shapes]
+    width = axes.index("d")
 
     def gathered(head, spec, dtype):
-        head, (parts, _) = head.astype(dtype), spec
-        return head if parts is None else jax.lax.all_gather(head, parts, axis=0, tiled=True)
+        head, parts = head.astype(dtype), spec[width]
+        return head if parts is None else jax.lax.all_gather(head, parts, axis=width, tiled=True)
 
     def scattered(d_head, spec):
         if d_head is None:
             return None
-        if (parts := spec[0]) is not None:
-            d_head = jax.lax.psum_scatter(d_head, parts, scatter_dimension=0, tiled=True)
+        if (parts := spec[width]) is not None:
+            d_head = jax.lax.psum_scatter(d_head, parts, scatter_dimension=width, tiled=True)
         else:
             d_head = jax.lax.psum(d_head, "fsdp")
         return jax.lax.psum(d_head, "replica")  # last: only parts cross between slices
 
     def device(hidden, targets, loss_weights, *heads):
         heads = [gathered(*pair, hidden.dtype) for pair in zip(heads, specs, strict=True)]
-        columns = [spec[1] for spec in specs]
+        columns = [spec[1 - width] for spec in specs]
         loss, (d_hidden, *d_heads) = local(hidden, targets, loss_weights, *heads, columns=columns)
         d_heads = (scattered(*pair) for pair in zip(d_heads, specs, strict=True))
         return loss if each else jax.lax.psum(loss, ROWS[0]), (d_hidden, *d_heads)
@@ -145,6 +156,7 @@ def _local_loss(
     loss_weights: jax.Array,
     *heads: jax.Array,
     firsts: Sequence[int],
+    axes: str,
     chunk: int | None,
     gradients: Sequence[bool],
     columns: Sequence[str | None] | None = None,
@@ -153,7 +165,7 @@ def _local_loss(
     """The loss of one device's rows, and its gradients by hidden and heads where they are wanted.
 
     Args:
-        hidden, targets, loss_weights, chunk: see `next_token_loss`.
+        hidden, targets, loss_weights, axes, chunk: see `next_token_loss`.
         heads: pieces of the head.
         firsts: the token of the first column of each, on all devices together.
         gradients: whether those by hidden and by each piece are wanted.
@@ -171,7 +183,7 @@ def _local_loss(
     order = jnp.pad(order, (0, -len(order) % chunk), constant_values=len(order))
     tokens = []
     for head, first, axis in zip(heads, firsts, columns, strict=True):
-        token = first + jnp.arange(head.shape[1])
+        token = first + jnp.arange(head.shape[axes.index("v")])
         tokens.append(token if axis is None else token + jax.lax.axis_index(axis) * len(token))
 
     def over_all(reduce, add, parts):
@@ -188,7 +200,8 @@ def _local_loss(
             array.at[places].get(mode="fill", fill_value=0) for array in (hidden, targets, weights)
         )
         logits = [
-            jnp.einsum("td,dv->tv", x, head, preferred_element_type=jnp.float32) for head in heads
+            jnp.einsum(f"td,{axes}->tv", x, head, preferred_element_type=jnp.float32)
+            for head in heads
         ]
         largest = [jnp.max(one, axis=1, keepdims=True) for one in logits]
         largest = over_all(jax.lax.pmax, jnp.maximum, largest)
@@ -207,7 +220,7 @@ def _local_loss(
         ]
         if d_hidden is not None:
             d_x = [
-                jnp.einsum("tv,dv->td", d_one, head, preferred_element_type=jnp.float32)
+                jnp.einsum(f"tv,{axes}->td", d_one, head, preferred_element_type=jnp.float32)
                 for d_one, head in zip(d_logits, heads, strict=True)
             ]
             d_x = over_all(jax.lax.psum, jnp.add, d_x).astype(dtype)
@@ -215,7 +228,7 @@ def _local_loss(
         d_heads = [
             d_head
             if d_head is None
-            else d_head + jnp.einsum("td,tv->dv", x, d_one, preferred_element_type=jnp.float32)
+            else d_head + jnp.einsum(f"td,tv->{axes}", x, d_one, preferred_element_type=jnp.float32)
             for d_head, d_one in zip(d_heads, d_logits, strict=True)
         ]
         if each:

@@ -123,8 +123,9 @@ def make_step(graph: nnx.GraphDef, recipe: Recipe, mesh: Mesh):
     def loss_sum(trained, frozen, batch):
         parameters = together(trained, frozen, cuts)
         hidden = nnx.merge(graph, parameters)(batch, constrain)
-        head, targets, weights = head_of(parameters), batch["targets"], batch["loss_weights"]
-        return next_token_loss(hidden, head, targets, weights, mesh=mesh)
+        head, axes = head_of(parameters["decoder"])
+        targets, weights = batch["targets"], batch["loss_weights"]
+        return next_token_loss(hidden, head, targets, weights, axes=axes, mesh=mesh)
 
     def sums(trained, frozen, batch):
         """((loss, weight), gradients), all of them sums over the batch."""
@@ -170,8 +171,9 @@ def make_losses(graph: nnx.GraphDef, mesh: Mesh, accumulate: int = 1):
 
     def losses(parameters, batch):
         hidden = nnx.merge(graph, parameters)(batch, constrain)
-        head, targets, weights = head_of(parameters), batch["targets"], batch["loss_weights"]
-        return next_token_losses(hidden, head, targets, weights, mesh=mesh)
+        head, axes = head_of(parameters["decoder"])
+        targets, weights = batch["targets"], batch["loss_weights"]
+        return next_token_losses(hidden, head, targets, weights, axes=axes, mesh=mesh)
 
     def in_parts(parameters, batch):
         def of_part(part):

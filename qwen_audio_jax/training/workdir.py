@@ -8,11 +8,12 @@ checked.
 import json
 import logging
 import pathlib
+import shutil
 from collections.abc import Mapping
 
 from qwen_audio_jax import frozen_base
-from qwen_audio_jax.checkpoint import last_step
-from qwen_audio_jax.models.parts import Parts, parts_of, read_parts, write_parts
+from qwen_audio_jax.checkpoint import last_step, run_folder
+from qwen_audio_jax.models.parts import COMPANIONS, Parts, parts_of, read_parts, write_parts
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
 from qwen_audio_jax.run_config import (
@@ -134,8 +135,18 @@ def write_workdir(
         tokenizer.save(workdir / "tokenizer")
         placeholder = AUDIO_TAGS[model.family][1]
         write_parts(workdir, parts_of(model, tokenizer.special(placeholder)))
+        _inherit_companions(config, workdir)
     write_digests(workdir, digests)
     path = workdir / "config.json"
     part = path.with_suffix(".part")
     part.write_text(json.dumps(to_json(config), indent=2) + "\n")
     part.replace(path)
+
+
+def _inherit_companions(config: RunConfig, workdir: pathlib.Path) -> None:
+    """Takes along what was kept of the original that the run's decoder is from, for its export."""
+    shutil.rmtree(workdir / COMPANIONS, ignore_errors=True)  # of a start that trained nothing
+    if config.init_from:
+        start = run_folder(config.init_from)
+        if read_parts(start).decoder and (start / COMPANIONS).is_dir():
+            shutil.copytree(start / COMPANIONS, workdir / COMPANIONS)

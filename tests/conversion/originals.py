@@ -52,7 +52,7 @@ def qwen2_audio(
     decoder = dataclasses.replace(GROUPED, vocab_size=vocab_size)
     parts = Parts("qwen2_audio", ENCODER, decoder, audio_token=60)
     config = configs.write_qwen2_audio(parts.model(), dtype, 60, {}) | changes
-    tensors = random_tensors(parts, names.qwen2_audio(in_memory=in_memory), dtype)
+    tensors = random_tensors(parts, names.qwen2_audio(decoder, in_memory=in_memory), dtype)
     items = list(tensors.items())
     return write_folder(folder, config, dict(items[:30]), dict(items[30:]))
 
@@ -60,7 +60,7 @@ def qwen2_audio(
 def qwen_audio(folder, dtype="bfloat16", **changes) -> pathlib.Path:
     parts = Parts("qwen_audio", ENCODER, QWEN, 61, 62)
     config = configs.write_qwen_audio(parts.model(), dtype, 64) | changes
-    return write_folder(folder, config, random_tensors(parts, names.qwen_audio(), dtype))
+    return write_folder(folder, config, random_tensors(parts, names.qwen_audio(QWEN), dtype))
 
 
 def whisper(folder, rows=None, config=WHISPER, dtype="float16", positions=20) -> pathlib.Path:
@@ -74,10 +74,10 @@ def whisper(folder, rows=None, config=WHISPER, dtype="float16", positions=20) ->
     return write_folder(folder, config, tensors)
 
 
-def qwen2(folder, dtype="bfloat16", *, tied=False, vocab_size=64) -> pathlib.Path:
-    """A Qwen2 or Qwen2.5 text model."""
+def qwen2(folder, dtype="bfloat16", *, tied=False, vocab_size=64, kind="qwen2") -> pathlib.Path:
+    """A Qwen2 or Qwen2.5 text model, or one of another kind in its shape."""
     config = {
-        "model_type": "qwen2",
+        "model_type": kind,
         "vocab_size": vocab_size,
         "hidden_size": 16,
         "num_hidden_layers": 3,
@@ -87,9 +87,10 @@ def qwen2(folder, dtype="bfloat16", *, tied=False, vocab_size=64) -> pathlib.Pat
         "rope_theta": 1000000.0,
         "tie_word_embeddings": tied,
     }
-    head = "model.embed_tokens.weight" if tied else "lm_head.weight"
-    rows = names.qwen2_decoder("model.", head)
-    decoder = dataclasses.replace(GROUPED, vocab_size=vocab_size)
+    config |= {"head_dim": 4} if kind == "qwen3" else {}  # which is 128 where nothing is said
+    flags = dict(qkv_bias=kind == "qwen2", qk_norm=kind == "qwen3")
+    decoder = dataclasses.replace(GROUPED, vocab_size=vocab_size, tied=tied, **flags)
+    rows = names.distinct(names.transformers_decoder(decoder))
     return write_folder(folder, config, random_tensors(Parts(decoder=decoder), rows, dtype))
 
 
@@ -106,6 +107,6 @@ def qwen(folder, dtype="bfloat16") -> pathlib.Path:
         "seq_length": 32,
         "layer_norm_epsilon": 1e-6,
     }
-    tensors = random_tensors(Parts(decoder=QWEN), names.qwen_decoder(), dtype)
+    tensors = random_tensors(Parts(decoder=QWEN), names.qwen_decoder(QWEN), dtype)
     tensors["transformer.rotary_emb.inv_freq"] = np.zeros(2, np.float32)
     return write_folder(folder, config, tensors)

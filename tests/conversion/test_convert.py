@@ -70,11 +70,12 @@ def test_tables_are_the_originals_one_to_one(references, family):
     from qwen_audio_jax.models.presets import preset_parts
 
     table = json.loads((references / f"golden/names_shapes_{family}.json").read_text())["tensors"]
-    name, rows, vocabulary = {
-        "v1": ("qwen_audio", names.qwen_audio(), 155947),
-        "v2": ("qwen2_audio", names.qwen2_audio(), 156032),
+    name, rows_of, vocabulary = {
+        "v1": ("qwen_audio", names.qwen_audio, 155947),
+        "v2": ("qwen2_audio", names.qwen2_audio, 156032),
     }[family]
     parts = Parts(name, *preset_parts(f"{name}_7b", name, vocabulary))
+    rows = rows_of(parts.decoder)
     parameters = parameter_shapes(parts)
     ours = tensor_shapes(rows, parameters)
     assert {key: list(shape) for key, shape in ours.items()} == {
@@ -83,7 +84,7 @@ def test_tables_are_the_originals_one_to_one(references, family):
     assert sorted(row.path for row in rows) == sorted(parameters)
     assert sum(map(np.prod, ours.values())) == sum(map(np.prod, parameters.values()))
     if family == "v2":
-        in_memory = tensor_shapes(names.qwen2_audio(in_memory=True), parameters)
+        in_memory = tensor_shapes(rows_of(parts.decoder, in_memory=True), parameters)
         assert in_memory.keys() == {value["module_name_transformers_5"] for value in table.values()}
 
 

@@ -61,7 +61,7 @@ def without_shard(folder):
         (without_shard, "names model-7.safetensors, which the folder lacks"),
         (lambda folder: (folder / "config.json").unlink(), "config.json: is missing"),
         (lambda folder: (folder / "config.json").write_text("{"), "config.json: is not JSON"),
-        (config_value("model_type", "llama"), "model_type is 'llama'; known are"),
+        (config_value("model_type", "gemma"), "model_type is 'gemma'; known are"),
         (config_value("text_config/hidden_size", 20), "misshapen: language_model.model.norm"),
         (
             config_value("text_config/num_hidden_layers", 4),
@@ -184,6 +184,14 @@ def test_a_run_folder_that_is_damaged(tmp_path, capfd):
             ("model.json", {"decoder": model["decoder"] | {"layers": 10**18}}, "(layers is '1000"),
             ("model.json", {"decoder": model["decoder"] | {"norm_eps": "1"}}, "(norm_eps is '1')"),
             ("model.json", {"decoder": model["decoder"] | {"kv_heads": 3}}, "kv_heads must divide"),
+            ("model.json", {"decoder": model["decoder"] | {"rope_high": 1.0}}, "rope_high must be"),
+            ("model.json", {"decoder": model["decoder"] | {"tied": 1}}, "tied is '1'"),
+            (
+                "model.json",
+                {"decoder": model["decoder"] | {"tied": True}},
+                "unexpected: decoder/h",
+            ),
+            ("model.json", {"decoder": model["decoder"] | {"qk_norm": True}}, "has both biases"),
             ("model.json", {"encoder": model["encoder"] | {"heads": 5}}, "5 heads do not divide"),
             (metadata, b"{}", "_METADATA: has no 'tree_metadata'"),
             (metadata, {"tree_metadata": {"x": [1]}}, "_METADATA: 'x' is not what Orbax writes"),

@@ -13,6 +13,13 @@ from qwen_audio_jax.conversion.errors import ConversionError
 from qwen_audio_jax.conversion.sources import open_source
 
 LAYERS = 3
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
 
 
 def opened(folder, key, value):
@@ -36,6 +43,8 @@ def sources(tmp_path_factory):
         "qwen2_audio": originals.qwen2_audio(folder / "qwen2_audio"),
         "qwen_audio": originals.qwen_audio(folder / "qwen_audio"),
         "qwen2": originals.qwen2(folder / "qwen2"),
+        "qwen3": originals.qwen2(folder / "qwen3", kind="qwen3"),
+        "llama": originals.qwen2(folder / "llama", kind="llama"),
         "whisper": originals.whisper(folder / "whisper"),
     }
     before = {name: (path / "config.json").read_bytes() for name, path in made.items()}
@@ -55,7 +64,13 @@ def folders(sources):
     ("kind", "key", "value", "says"),
     [
         ("qwen2_audio", "text_config", [1], "config.json: 'text_config' must be an object, not ["),
-        ("qwen2_audio", "text_config/model_type", "llama", "text_config: model_type is 'llama'"),
+        (
+            "qwen2_audio",
+            "text_config/model_type",
+            "gemma",
+            "text_config: model_type is 'gemma'; known decoders are qwen2, qwen3, llama",
+        ),
+        ("qwen2_audio", "text_config/model_type", ["qwen2"], "model_type is ['qwen2']; known dec"),
         ("qwen2_audio", "audio_config/model_type", [], "audio_config: model_type is []; only"),
         ("qwen2_audio", "text_config/rope_parameters", [1], "'rope_parameters' must be an object"),
         (
@@ -69,6 +84,31 @@ def folders(sources):
         ("qwen2", "rope_parameters", {"full_attention": {}}, "by layer, not supported"),
         ("qwen2", "rope_parameters", {"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0"),
         ("qwen2", "rope_scaling", {"type": "yarn", "factor": 4.0}, "rotary scaling 'yarn'"),
+        *(
+            (kind, key, {"rope_type": scaling, "factor": 2.0}, f"'{scaling}' is not supported; on")
+            for kind in ("llama", "qwen3")
+            for key in ("rope_scaling", "rope_parameters")
+            for scaling in ("linear", "dynamic", "yarn", "longrope")
+        ),
+        ("llama", "rope_scaling", LLAMA3 | {"factor": None}, "rope_scaling: has no 'factor', wh"),
+        ("llama", "rope_scaling", LLAMA3 | {"factor": 0.5}, "factor must be 1 at least, and high"),
+        ("llama", "rope_scaling", LLAMA3 | {"low_freq_factor": 4.0}, "not 8.0, 4.0 and 4.0"),
+        ("llama", "rope_scaling", LLAMA3 | {"high_freq_factor": "4"}, "'high_freq_factor' must be"),
+        (
+            "llama",
+            "rope_scaling",
+            LLAMA3 | {"original_max_position_embeddings": 0},
+            "'original_max_position_embeddings' must be a positive whole number",
+        ),
+        ("llama", "attention_bias", True, "attention_bias is True; only False is supported"),
+        ("llama", "mlp_bias", True, "mlp_bias is True; only False is supported"),
+        ("llama", "head_dim", 5, "heads of 5 cannot be rotated"),
+        ("llama", "num_attention_heads", 5, "a width of 16 is not divided by 5 heads"),
+        ("llama", "hidden_act", "gelu", "hidden_act is 'gelu'; only 'silu'"),
+        ("qwen3", "attention_bias", True, "attention_bias is True; only False is supported"),
+        ("qwen3", "use_sliding_window", True, "use_sliding_window is True; only False"),
+        ("qwen3", "layer_types", ["sliding_attention"] * LAYERS, "layer_types is ['sliding_att"),
+        ("qwen3", "head_dim", 7, "heads of 7 cannot be rotated"),
         ("qwen2", "rope_scaling", 2, "'rope_scaling' must be an object, not 2"),
         ("qwen2", "rope_theta", None, "config.json: has no 'rope_theta'"),
         ("qwen2", "rope_theta", 10**400, "'rope_theta' must be a positive number, not 1000"),
@@ -92,6 +132,13 @@ def folders(sources):
             "that the weights are quantized",
         ),
         ("qwen2", "model_type", ["qwen2"], "model_type is ['qwen2']; known are"),
+        (
+            "llama",
+            "model_type",
+            "mistral",
+            "model_type is 'mistral'; known are qwen2_audio, qwen (Qwen-Audio, Qwen-7B), qwen2 "
+            "(Qwen2, Qwen2.5), qwen3, llama (Llama, SmolLM2, TinyLlama) and whisper",
+        ),
         ("qwen_audio", "audio", None, "has no 'audio', which this model needs"),
         ("qwen_audio", "audio/n_layer", 10**9, "audio: 'n_layer' must be a positive whole number"),
         ("qwen_audio", "audio/n_ctx", 10**7, "misshapen: transformer.audio.positional_embedding"),
@@ -129,6 +176,16 @@ def test_what_is_read(folders):
     for kind, audio in (("qwen2_audio", "audio_config"), ("qwen_audio", "audio")):
         key = f"{audio}/qwen_audio_jax_window"
         assert opened(folders[kind], key, "clip+1s").encoder.window == "clip+1s"
+    llama = folders["llama"]
+    for key in ("rope_parameters", "rope_scaling"):
+        decoder = opened(llama, key, LLAMA3 | {"rope_theta": 5e5}).decoder
+        assert (decoder.rope_base, decoder.rope_factor, decoder.rope_length) == (5e5, 8.0, 64)
+    # Older files leave the length outside, or out.
+    without_length = {key: LLAMA3[key] for key in list(LLAMA3)[:-1]}
+    opened(llama, "max_position_embeddings", 99)
+    assert opened(llama, "rope_scaling", without_length).decoder.rope_length == 99
+    assert opened(llama, "original_max_position_embeddings", 77).decoder.rope_length == 77
+    assert opened(folders["qwen3"], "num_attention_heads", 4).decoder.qk_norm
     whisper = folders["whisper"]
     assert opened(whisper, "torch_dtype", "float16").encoder.window == "window"
     config = json.loads((whisper / "config.json").read_text())

@@ -20,13 +20,13 @@ from qwen_audio_jax.audio.lengths import packed_frames
 from qwen_audio_jax.conversion.names import Row
 from qwen_audio_jax.conversion.shapes import tensor_names
 from qwen_audio_jax.inference.generate import generate
-from qwen_audio_jax.models.language_model import rope
+from qwen_audio_jax.models.language_model import head_of, rope
 from qwen_audio_jax.models.parts import path_name
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.models.segments import Segments
 from qwen_audio_jax.rendering import Tokens
-from qwen_audio_jax.training.next_token import next_token_loss
+from qwen_audio_jax.training.next_token import Pair, next_token_loss
 
 ENCODER = 2e-5
 """Largest absolute difference of an encoder output."""
@@ -117,8 +117,7 @@ def _forward(graph, parameters, batch, lengths):
     embedded = model.embed(batch)
     rotate = rope(model.config.decoder, batch["positions"], lengths)
     hidden = model.decoder(embedded, Segments.of(batch["segments"]), rotate)
-    head = model.decoder.head[...]
-    loss, weight = next_token_loss(hidden, head, batch["targets"], batch["loss_weights"])
+    loss, weight = loss_of(model, hidden, batch)
     return {
         "encoded": kept[0],
         "projected": model.projector(kept[0]),
@@ -126,6 +125,12 @@ def _forward(graph, parameters, batch, lengths):
         "logits": model.decoder.logits(hidden),
         "loss": loss / jnp.maximum(weight, 1),
     }
+
+
+def loss_of(model: QwenAudio, hidden: jax.Array, batch: Mapping[str, Any]) -> Pair:
+    """The next-token loss of hidden states."""
+    head, axes = head_of(vars(model.decoder))
+    return next_token_loss(hidden, head[...], batch["targets"], batch["loss_weights"], axes=axes)
 
 
 QUICK = {"xla_backend_optimization_level": 0}
@@ -136,13 +141,13 @@ QUICK = {"xla_backend_optimization_level": 0}
 def loss_and_gradients(graph, parameters, batch):
     """((mean loss, logits), gradient of the loss by the parameters), in training."""
 
-    def loss_of(parameters):
+    def mean(parameters):
         model = nnx.merge(graph, parameters)
-        hidden, head = model(batch), model.decoder.head[...]
-        loss, weight = next_token_loss(hidden, head, batch["targets"], batch["loss_weights"])
+        hidden = model(batch)
+        loss, weight = loss_of(model, hidden, batch)
         return loss / weight, model.decoder.logits(hidden)
 
-    return jax.value_and_grad(loss_of, has_aux=True)(parameters)
+    return jax.value_and_grad(mean, has_aux=True)(parameters)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4), compiler_options=QUICK)

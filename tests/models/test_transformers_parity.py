@@ -4,6 +4,7 @@ Every comparison starts from files: transformers writes a folder and `convert im
 `convert export` writes one and transformers opens it.
 """
 
+import dataclasses
 import pathlib
 
 import jax
@@ -18,10 +19,11 @@ from qwen_audio_jax.audio.lengths import audio_tokens
 from qwen_audio_jax.conversion import names
 from qwen_audio_jax.conversion.importing import load_original, write_checkpoint
 from qwen_audio_jax.models.audio_encoder import AudioEncoder
-from qwen_audio_jax.models.language_model import LanguageModel, rope
+from qwen_audio_jax.models.language_model import LanguageModel, head_of, rope
 from qwen_audio_jax.models.parts import path_name, write_parts
 from qwen_audio_jax.models.presets import Compute
 from qwen_audio_jax.models.segments import Segments
+from qwen_audio_jax.text.tokenizer import load_tokenizer
 from qwen_audio_jax.training.next_token import next_token_loss
 
 torch = pytest.importorskip("torch")
@@ -35,18 +37,34 @@ WINDOW = 80
 
 NEW_TOKENS, NEVER = 8, -1
 
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 1000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+"""Of the four frequencies of a head of 8, one stays, one is slowed in part and two are wholly."""
+
 SHAPES = {
     "grouped": dict(mel=16, encoder=(24, 3, 2), decoder=(32, 4, 2, 2, 8)),
     "narrow": dict(mel=20, encoder=(48, 4, 1), decoder=(24, 3, 1, 3, 8)),
     "wide_heads": dict(mel=8, encoder=(32, 2, 3), decoder=(32, 4, 4, 1, 16)),
+    "llama": dict(mel=8, encoder=(24, 2, 1), decoder=(32, 4, 2, 2, 8), rope_parameters=LLAMA3),
+    "qwen3": dict(mel=8, encoder=(24, 2, 1), decoder=(28, 5, 5, 2, 6), tied=True),
 }
-"""Mel bins; encoder width, heads, layers; decoder width, heads, key heads, layers, head size."""
+"""Mel bins; encoder width, heads, layers; decoder width, heads, key heads, layers, head size. Their
+names are the decoder's type, Qwen2 where there is none; tied is what is made here alone, since
+transformers' Qwen2-Audio has a head of its own whatever its configuration says."""
 
 CASES = [
     ("grouped", ((37, 80), ())),
     ("grouped", ((), ())),
     ("narrow", ((3, 37, 51),)),
     ("wide_heads", ((4,), (79,), (3, 5))),
+    ("llama", ((37, 80), ())),
+    ("qwen3", ((5,), (79, 80))),
 ]
 """A shape, and the frames of the clips of each row. 3 to 6 frames are one audio token; transformers
 is wrong about a batch that has no longer clip than that."""
@@ -74,7 +92,7 @@ def original_config(shape: str):
             max_source_positions=WINDOW // 2,
         ),
         text_config=dict(
-            model_type="qwen2",
+            model_type=shape if shape in ("llama", "qwen3") else "qwen2",
             vocab_size=VOCABULARY,
             hidden_size=D,
             num_attention_heads=H,
@@ -83,7 +101,9 @@ def original_config(shape: str):
             head_dim=K,
             intermediate_size=40,
             rms_norm_eps=1e-5,
-            rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
+            rope_parameters=SHAPES[shape].get(
+                "rope_parameters", {"rope_type": "default", "rope_theta": 10000.0}
+            ),
             tie_word_embeddings=False,
             bos_token_id=None,
             eos_token_id=None,
@@ -168,8 +188,12 @@ def both_agree(theirs, ours, shape, clips):
     assert parity.deviation(loss, expected.loss.item()) < parity.LOSS
     assert wanted.std() > 0.3, "logits so small would agree anyway"
 
-    gradients = parity.tensors(names.qwen2_audio(in_memory=True), gradients)
+    decoder = nnx.merge(*ours).config.decoder
+    rows = names.distinct(names.qwen2_audio(decoder, in_memory=True))
+    gradients = parity.tensors(rows, gradients)
     wanted = gradients_of(theirs)
+    if decoder.tied:  # two arrays there, one here
+        wanted["model.language_model.embed_tokens.weight"] += wanted.pop("lm_head.weight")
     assert parity.worst_gradient(gradients, wanted) < parity.GRADIENT
     # Nothing reaches the position table, nor the encoder where there is no clip.
     rest = gradients.keys() - wanted.keys()
@@ -215,6 +239,9 @@ def test_what_we_export_computes_the_same_in_transformers(shape, clips, tmp_path
         out, attn_implementation="eager", dtype=torch.float32, local_files_only=True
     )
     both_agree(opened.eval(), ours, shape, clips)
+    again, parameters = load_original(out)
+    assert again == parts
+    assert jax.tree.all(jax.tree.map(np.array_equal, parameters, nnx.to_pure_dict(ours[1])))
 
 
 def random_model(shape: str, folder: pathlib.Path):
@@ -222,6 +249,9 @@ def random_model(shape: str, folder: pathlib.Path):
     blank = transformers.Qwen2AudioForConditionalGeneration(original_config(shape))
     blank.save_pretrained(folder)
     parts, parameters = load_original(folder)
+    if SHAPES[shape].get("tied"):
+        parts = dataclasses.replace(parts, decoder=dataclasses.replace(parts.decoder, tied=True))
+        del parameters["decoder"]["head"]
     random = np.random.default_rng(2)
 
     def draw(path, array):
@@ -291,7 +321,8 @@ def text_loss(graph, state, tokens):
     hidden = model(model.embed(tokens), Segments.of(rows), rotate)
     weights = rows.at[:, -1].set(0).astype(jnp.float32)
     targets = jnp.roll(tokens, -1, axis=1)
-    loss, weight = next_token_loss(hidden, model.head[...], targets, weights)
+    head, axes = head_of(vars(model))
+    loss, weight = next_token_loss(hidden, head[...], targets, weights, axes=axes)
     return loss / weight, model.logits(hidden)
 
 
@@ -302,9 +333,20 @@ text_loss_and_gradients = jax.jit(
 )
 
 
-@pytest.mark.parametrize("tied", [False, True])
-def test_qwen2_decoder_computes_the_same(tied, tmp_path):
-    config = transformers.Qwen2Config(
+DECODERS = {
+    "qwen2": ("Qwen2", dict(tie_word_embeddings=False)),
+    "qwen2 tied": ("Qwen2", dict(tie_word_embeddings=True)),
+    "qwen3": ("Qwen3", dict(head_dim=12, tie_word_embeddings=True)),
+    "qwen3 untied": ("Qwen3", dict(hidden_size=36, num_attention_heads=8, head_dim=6)),
+    "llama": ("Llama", dict(tie_word_embeddings=False)),
+    "llama 3": ("Llama", dict(rope_parameters=LLAMA3, tie_word_embeddings=True)),
+}
+"""The class in transformers, and what the configuration has beside the usual."""
+
+
+def text_original(kind: str):
+    name, own = DECODERS[kind]
+    usual = dict(
         vocab_size=VOCABULARY,
         hidden_size=32,
         num_attention_heads=4,
@@ -313,11 +355,21 @@ def test_qwen2_decoder_computes_the_same(tied, tmp_path):
         intermediate_size=40,
         rms_norm_eps=1e-6,
         rope_parameters={"rope_type": "default", "rope_theta": 1e6},
-        tie_word_embeddings=tied,
+        bos_token_id=None,
+        eos_token_id=None,
     )
-    original = transformers.Qwen2ForCausalLM._from_config(config, attn_implementation="eager")
-    randomised(original).save_pretrained(tmp_path)
+    config = getattr(transformers, f"{name}Config")(**usual | own)
+    made = getattr(transformers, f"{name}ForCausalLM")
+    return randomised(made._from_config(config, attn_implementation="eager"))
+
+
+@pytest.mark.parametrize("kind", DECODERS)
+def test_a_decoder_computes_the_same(kind, tmp_path):
+    original = text_original(kind)
+    original.save_pretrained(tmp_path)
     parts, parameters = load_original(tmp_path)
+    tied = parts.decoder.tied
+    assert tied == original.config.tie_word_embeddings != ("head" in parameters["decoder"])
     graph, state = parity.fill(
         lambda: LanguageModel(parts.decoder, Compute(), nnx.Rngs(0)), parameters["decoder"]
     )
@@ -327,10 +379,39 @@ def test_qwen2_decoder_computes_the_same(tied, tmp_path):
     expected.loss.backward()
     assert parity.deviation(logits, expected.logits.detach()) < parity.LOGITS
     assert parity.deviation(loss, expected.loss.item()) < parity.LOSS
-    rows = names.qwen2_decoder("model.", "lm_head.weight")
+    rows = names.distinct(names.transformers_decoder(parts.decoder))
     ours = parity.tensors(rows, {"decoder": gradients})
-    if tied:  # one tensor there, two here: theirs gets the gradients of both
-        ours["model.embed_tokens.weight"] += ours.pop("lm_head.weight")
     wanted = gradients_of(original)
     assert ours.keys() == wanted.keys()
     assert parity.worst_gradient(ours, wanted) < parity.GRADIENT
+
+
+def test_the_real_smollm2_computes_the_same(references):
+    """Published as Llama; in the references as Qwen2 with biases of 0. Its head is tied."""
+    folder = references / "real_start" / "smollm2-135m"
+    if not folder.is_dir():
+        pytest.skip(f"put SmolLM2-135M-Instruct at {folder} to run this")
+    parts, parameters = load_original(folder)
+    assert parts.decoder.tied
+    graph, state = parity.fill(
+        lambda: LanguageModel(parts.decoder, Compute(), nnx.Rngs(0)), parameters["decoder"]
+    )
+    tokens = load_tokenizer(folder).encode("The capital of France is Paris.\n\nIt has 1234 狗 😀.")
+    tokens = np.array([tokens], np.int32)
+
+    @jax.jit
+    def ours(state):
+        model = nnx.merge(graph, state)
+        rows = jnp.ones_like(tokens)
+        rotate = rope(model.config, jnp.cumsum(rows, axis=1) - 1)
+        return model.logits(model(model.embed(tokens), Segments.of(rows), rotate))
+
+    original = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, local_files_only=True
+    )
+    with torch.no_grad():
+        expected = original.eval()(torch.tensor(tokens).long()).logits.numpy()
+    logits = np.asarray(ours(state))
+    # They are up to 36, ten times those of the random models.
+    assert parity.deviation(logits, expected) < 1e-5 * np.abs(expected).max()
+    np.testing.assert_array_equal(logits.argmax(-1), expected.argmax(-1))

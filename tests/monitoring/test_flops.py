@@ -121,6 +121,20 @@ def test_new_tokens_have_a_gradient_though_the_others_are_frozen():
     assert flops.training_step(SMALL, ONE, frozen) == once
 
 
+def test_a_tied_head_is_trained_with_the_embedding():
+    """Frozen by its own name, or by the embedding's, and nothing before it asks for a gradient."""
+    tied = dataclasses.replace(SMALL, decoder=dataclasses.replace(SMALL.decoder, tied=True))
+    assert flops.forward(tied, ONE) == BY_HAND
+    rest = ("^encoder/", "^projector/", "^decoder/blocks/")
+    for model, frozen, of_head in (
+        (SMALL, (*rest, "^decoder/embedding"), 2),
+        (SMALL, (*rest, "^decoder/embedding", "^decoder/head"), 1),
+        (tied, (*rest, "^decoder/embedding"), 1),
+    ):
+        expected = sum(n * (of_head if part == "head" else 1) for part, n in BY_HAND.items())
+        assert flops.training_step(model, ONE, frozen) == expected
+
+
 def test_counts_of_a_batch_add_up():
     batch = empty_batch(3, 64, 128, mel_bins=16)
     examples = [make_example(0, (20, 9)), make_example(1, (31,)), make_example(2, ())]

@@ -46,14 +46,16 @@ def inputs(labelled="scattered", words=V):
     return hidden, head, targets, jnp.asarray(weights, jnp.float32)
 
 
-def assert_plain(hidden, head, targets, weights, **options):
+def assert_plain(hidden, head, targets, weights, *, axes="dv", **options):
     def ours(hidden, head):
         # The factor stands for what the loss is divided by.
-        total, weight = next_token_loss(hidden, head, targets, weights, **options)
+        total, weight = next_token_loss(hidden, head, targets, weights, axes=axes, **options)
         return total * 3, weight
 
     step = jax.jit(jax.value_and_grad(ours, (0, 1), has_aux=True))
-    (loss, weight), gradients = step(hidden, head)
+    turn = (lambda x: x) if axes == "dv" else jnp.transpose
+    (loss, weight), (d_hidden, d_head) = step(hidden, turn(head))
+    gradients = d_hidden, turn(d_head)
     expected, wanted = exact(hidden, head, targets, weights)
     np.testing.assert_allclose(loss, 3 * expected, rtol=1e-6)
     np.testing.assert_allclose(weight, weights.sum(), rtol=1e-6)
@@ -65,6 +67,29 @@ def assert_plain(hidden, head, targets, weights, **options):
 @pytest.mark.parametrize("chunk", [4, 7, 64, None])
 def test_equals_plain_cross_entropy(labelled, chunk):
     assert_plain(*inputs(labelled), chunk=chunk)
+
+
+@pytest.mark.parametrize("labelled", ["scattered", "none", "all"])
+def test_a_head_that_is_a_word_embedding(labelled):
+    assert_plain(*inputs(labelled), chunk=7, axes="vd")
+
+
+def test_a_word_embedding_is_not_turned_round():
+    """That would copy it in every step, and its gradient too."""
+    hidden, head, targets, weights = inputs()
+
+    def arrays(loss):
+        step = jax.jit(jax.grad(loss, (0, 1))).lower(hidden, head.T).compile()
+        return f"f32[{D},{V}]" in step.as_text()
+
+    def turned(hidden, embedding):
+        return next_token_loss(hidden, embedding.T, targets, weights, chunk=7)[0]
+
+    def as_it_is(hidden, embedding):
+        return next_token_loss(hidden, embedding, targets, weights, axes="vd", chunk=7)[0]
+
+    assert arrays(turned)
+    assert not arrays(as_it_is)
 
 
 def test_without_gradients_it_is_the_same():
@@ -117,7 +142,8 @@ def test_on_a_mesh_it_is_the_same():
     """Rows over replica and fsdp; the head in parts, its columns divided or (31 words) whole."""
     for sizes, words in (((2, 2, 2), V), ((1, 8, 1), V), ((2, 2, 2), 31), ((1, 1, 8), V)):
         mesh = make_mesh(dict(zip(AXES, sizes, strict=True)))
-        assert_plain(*inputs(words=words), chunk=8, mesh=mesh)
+        for axes in ("dv", "vd"):
+            assert_plain(*inputs(words=words), chunk=8, mesh=mesh, axes=axes)
         for first_new in (24, 21, V - 8):  # both pieces divided, none, or one of them
             assert_in_pieces(first_new, chunk=8, mesh=mesh)
 
@@ -133,6 +159,8 @@ def assert_apart(hidden, head, targets, weights, **options):
     np.testing.assert_allclose(ours, wanted, rtol=2e-6, atol=1e-6)
     total, _ = next_token_loss(hidden, head, targets, weights)
     np.testing.assert_allclose(ours.sum(), total, rtol=1e-6)
+    tied = jax.jit(lambda *arrays: next_token_losses(*arrays, axes="vd", **options))
+    np.testing.assert_allclose(tied(hidden, head.T, targets, weights), ours, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("labelled", ["scattered", "none", "all", "one_row"])
