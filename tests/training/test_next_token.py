@@ -115,26 +115,29 @@ def test_each_gradient_alone():
         assert_gradient(of(number)(hidden, head), wanted[number])
 
 
-def assert_in_pieces(first_new, **options):
-    """With a head whose old columns are frozen: the loss, and the gradients that are wanted."""
+def assert_in_pieces(first_new, *, axes="dv", **options):
+    """With a head whose old tokens are frozen: the loss, and the gradients that are wanted."""
     hidden, head, targets, weights = inputs(words=V)
-    cut = Cut(1, ((0, first_new),))
+    cut = Cut(axes.index("v"), ((0, first_new),))
+    turn = (lambda x: x) if axes == "dv" else jnp.transpose
 
     def ours(hidden, new, old):
-        return next_token_loss(hidden, Parted(new, old, cut), targets, weights, **options)[0]
+        pieces = Parted(new, old, cut)
+        return next_token_loss(hidden, pieces, targets, weights, axes=axes, **options)[0]
 
-    new, old = cut.take(head)
+    new, old = cut.take(turn(head))
     loss, gradients = jax.jit(jax.value_and_grad(ours, (0, 1)))(hidden, new, old)
     expected, (d_hidden, d_head) = exact(hidden, head, targets, weights)
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
-    for gradient, wanted in zip(gradients, (d_hidden, d_head[:, first_new:]), strict=True):
+    for gradient, wanted in zip(gradients, (d_hidden, turn(d_head[:, first_new:])), strict=True):
         assert gradient.shape == wanted.shape
         assert_gradient(gradient, wanted)
 
 
 @pytest.mark.parametrize("first_new", [1, 20, V - 1])
-def test_a_head_in_pieces_is_the_whole_one(first_new):
-    assert_in_pieces(first_new, chunk=7)
+@pytest.mark.parametrize("axes", ["dv", "vd"])
+def test_a_head_in_pieces_is_the_whole_one(first_new, axes):
+    assert_in_pieces(first_new, axes=axes, chunk=7)
 
 
 @on_eight_devices
@@ -144,8 +147,8 @@ def test_on_a_mesh_it_is_the_same():
         mesh = make_mesh(dict(zip(AXES, sizes, strict=True)))
         for axes in ("dv", "vd"):
             assert_plain(*inputs(words=words), chunk=8, mesh=mesh, axes=axes)
-        for first_new in (24, 21, V - 8):  # both pieces divided, none, or one of them
-            assert_in_pieces(first_new, chunk=8, mesh=mesh)
+            for first_new in (24, 21, V - 8):  # both pieces divided, none, or one of them
+                assert_in_pieces(first_new, chunk=8, mesh=mesh, axes=axes)
 
 
 def assert_apart(hidden, head, targets, weights, **options):

@@ -64,9 +64,9 @@ def test_in_pieces_is_whole():
         return nnx.merge(graph, put_together(trained, state.frozen, cuts))(rows)
 
     def loss(trained, put_together):
-        head = head_of(put_together(trained, state.frozen, cuts))
+        head, axes = head_of(put_together(trained, state.frozen, cuts)["decoder"])
         learned = rows["targets"], rows["loss_weights"]
-        return next_token_loss(hidden(trained, put_together), head, *learned)[0]
+        return next_token_loss(hidden(trained, put_together), head, *learned, axes=axes)[0]
 
     def of(function, put_together):
         return jax.jit(function, static_argnums=1)(state.parameters, put_together)
@@ -138,6 +138,18 @@ def test_tags_are_told_apart():
         parameters = whole(state, recipe)
         one, other = hidden(parameters, NEW + 1), hidden(parameters, NEW + 2)
         assert np.abs(one - other).max() > 1e-2
+
+
+def test_of_a_tied_embedding_the_new_rows_are_trained_alone():
+    model = dataclasses.replace(MODEL, decoder=dataclasses.replace(MODEL.decoder, tied=True))
+    recipe = dataclasses.replace(recipe_of("^encoder/", "^decoder/"), model=model)
+    _, free = after_two_steps(dataclasses.replace(recipe_of(), model=model))
+    _, before = first(recipe)
+    _, after = after_two_steps(recipe)
+    before, after, free = (one["decoder/embedding"] for one in (before, after, free))
+    np.testing.assert_array_equal(after[:NEW], before[:NEW])
+    np.testing.assert_allclose(after[NEW:], free[NEW:], rtol=0, atol=1e-6)
+    assert np.abs(after[NEW:] - before[NEW:]).max() > 1e-5
 
 
 def test_new_tokens_may_be_frozen_too():
