@@ -5,23 +5,17 @@ of the corpora and of the folder that it started from. Nothing is written before
 checked.
 """
 
+import dataclasses
 import json
 import logging
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 from qwen_audio_jax.models.parts import Parts, parts_of, read_parts, write_parts
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
-from qwen_audio_jax.run_config import (
-    FREE_KEYS,
-    ConfigError,
-    RunConfig,
-    dotted,
-    flat,
-    to_json,
-    with_defaults,
-)
+from qwen_audio_jax.run_config import FREE_KEYS, ConfigError, RunConfig, dotted, flat, to_json
 from qwen_audio_jax.text.tokenizer import Tokenizer, load_tokenizer
 from qwen_audio_jax.training.corpus_digests import (
     Digests,
@@ -49,7 +43,7 @@ def check_config(workdir: pathlib.Path, config: RunConfig) -> None:
         values = None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: is damaged; checkpoints/STEP/config has the same values")
-    before = flat(with_defaults(values), FREE_KEYS)
+    before = flat(_with_defaults(values, RunConfig), FREE_KEYS)
     now = flat(to_json(config), FREE_KEYS)
     differing = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
     if differing:
@@ -60,6 +54,20 @@ def check_config(workdir: pathlib.Path, config: RunConfig) -> None:
             + (f", and {len(differing) - 1} more" if len(differing) > 1 else "")
             + "); give another --workdir, or delete it to start anew"
         )
+
+
+def _with_defaults(values: Mapping[str, Any], of: type) -> dict[str, Any]:
+    """What was written before some keys were there, with these at the defaults of a dataclass."""
+    made = dict(values)
+    for field in dataclasses.fields(of):
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if dataclasses.is_dataclass(field.type) and isinstance(made.get(field.name), Mapping):
+            made[field.name] = _with_defaults(made[field.name], field.type)
+        elif default is not dataclasses.MISSING:
+            made.setdefault(field.name, json.loads(json.dumps(default)))
+    return made
 
 
 def own_parts(workdir: pathlib.Path) -> tuple[Parts, Tokenizer] | None:
