@@ -95,7 +95,7 @@ def config(place, **more):
             "init_from": str(place / "start"),
             "optimizer.frozen": FROZEN,
         }
-        | {key.replace("_", ".", 1): value for key, value in more.items()}
+        | more
     ).items():
         values = changed(values, key, value)
     return from_mapping(values)
