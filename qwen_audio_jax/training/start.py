@@ -4,7 +4,7 @@ import dataclasses
 import logging
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import jax
 from jax.sharding import Mesh
@@ -302,28 +302,43 @@ def restore_or_init(
 
 
 def _completed(init: Callable, layout: TrainState, trained: dict, frozen: dict) -> TrainState:
-    """The first state, of parameters that were loaded; only what is missing is drawn."""
+    """The first state, of the parameters that were loaded, by path, and of new ones."""
+    drawn = missing(init, layout, trained, frozen)()
+
+    def filled(form, tree, loaded):
+        leaves = by_path(tree) | loaded
+        return jax.tree_util.tree_map_with_path(lambda path, _: leaves[path_name(path)], form)
+
+    return dataclasses.replace(
+        drawn,
+        parameters=filled(layout.parameters, drawn.parameters, trained),
+        frozen=filled(layout.frozen, drawn.frozen, frozen),
+    )
+
+
+def missing(
+    init: Callable, layout: TrainState, trained: Collection[str], frozen: Collection[str]
+) -> Callable[[], TrainState]:
+    """A compiled `init` that draws as if nothing had been loaded, but only what was not.
+
+    The compiler leaves out whatever no result needs.
+
+    Args:
+        init: makes the first state.
+        layout: shardings of the state.
+        trained, frozen: paths of what was loaded, which is None in the result.
+    """
+
+    def without(tree, loaded):
+        return jax.tree_util.tree_map_with_path(
+            lambda path, leaf: None if path_name(path) in loaded else leaf, tree
+        )
 
     def but(state: TrainState) -> TrainState:
-        def without(tree, loaded):
-            return jax.tree_util.tree_map_with_path(
-                lambda path, leaf: None if path_name(path) in loaded else leaf, tree
-            )
-
         return dataclasses.replace(
             state,
             parameters=without(state.parameters, trained),
             frozen=without(state.frozen, frozen),
         )
 
-    drawn = jax.jit(lambda: but(init()), out_shardings=but(layout))()
-
-    def with_loaded(form, tree, loaded):
-        leaves = by_path(tree) | loaded
-        return jax.tree_util.tree_map_with_path(lambda path, _: leaves[path_name(path)], form)
-
-    return dataclasses.replace(
-        drawn,
-        parameters=with_loaded(layout.parameters, drawn.parameters, trained),
-        frozen=with_loaded(layout.frozen, drawn.frozen, frozen),
-    )
+    return jax.jit(lambda: but(init()), out_shardings=but(layout))

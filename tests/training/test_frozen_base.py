@@ -1,15 +1,17 @@
 """Whole runs that start from weights and keep a part of them frozen."""
 
+import dataclasses
 import hashlib
 import json
 import random
 import shutil
 import signal
 
+import jax
 import numpy as np
 import pytest
 from commands import finished, losses, started, wait_for
-from conftest import changed, pretrain_values, write_corpus
+from conftest import changed, pretrain_values, tiny_config, write_corpus
 from flax import nnx
 
 from qwen_audio_jax import convert, frozen_base
@@ -18,13 +20,17 @@ from qwen_audio_jax.conversion.importing import write_checkpoint
 from qwen_audio_jax.models.parts import Parts, write_parts
 from qwen_audio_jax.models.presets import DecoderConfig, EncoderConfig, model_config
 from qwen_audio_jax.models.qwen_audio import QwenAudio
-from qwen_audio_jax.run_config import from_mapping
+from qwen_audio_jax.parallel.sharding import make_mesh, shardings
+from qwen_audio_jax.run_config import ConfigError, from_mapping
 from qwen_audio_jax.saved_parameters import SavedParameters
 from qwen_audio_jax.text.tokenizer import load_tokenizer
 from qwen_audio_jax.training import loop
+from qwen_audio_jax.training.start import check_start, missing
+from qwen_audio_jax.training.step import Recipe, make_init
 
 STEPS = 12
-FROZEN = ("^encoder/", "^decoder/blocks/(gate|up|down)/", "^decoder/embedding$")
+# Of the decoder, its last layer and the rows of its new tokens are trained.
+FROZEN = ("^encoder/", "^decoder/blocks[0:2]", "^decoder/(embedding|head)$")
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +55,7 @@ def write_start(folder, tokenizer, seed):
             kv_heads=2,
             head_dim=8,
             mlp_width=48,
+            first_new_token=tokenizer.vocab_size - 4,
         ),
     )
     model = model_config("qwen2_audio", parts.encoder, parts.decoder, audio_begin=0, audio_end=1)
@@ -88,7 +95,7 @@ def config(place, **more):
             "init_from": str(place / "start"),
             "optimizer.frozen": FROZEN,
         }
-        | {key.replace("_", ".", 1): value for key, value in more.items()}
+        | more
     ).items():
         values = changed(values, key, value)
     return from_mapping(values)
@@ -149,3 +156,58 @@ def test_an_export_is_that_of_the_run_with_everything_written(
     one = content(tmp_path / "exported-whole")
     assert one == content(tmp_path / "exported-uninterrupted")
     assert "model.safetensors" in one
+
+
+class TestRefused:
+    """Before anything is written, and in one sentence."""
+
+    @pytest.fixture
+    def workdir(self, uninterrupted, tmp_path):
+        """A copy of the run, to be gone on with from its tenth step."""
+        workdir = tmp_path / "run"
+        shutil.copytree(uninterrupted, workdir)
+        shutil.rmtree(workdir / "checkpoints" / str(STEPS))
+        return workdir
+
+    def refused(self, workdir, place, says, **more):
+        before = content(workdir)
+        with pytest.raises(ValueError, match=says) as error:
+            loop.run(config(place, **more), workdir)
+        assert "\n" not in str(error.value)
+        assert content(workdir) == before
+
+    def test_other_weights(self, place, workdir, tmp_path):
+        tokenizer = load_tokenizer(place / "start" / "tokenizer")
+        write_start(tmp_path / "other", tokenizer, seed=6)
+        says = r"other/checkpoints/0: is not what the run started from .*: decoder/blocks/"
+        self.refused(workdir, place, says, init_from=str(tmp_path / "other"))
+
+    def test_no_weights(self, place, workdir, tmp_path):
+        says = r"config\.init_from: .*nowhere: holds no checkpoint"
+        self.refused(workdir, place, says, init_from=str(tmp_path / "nowhere"))
+
+    def test_its_own_folder(self, place, workdir):
+        for folder in (workdir, workdir / "checkpoints" / "10"):
+            with pytest.raises(ConfigError, match="is the run's own folder; name another"):
+                check_start(config(place, init_from=str(folder)), workdir)
+
+
+def test_only_what_is_missing_is_drawn_and_as_ever():
+    values = from_mapping(pretrain_values()).optimizer
+    optimizer = dataclasses.replace(values, frozen=("^encoder/", "^decoder/blocks[0:1]"))
+    _, init = make_init(Recipe(tiny_config("qwen2_audio"), optimizer, steps=20, seed=3))
+    mesh = make_mesh({"replica": 1, "fsdp": -1, "tensor": 1}, jax.devices()[:1])
+    layout = shardings(jax.eval_shape(init), mesh)
+    loaded = [
+        {path for path in by_path(tree) if "projector" not in path}
+        for tree in (layout.parameters, layout.frozen)
+    ]
+    program, everything = missing(init, layout, *loaded).lower().compile(), jax.jit(init).lower()
+    made, whole = program(), everything.compile()()
+    assert by_path(made.parameters).keys() == {"projector/kernel", "projector/bias"}
+    assert not by_path(made.frozen)
+    for path, leaf in by_path(made.parameters).items():
+        np.testing.assert_array_equal(leaf, by_path(whole.parameters)[path])
+    spent = [one.cost_analysis()["flops"] for one in (program, everything.compile())]
+    sizes = [sum(leaf.size for leaf in jax.tree.leaves(one.parameters)) for one in (made, whole)]
+    assert spent[0] < 2 * spent[1] * sizes[0] / sizes[1]

@@ -5,6 +5,7 @@ import functools
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import make_example, on_eight_devices, tiny_config
@@ -15,6 +16,7 @@ from data_pipelines.examples import empty_batch, fill_row
 from qwen_audio_jax.checkpoint import abstract
 from qwen_audio_jax.models.cuts import merge
 from qwen_audio_jax.models.layers import REMAT
+from qwen_audio_jax.models.parts import path_name
 from qwen_audio_jax.models.presets import Compute
 from qwen_audio_jax.parallel.sharding import AXES, ROWS, make_mesh, place_rows, shardings
 from qwen_audio_jax.run_config import OptimizerConfig
@@ -177,6 +179,28 @@ def test_frozen_is_a_gradient_thrown_away():
     start = first_parameters()["decoder"]
     for a, b in zip(jax.tree.leaves(one[1]["decoder"]), jax.tree.leaves(start), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_frozen_matrices_lie_in_the_dtype_that_is_computed_in():
+    """Which leaves every step what it would be with float32 ones."""
+    optimizer = dataclasses.replace(OPTIMIZER, frozen=("^encoder/", "^decoder/blocks[0:1]"))
+    recipe = dataclasses.replace(compute(dtype="bfloat16"), optimizer=optimizer)
+    state = first_state(recipe, first_parameters())
+    names = {
+        path_name(path): leaf.dtype
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state.frozen)
+    }
+    assert names["encoder/conv1/kernel"] == names["decoder/blocks/up/kernel"] == jnp.bfloat16
+    assert names["encoder/norm/scale"] == names["encoder/positions"] == jnp.float32
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.parameters)} == {jnp.dtype(jnp.float32)}
+
+    float32 = dataclasses.replace(recipe, model=RECIPE.model)
+    large = dataclasses.replace(state, frozen=first_state(float32, first_parameters()).frozen)
+    mesh = mesh_of(1, 1, 1)
+    step = jax.jit(make_step(make_init(recipe)[0], recipe, mesh))
+    made = place_rows(batch(0), mesh)
+    (one, _), (other, _) = step(state, made), step(large, made)
+    jax.tree.map(np.testing.assert_array_equal, one.parameters, other.parameters)
 
 
 @pytest.mark.parametrize("frozen", [("^decoder/",), ("^encoder/",)])
