@@ -356,31 +356,17 @@ def refusal(key: str, value: Any) -> ConfigError:
 
 def to_json(config: RunConfig) -> dict[str, Any]:
     """The configuration as JSON types. JSON has no number for infinity, which is "inf"."""
-    return _plain(config)
 
+    def plain(value):
+        if dataclasses.is_dataclass(value):
+            return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        if isinstance(value, Mapping):
+            return {key: plain(item) for key, item in value.items()}
+        if isinstance(value, tuple):
+            return [plain(item) for item in value]
+        return "inf" if value == math.inf else value
 
-def with_defaults(values: Mapping[str, Any], of: type = RunConfig) -> dict[str, Any]:
-    """What `to_json` wrote before some keys were there, with these at their defaults."""
-    made = dict(values)
-    for field in dataclasses.fields(of):
-        if dataclasses.is_dataclass(field.type):
-            if isinstance(values.get(field.name), Mapping):
-                made[field.name] = with_defaults(values[field.name], field.type)
-        elif field.default is not dataclasses.MISSING:
-            made.setdefault(field.name, _plain(field.default))
-        elif field.default_factory is not dataclasses.MISSING:
-            made.setdefault(field.name, _plain(field.default_factory()))
-    return made
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    return "inf" if value == math.inf else value
+    return plain(config)
 
 
 def short_hash(config: RunConfig) -> str:

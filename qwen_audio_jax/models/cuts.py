@@ -141,7 +141,7 @@ def part(whole: Any, frozen: Collection[str], cuts: Cuts) -> tuple[Any, Any]:
 
 
 def together(trained: Any, frozen: Any, cuts: Cuts) -> Any:
-    """The same without a copy: one tree, in which what is cut is `Parted`.
+    """One tree of both without a copy, for the step: what is cut is `Parted`.
 
     So is what is frozen beside it in a stack: `scan_layers` then copies none of it.
     """

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -142,12 +143,7 @@ def _local_loss(
         token = first + jnp.arange(head.shape[1])
         tokens.append(token if axis is None else token + jax.lax.axis_index(axis) * len(token))
 
-    def over_all(reduce, add, parts):
-        """Of each piece's part, first over the devices that share the piece."""
-        whole = (
-            x if axis is None else reduce(x, axis) for x, axis in zip(parts, columns, strict=True)
-        )
-        return functools.reduce(add, whole)
+    over_all = functools.partial(_over_all, columns)
 
     def body(number, carry):
         total, d_hidden, *d_heads = carry
@@ -158,21 +154,8 @@ def _local_loss(
         logits = [
             jnp.einsum("td,dv->tv", x, head, preferred_element_type=jnp.float32) for head in heads
         ]
-        largest = [jnp.max(one, axis=1, keepdims=True) for one in logits]
-        largest = over_all(jax.lax.pmax, jnp.maximum, largest)
-        exponentials = [jnp.exp(one - largest) for one in logits]
-        normaliser = [jnp.sum(one, axis=1, keepdims=True) for one in exponentials]
-        normaliser = over_all(jax.lax.psum, jnp.add, normaliser)
-        here = [token == target[:, None] for token in tokens]
-        picked = [
-            jnp.sum(jnp.where(mine, one, 0), axis=1) for mine, one in zip(here, logits, strict=True)
-        ]
-        picked = over_all(jax.lax.psum, jnp.add, picked)
-        losses = (jnp.log(normaliser) + largest)[:, 0] - picked
-        d_logits = [
-            ((one / normaliser - mine) * weight[:, None]).astype(dtype)
-            for one, mine in zip(exponentials, here, strict=True)
-        ]
+        losses, d_logits = _cross_entropy(logits, target, tokens, over_all)
+        d_logits = [(one * weight[:, None]).astype(dtype) for one in d_logits]
         if d_hidden is not None:
             d_x = [
                 jnp.einsum("tv,dv->td", d_one, head, preferred_element_type=jnp.float32)
@@ -194,3 +177,39 @@ def _local_loss(
     total, d_hidden, *d_heads = jax.lax.fori_loop(0, chunks, body, (jnp.float32(0), *wanted))
     d_hidden = d_hidden if d_hidden is None else d_hidden.reshape(shape)
     return (total, jnp.sum(loss_weights)), (d_hidden, *d_heads)
+
+
+def _over_all(columns: Sequence[str | None], reduce: Callable, add: Callable, parts: Any) -> Any:
+    """Puts together what each piece of the head gives.
+
+    Args:
+        columns: see `_local_loss`.
+        reduce: does so over the devices that have parts of one piece.
+        add: of two pieces.
+        parts: one of each piece.
+    """
+    whole = (x if axis is None else reduce(x, axis) for x, axis in zip(parts, columns, strict=True))
+    return functools.reduce(add, whole)
+
+
+def _cross_entropy(
+    logits: list[jax.Array], target: jax.Array, tokens: list[jax.Array], over_all: Callable
+) -> tuple[jax.Array, list[jax.Array]]:
+    """(losses [T], their gradients by the logits), of T positions.
+
+    Args:
+        logits: float32 [T, V] of each piece of the head.
+        target: int32 [T].
+        tokens: int32 [V], those of each piece's columns.
+        over_all: see `_over_all`.
+    """
+    largest = [jnp.max(one, axis=1, keepdims=True) for one in logits]
+    largest = over_all(jax.lax.pmax, jnp.maximum, largest)
+    exponentials = [jnp.exp(one - largest) for one in logits]
+    normaliser = [jnp.sum(one, axis=1, keepdims=True) for one in exponentials]
+    normaliser = over_all(jax.lax.psum, jnp.add, normaliser)
+    here = [token == target[:, None] for token in tokens]
+    picked = [jnp.sum(jnp.where(*pair, 0), axis=1) for pair in zip(here, logits, strict=True)]
+    picked = over_all(jax.lax.psum, jnp.add, picked)
+    losses = (jnp.log(normaliser) + largest)[:, 0] - picked
+    return losses, [one / normaliser - mine for one, mine in zip(exponentials, here, strict=True)]

@@ -5,25 +5,19 @@ of the corpora and of the folder that it started from. Nothing is written before
 checked.
 """
 
+import dataclasses
 import json
 import logging
 import pathlib
 from collections.abc import Mapping
+from typing import Any
 
 from qwen_audio_jax import frozen_base
 from qwen_audio_jax.checkpoint import last_step
 from qwen_audio_jax.models.parts import Parts, parts_of, read_parts, write_parts
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
-from qwen_audio_jax.run_config import (
-    FREE_KEYS,
-    ConfigError,
-    RunConfig,
-    dotted,
-    flat,
-    to_json,
-    with_defaults,
-)
+from qwen_audio_jax.run_config import FREE_KEYS, ConfigError, RunConfig, dotted, flat, to_json
 from qwen_audio_jax.text.tokenizer import Tokenizer, load_tokenizer
 from qwen_audio_jax.training.corpus_digests import (
     Digests,
@@ -51,7 +45,7 @@ def check_config(workdir: pathlib.Path, config: RunConfig) -> None:
         values = None
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: is damaged; checkpoints/STEP/config has the same values")
-    values, free = with_defaults(values), FREE_KEYS
+    values, free = _with_defaults(values, RunConfig), FREE_KEYS
     if _has_base(workdir):
         free = (*free, "init_from")
         if config.init_from not in ("", values.get("init_from")):
@@ -85,6 +79,20 @@ def _check_there(init_from: str) -> None:
         last_step(init_from)
     except FileNotFoundError as error:
         raise ConfigError(f"config.init_from: {error}") from error
+
+
+def _with_defaults(values: Mapping[str, Any], of: type) -> dict[str, Any]:
+    """What was written before some keys were there, with these at the defaults of a dataclass."""
+    made = dict(values)
+    for field in dataclasses.fields(of):
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if dataclasses.is_dataclass(field.type) and isinstance(made.get(field.name), Mapping):
+            made[field.name] = _with_defaults(made[field.name], field.type)
+        elif default is not dataclasses.MISSING:
+            made.setdefault(field.name, json.loads(json.dumps(default)))
+    return made
 
 
 def own_parts(workdir: pathlib.Path) -> tuple[Parts, Tokenizer] | None:
