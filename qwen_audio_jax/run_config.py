@@ -247,7 +247,8 @@ class RunConfig:
         init_from: where the first parameters come from: a run folder, what `convert import` wrote,
             or a step folder in either's checkpoints/. The parts it has are taken, such as the
             encoder, or the decoder with its vocabulary; other parts, step and optimizer state are
-            new. "" is a start from random parameters.
+            new. "" is a start from random parameters. What is frozen of it is not saved again, so
+            a run needs it to go on; this key may then name its new place.
     """
 
     model: ModelChoice
