@@ -1,6 +1,8 @@
 """What is found out on a validation split, when, and the files that tell of it."""
 
+import collections
 import dataclasses
+import itertools
 import json
 import pathlib
 from collections.abc import Mapping
@@ -15,6 +17,7 @@ from data_pipelines.records import Corpus
 from qwen_audio_jax.evaluation.answering import Evaluator, Result
 from qwen_audio_jax.evaluation.held_out_loss import ALL, HeldOutLoss, Losses, RecordLoss
 from qwen_audio_jax.metrics import Answer, counts, language_of
+from qwen_audio_jax.monitoring import report
 from qwen_audio_jax.run_config import EvaluateConfig
 
 ANSWERS_FILE = "answers.jsonl"
@@ -103,6 +106,26 @@ def make_validation(
 
 def _is_multiple(step: int, of: int) -> bool:
     return of > 0 and step % of == 0
+
+
+def shown_examples(results: list[Result], number: int) -> list[report.Example]:
+    """A few results of each task in turn."""
+    by_task = collections.defaultdict(list)
+    for result in results:
+        by_task[result.record.task].append(result)
+    turns = itertools.zip_longest(*(by_task[task] for task in sorted(by_task)))
+    chosen = [result for turn in turns for result in turn if result is not None][:number]
+    return [
+        report.Example(
+            task=result.record.task,
+            id=result.record.id,
+            prompt=result.prompt,
+            clips=list(result.record.audio),
+            reference=result.reference,
+            hypothesis=result.hypothesis,
+        )
+        for result in sorted(chosen, key=lambda result: result.record.task)
+    ]
 
 
 def write_evaluation(workdir: pathlib.Path, step: int, evaluation: Evaluation) -> None:

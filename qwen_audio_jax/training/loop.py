@@ -1,8 +1,6 @@
 """The training loop. `run` reads from top to bottom like the recipe that it is."""
 
-import collections
 import dataclasses
-import itertools
 import logging
 import math
 import pathlib
@@ -16,11 +14,11 @@ from jax.sharding import Mesh
 
 from data_pipelines.pipeline import PackedBatches, batches
 from qwen_audio_jax.checkpoint import Checkpoints
-from qwen_audio_jax.evaluation.answering import Result
 from qwen_audio_jax.evaluation.validation import (
     Evaluation,
     Validation,
     make_validation,
+    shown_examples,
     write_evaluation,
 )
 from qwen_audio_jax.models.cuts import Cuts, merge
@@ -338,26 +336,6 @@ def finish(run: Run, state: TrainState, log: RunLog) -> list[dict[str, Any]]:
     return found.rows
 
 
-def shown_examples(results: list[Result], number: int) -> list[report.Example]:
-    """A few results of each task in turn."""
-    by_task = collections.defaultdict(list)
-    for result in results:
-        by_task[result.record.task].append(result)
-    turns = itertools.zip_longest(*(by_task[task] for task in sorted(by_task)))
-    chosen = [result for turn in turns for result in turn if result is not None][:number]
-    return [
-        report.Example(
-            task=result.record.task,
-            id=result.record.id,
-            prompt=result.prompt,
-            clips=list(result.record.audio),
-            reference=result.reference,
-            hypothesis=result.hypothesis,
-        )
-        for result in sorted(chosen, key=lambda result: result.record.task)
-    ]
-
-
 def recipe_of(config: RunConfig, model: ModelConfig, duration: Duration) -> Recipe:
     """What the run's step is made of."""
     train = config.train
@@ -386,7 +364,7 @@ def log_step(run: Run, log: RunLog, step: int, metrics: dict[str, Any]) -> bool:
     slot = int(values.pop("slot"))
     skipped = not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"]))
     if skipped:
-        in_a_row = log.skip(step, slot, batch_ids(run.data, slot))
+        in_a_row = log.skip(step, slot, run.data.batch_ids(slot))
         if in_a_row > run.config.train.max_skipped:
             raise TrainingError(
                 f"step {step}: loss {values['loss']}, gradient norm {values['gradient_norm']}, and "
@@ -406,16 +384,6 @@ def has_line(run: Run, step: int) -> bool:
     train, validation = run.config.train, run.validation
     evaluated = validation is not None and (step == train.steps or validation.due(step))
     return evaluated or step % train.log_every == 0
-
-
-def batch_ids(data: Data, slot: int) -> list[str]:
-    """The records of a batch."""
-    names = data.plan.components
-    return [
-        data.corpora[names[component]].index("train")[number].id
-        for row in data.plan.batch(slot).rows
-        for component, number in row
-    ]
 
 
 def describe(run: Run, state: TrainState) -> None:

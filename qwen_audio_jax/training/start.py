@@ -43,6 +43,15 @@ class Data:
     plan: PackPlan
     local_rows: dict[RowShape, slice]
 
+    def batch_ids(self, slot: int) -> list[str]:
+        """The records of a batch."""
+        names = self.plan.components
+        return [
+            self.corpora[names[component]].index("train")[number].id
+            for row in self.plan.batch(slot).rows
+            for component, number in row
+        ]
+
 
 def open_data(
     config: RunConfig, mesh: Mesh, own: tuple[Parts, Tokenizer] | None = None
