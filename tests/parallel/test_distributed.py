@@ -197,7 +197,7 @@ from qwen_audio_jax import run_config
 from qwen_audio_jax.parallel import distributed
 from qwen_audio_jax.parallel.sharding import make_mesh
 from qwen_audio_jax.training.start import open_data
-from qwen_audio_jax.training.loop import batch_ids
+
 
 spec = importlib.util.spec_from_file_location("pretrain", "configs/pretrain.py")
 pretrain = importlib.util.module_from_spec(spec)
@@ -213,7 +213,7 @@ def counted(corpus, split, number):
     return record(corpus, split, number)
 Corpus.record = counted
 batch = PackedBatches(data.corpora, data.preprocessor, data.plan, data.local_rows)[0]
-print(json.dumps({"read": read, "all": batch_ids(data, 0), "rows": len(batch["tokens"])}))
+print(json.dumps({"read": read, "all": data.batch_ids(0), "rows": len(batch["tokens"])}))
 distributed.shutdown(group)
 """
 
