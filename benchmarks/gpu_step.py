@@ -41,7 +41,7 @@ from qwen_audio_jax.models.presets import Compute, ModelConfig, model_config, pr
 from qwen_audio_jax.models.segments import Segments
 from qwen_audio_jax.monitoring import flops
 from qwen_audio_jax.parallel.sharding import AXES
-from qwen_audio_jax.run_config import OptimizerConfig
+from qwen_audio_jax.step_config import OptimizerConfig
 from qwen_audio_jax.training.step import Recipe, make_init, make_step
 
 PROMPT, ANSWER_A_SECOND = 14, 3.5

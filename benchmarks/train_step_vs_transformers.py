@@ -31,7 +31,7 @@ from qwen_audio_jax.conversion.importing import load_original
 from qwen_audio_jax.monitoring import flops
 from qwen_audio_jax.parallel.sharding import make_mesh
 from qwen_audio_jax.rendering import Tokens
-from qwen_audio_jax.run_config import OptimizerConfig
+from qwen_audio_jax.step_config import OptimizerConfig
 from qwen_audio_jax.training.step import Recipe, first_state, make_init, make_step
 
 TEXT, LEARNED = 32, 16

@@ -25,10 +25,8 @@ from qwen_audio_jax.rendering.prompts import (
     check_wordings,
     templates_of,
 )
+from qwen_audio_jax.step_config import MOST
 from qwen_audio_jax.tasks import CONDITIONINGS
-
-MOST = 2**31 - 1
-"""Steps, and positions in a batch, are counted in int32."""
 
 _Names = Annotated[tuple[Annotated[str, Text(100)], ...], Items(1, 1000)]
 

@@ -14,28 +14,22 @@ from qwen_audio_jax.audio.silence import WindowOrAuto
 from qwen_audio_jax.config_fields import (
     ConfigError,
     Example,
-    Factor,
     Folder,
     Keys,
     OneOf,
     Range,
-    RegularExpression,
     annotation_at,
     build,
     refused,
 )
-from qwen_audio_jax.data_config import MOST, DataConfig
+from qwen_audio_jax.data_config import DataConfig
 from qwen_audio_jax.models.attention import BACKENDS
 from qwen_audio_jax.models.layers import REMAT
 from qwen_audio_jax.models.presets import FAMILIES, PRESETS
-
-MESH_AXES = ("replica", "fsdp", "tensor")
+from qwen_audio_jax.step_config import MESH_AXES, Count, CountOrZero, OptimizerConfig
 
 ENDS = ("steps", "hours", "epochs")
 """Keys of `config.train` of which one says when a run ends."""
-
-Count = Annotated[int, Range(1, MOST)]
-CountOrZero = Annotated[int, Range(0, MOST)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,62 +58,6 @@ class ModelChoice:
     attention: Annotated[str, OneOf(("auto", *BACKENDS))]
     remat: Annotated[str, OneOf(REMAT)]
     window: Annotated[str, WindowOrAuto()] = "auto"
-
-
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig:
-    """Attributes:
-    learning_rate: the highest, at the end of the warm-up.
-    final_learning_rate: what the cosine ends at, with the last step; at most `learning_rate`.
-    warmup_steps: steps in which the rate rises from 0 to the highest, linearly; in a run that has
-        no more steps than that, all but the last.
-    beta1: decay of Adam's mean of gradients, per step.
-    beta2: decay of Adam's mean of squared gradients, per step.
-    eps: what Adam adds to the root of that mean, before it divides by it.
-    weight_decay: decoupled: times the learning rate, the share of itself that a matrix loses in a
-        step. Biases and norms lose nothing.
-    clip_norm: a gradient of a larger global norm is scaled down to this one. inf is off; 0 would
-        stop all learning.
-    encoder_layer_decay: each block of the encoder learns slower than the one after it by this
-        factor, its last one than the projector; 1 is off, Qwen-Audio's pre-training had 0.95.
-    frozen: regular expressions; a parameter is not trained if one is found in its path, such as
-        `decoder/blocks/query/kernel`. Behind one a range of layers may stand, as Python writes it:
-        `^decoder/blocks[0:20]` freezes the first twenty layers, `^decoder/blocks[:-4]` all but the
-        last four. Each must be found in a path, and leave something to train.
-    train_new_tokens: whether rows of `decoder/embedding` and columns of `decoder/head` that an
-        import added for new tokens (from the model's `first_new_token` on) are trained although
-        `frozen` holds the others.
-    rates: regular expression -> what the learning rate is multiplied by where it is found in the
-        path of a parameter, and with it the step of weight decay; 1 where none is. Each must be
-        found in a trained one; two in the same one must agree.
-    """
-
-    learning_rate: Annotated[float, Range(1e-12, 10)]
-    final_learning_rate: Annotated[float, Range(0, 10)]
-    warmup_steps: CountOrZero
-    # Nearer to 1 they are 1 in float32, of which Adam takes a quotient by 0.
-    beta1: Annotated[float, Range(0, 0.999999)]
-    beta2: Annotated[float, Range(0, 0.999999)]
-    eps: Annotated[float, Range(1e-30, 1)]
-    weight_decay: Annotated[float, Range(0, 10)]
-    clip_norm: Annotated[float, Range(1e-12, 1e12, also=math.inf, meaning="no clipping")]
-    encoder_layer_decay: Annotated[float, Range(0.01, 1)] = 1.0
-    frozen: Annotated[
-        tuple[Annotated[str, RegularExpression(layers=True)], ...], Example('("^decoder/",)')
-    ] = ()
-    train_new_tokens: bool = True
-    rates: Annotated[
-        Mapping[Annotated[str, RegularExpression()], Annotated[float, Factor()]],
-        Example('{"^decoder/": 0.05}'),
-    ] = dataclasses.field(default_factory=dict, hash=False)
-
-    def __post_init__(self):
-        if self.final_learning_rate > self.learning_rate:
-            raise ConfigError(
-                f"config.optimizer.final_learning_rate: {self.final_learning_rate:g} is above "
-                f"config.optimizer.learning_rate = {self.learning_rate:g}, and the rate only falls "
-                "after the warm-up; lower it too"
-            )
 
 
 @dataclasses.dataclass(frozen=True)

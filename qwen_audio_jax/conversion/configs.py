@@ -355,11 +355,7 @@ def write_qwen2_audio(model: ModelConfig, dtype: str, audio_token: int, ends: di
             "scale_embedding": False,
             **_told(encoder),
         },
-        "text_config": {
-            **_write_decoder(decoder),
-            "torch_dtype": dtype,
-            **ends,
-        },
+        "text_config": _write_decoder(decoder) | {"torch_dtype": dtype, **ends},
     }
 
 

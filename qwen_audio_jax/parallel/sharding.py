@@ -15,7 +15,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from qwen_audio_jax.models.parts import path_name
-from qwen_audio_jax.run_config import MESH_AXES as AXES
+from qwen_audio_jax.step_config import MESH_AXES as AXES
 
 ROWS = P(("replica", "fsdp"))
 

@@ -1,10 +1,12 @@
 """What a run trains, in words: its parts, where each comes from, how much of them is trained."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 
+from data_pipelines.packing import PackPlan
 from qwen_audio_jax.checkpoint import last_step, saved_shapes
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.run_config import RunConfig
@@ -42,6 +44,20 @@ def parameters_told(state: TrainState) -> str:
     """How many parameters there are, and how many of them are trained."""
     trained, frozen = map(_count, (state.parameters, state.frozen))
     return f"{trained + frozen:,} parameters ({trained:,} trained, {frozen:,} frozen)"
+
+
+def run_info(
+    config: RunConfig, model: ModelConfig, plan: PackPlan, state: TrainState
+) -> dict[str, str]:
+    """Facts of a run that has come to its end, by name, for its report."""
+    return {
+        "model": model_told(config, model),
+        "parameters": parameters_told(state),
+        "data": f"{', '.join(plan.components)}: {plan.records:,} records",
+        "conditioning": config.data.conditioning,
+        "steps": f"{int(state.step):,}",
+        "finished": time.strftime("%Y-%m-%d %H:%M"),
+    }
 
 
 def _parts(model: ModelConfig) -> dict[str, str]:

@@ -4,7 +4,6 @@ import dataclasses
 import logging
 import math
 import pathlib
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -33,7 +32,7 @@ from qwen_audio_jax.parallel.sharding import make_mesh, place_rows, shardings
 from qwen_audio_jax.run_config import RunConfig, to_json
 from qwen_audio_jax.training import agreement
 from qwen_audio_jax.training.corpus_digests import Digests
-from qwen_audio_jax.training.description import model_told, origin_told, parameters_told
+from qwen_audio_jax.training.description import origin_told, parameters_told, run_info
 from qwen_audio_jax.training.duration import Duration, duration_of
 from qwen_audio_jax.training.errors import TrainingError, exhaustion_told
 from qwen_audio_jax.training.needed_tags import check_tags
@@ -316,18 +315,11 @@ def finish(run: Run, state: TrainState, log: RunLog) -> list[dict[str, Any]]:
     found = evaluate(run, state, log, whole=True) if run.validation else Evaluation([], [], {})
     run.clock.lap(int(state.step))
     if jax.process_index() == 0:
-        config, plan = run.config, run.data.plan
+        config = run.config
         report.write_report(
             run.workdir / "report.html",
             title=f"{run.workdir.name}: {run.model.family} after {int(state.step):,} steps",
-            run_info={
-                "model": model_told(config, run.model),
-                "parameters": parameters_told(state),
-                "data": f"{', '.join(plan.components)}: {plan.records:,} records",
-                "conditioning": config.data.conditioning,
-                "steps": f"{int(state.step):,}",
-                "finished": time.strftime("%Y-%m-%d %H:%M"),
-            },
+            run_info=run_info(config, run.model, run.data.plan, state),
             metrics=read_metrics(run.workdir),
             evaluation=found.rows,
             examples=shown_examples(found.results, config.evaluate.examples),

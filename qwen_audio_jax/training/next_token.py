@@ -182,12 +182,10 @@ def _local_loss(
     order = jnp.argsort(weights == 0, stable=True)
     # A place behind the last stands for none: nothing is read of it, nothing written.
     order = jnp.pad(order, (0, -len(order) % chunk), constant_values=len(order))
-    tokens = []
-    for head, first, axis in zip(heads, firsts, columns, strict=True):
-        token = first + jnp.arange(head.shape[axes.index("v")])
-        tokens.append(token if axis is None else token + jax.lax.axis_index(axis) * len(token))
-
+    sizes = [head.shape[axes.index("v")] for head in heads]
+    tokens = [_tokens(*piece) for piece in zip(firsts, sizes, columns, strict=True)]
     over_all = functools.partial(_over_all, columns)
+    product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
     def body(number, carry):
         total, d_hidden, *d_heads = carry
@@ -195,23 +193,16 @@ def _local_loss(
         x, target, weight = (
             array.at[places].get(mode="fill", fill_value=0) for array in (hidden, targets, weights)
         )
-        logits = [
-            jnp.einsum(f"td,{axes}->tv", x, head, preferred_element_type=jnp.float32)
-            for head in heads
-        ]
+        logits = [product(f"td,{axes}->tv", x, head) for head in heads]
         losses, d_logits = _cross_entropy(logits, target, tokens, over_all)
         d_logits = [(one * weight[:, None]).astype(dtype) for one in d_logits]
         if d_hidden is not None:
-            d_x = [
-                jnp.einsum(f"tv,{axes}->td", d_one, head, preferred_element_type=jnp.float32)
-                for d_one, head in zip(d_logits, heads, strict=True)
-            ]
+            pairs = zip(d_logits, heads, strict=True)
+            d_x = [product(f"tv,{axes}->td", *pair) for pair in pairs]
             d_x = over_all(jax.lax.psum, jnp.add, d_x).astype(dtype)
             d_hidden = d_hidden.at[places].set(d_x, mode="drop", unique_indices=True)
         d_heads = [
-            d_head
-            if d_head is None
-            else d_head + jnp.einsum(f"td,tv->{axes}", x, d_one, preferred_element_type=jnp.float32)
+            None if d_head is None else d_head + product(f"td,tv->{axes}", x, d_one)
             for d_head, d_one in zip(d_heads, d_logits, strict=True)
         ]
         if each:
@@ -228,6 +219,12 @@ def _local_loss(
     d_hidden = d_hidden if d_hidden is None else d_hidden.reshape(shape)
     loss = total.reshape(loss_weights.shape) if each else (total, jnp.sum(loss_weights))
     return loss, (d_hidden, *d_heads)
+
+
+def _tokens(first: int, size: int, axis: str | None) -> jax.Array:
+    """int32 [size]: the tokens of a piece's columns on this device."""
+    tokens = first + jnp.arange(size)
+    return tokens if axis is None else tokens + jax.lax.axis_index(axis) * size
 
 
 def _over_all(columns: Sequence[str | None], reduce: Callable, add: Callable, parts: Any) -> Any:

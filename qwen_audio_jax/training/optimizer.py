@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from qwen_audio_jax.config_fields import ConfigError
 from qwen_audio_jax.models.cuts import Cut, Cuts, part
 from qwen_audio_jax.models.frozen_patterns import TOKEN_AXES, check_found, frozen_intervals
 from qwen_audio_jax.models.parts import path_name
-from qwen_audio_jax.run_config import ConfigError, OptimizerConfig
+from qwen_audio_jax.step_config import OptimizerConfig
 
 FROZEN = (r"^encoder/positions$",)
 """Never trained: a fixed table of sinusoids that checkpoints happen to carry."""

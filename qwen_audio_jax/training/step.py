@@ -21,7 +21,7 @@ from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.monitoring.flops import sums_of
 from qwen_audio_jax.parallel.sharding import row_constraint, shardings
-from qwen_audio_jax.run_config import OptimizerConfig
+from qwen_audio_jax.step_config import OptimizerConfig
 from qwen_audio_jax.training.next_token import next_token_loss, next_token_losses
 from qwen_audio_jax.training.optimizer import MATRICES, cuts_of, make_optimizer, split
 

@@ -36,14 +36,16 @@ def test_every_key_with_every_kind_of_garbage(fuzz):
     taken = {kind: {key for key, of in accepted if of == kind} for kind in fuzz.GARBAGE}
     folders = {"compilation_cache", "data.root", "evaluate.data", "init_from"}
     # A pattern that is found nowhere is only refused when there are parameters.
-    for kind in ("text", "None", "truth", "NaN", "code", "broken", "path"):
+    for kind in ("text", "None", "NaN", "code", "broken", "path"):
         assert taken[kind] <= folders | {"optimizer.frozen"}, kind
+    switches = {"evaluate.answers", "evaluate.loss", "optimizer.train_new_tokens"}
+    assert taken["truth"] <= folders | {"optimizer.frozen"} | switches
     for kind in ("set", "nested deep", "half a character"):
         assert taken[kind] <= folders, kind
     # Empty ones, and a mixture of a corpus that may be there.
     mappings = {"data.tasks", "data.languages", "data.prompts", "data.mixture", "optimizer.rates"}
     assert taken["mapping"] <= folders | mappings
-    assert taken["infinity"] <= folders | {"optimizer.clip_norm"}
+    assert taken["infinity"] <= folders | {"optimizer.clip_norm", "optimizer.frozen"}
     assert {key for key in taken["negative"] if key not in folders} <= {"mesh.fsdp"}
 
 

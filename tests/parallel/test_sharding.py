@@ -10,7 +10,7 @@ from qwen_audio_jax.models.parts import path_name
 from qwen_audio_jax.models.presets import FAMILIES, model_config, preset_parts
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.parallel.sharding import AXES, local_rows, make_mesh, replicated_size, shardings
-from qwen_audio_jax.run_config import OptimizerConfig
+from qwen_audio_jax.step_config import OptimizerConfig
 from qwen_audio_jax.text.control_tokens import qwen_audio_control_tokens
 from qwen_audio_jax.training.optimizer import make_optimizer, split
 

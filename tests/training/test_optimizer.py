@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qwen_audio_jax.config_fields import ConfigError
 from qwen_audio_jax.models.cuts import Cut, merge, part
 from qwen_audio_jax.models.parts import path_name
-from qwen_audio_jax.run_config import ConfigError, OptimizerConfig
+from qwen_audio_jax.step_config import OptimizerConfig
 from qwen_audio_jax.training.optimizer import cuts_of, make_optimizer, rate_by_time, schedule, split
 
 CONFIG = OptimizerConfig(
@@ -58,7 +59,7 @@ def test_a_rate_by_time_rises_by_steps_then_falls_with_the_time():
 def test_time_moves_a_parameter_as_steps_do_at_the_same_rate():
     trained, _ = split(CONFIG, PARAMETERS)
     gradient = jax.tree.map(lambda leaf: jnp.full_like(leaf, 0.3), trained)
-    by_steps, by_time = make_optimizer(CONFIG, 110), make_optimizer(CONFIG, 0)
+    by_steps, by_time = make_optimizer(CONFIG, 110, {}), make_optimizer(CONFIG, 0, {})
     one, other = by_steps.init(trained), by_time.init(trained)
     for count in range(20):
         # The share at which the cosine of time is that of steps.

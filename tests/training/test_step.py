@@ -19,7 +19,7 @@ from qwen_audio_jax.models.layers import REMAT
 from qwen_audio_jax.models.parts import path_name
 from qwen_audio_jax.models.presets import Compute
 from qwen_audio_jax.parallel.sharding import AXES, ROWS, make_mesh, place_rows, shardings
-from qwen_audio_jax.run_config import OptimizerConfig
+from qwen_audio_jax.step_config import OptimizerConfig
 from qwen_audio_jax.training.step import (
     Recipe,
     TrainState,

@@ -10,7 +10,7 @@ from conftest import make_example, on_eight_devices, tiny_config
 
 from data_pipelines.examples import empty_batch, fill_row
 from qwen_audio_jax.parallel.sharding import AXES, make_mesh, place_rows, shardings
-from qwen_audio_jax.run_config import OptimizerConfig
+from qwen_audio_jax.step_config import OptimizerConfig
 from qwen_audio_jax.training.step import Recipe, make_init, make_step
 
 OPTIMIZER = OptimizerConfig(

@@ -17,7 +17,7 @@ from qwen_audio_jax.parallel.sharding import place_rows, shardings
 from qwen_audio_jax.run_config import from_mapping
 from qwen_audio_jax.training import step as step_module
 from qwen_audio_jax.training.next_token import chunk_of, next_token_loss
-from qwen_audio_jax.training.start import restore_or_init, saved_form
+from qwen_audio_jax.training.start import restore_or_init
 from qwen_audio_jax.training.step import Recipe, make_init, make_step, recipe_cuts
 
 NEW = 60
@@ -211,11 +211,11 @@ def test_resumes_to_the_bit(tmp_path):
     recipe = recipe_of(*LAYERS, *TABLES)
     state, _ = after_two_steps(recipe)
     config, cuts = from_mapping(pretrain_values()), recipe_cuts(recipe)
-    checkpoints = Checkpoints(tmp_path, keep=1)
-    checkpoints.save(2, saved_form(state, cuts), next_slot=2, config={"a": 1})
+    checkpoints = Checkpoints(tmp_path, 1, cuts)
+    checkpoints.save(2, state, next_slot=2, config={"a": 1})
     checkpoints.close()
     layout = shardings(jax.eval_shape(make_init(recipe)[1]), mesh_of(1, 1, 1))
-    again, slot = restore_or_init(config, Checkpoints(tmp_path, keep=1), recipe, layout)
+    again, slot = restore_or_init(config, Checkpoints(tmp_path, 1, cuts), recipe, layout)
     assert slot == 2
     jax.tree.map(np.testing.assert_array_equal, again, state)
 
