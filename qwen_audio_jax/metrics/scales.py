@@ -1,6 +1,7 @@
 """How metrics are read: names, units, which direction is better, and the table for a terminal."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import rich.box
@@ -85,9 +86,27 @@ def verdict(row: dict[str, Any]) -> str:
     return "better" if (value < baseline) == scale_of(row["metric"]).lower_is_better else "worse"
 
 
+_MOST_ROWS = 40
+
+
+def parted(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(rows to show first, the rest) of a long table: the rest are languages, losses of tasks."""
+    if len(rows) <= _MOST_ROWS:
+        return list(rows), []
+    tasks = {row["task"] for row in rows if row["metric"] != "loss"}
+    rest = [
+        "/" in row["metric"] or (row["metric"] == "loss" and row["task"] in tasks) for row in rows
+    ]
+    first = [row for row, later in zip(rows, rest, strict=True) if not later]
+    return first, [row for row, later in zip(rows, rest, strict=True) if later]
+
+
 def evaluation_table(rows: list[dict[str, Any]]) -> rich.table.Table:
-    """The rows of `qwen_audio_jax.metrics.score`, for printing with rich."""
+    """The rows of `qwen_audio_jax.metrics.score`, for printing with rich; of many, the first."""
+    rows, rest = parted(rows)
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
+    if rest:
+        table.caption = f"{len(rest)} more, losses and languages, in evaluation.json and the report"
     for name, justify in (
         ("task", "left"),
         ("metric", "left"),

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from qwen_audio_jax.metrics.classification import is_correct
-from qwen_audio_jax.metrics.scales import gain, scale_of, verdict
+from qwen_audio_jax.metrics.scales import gain, parted, scale_of, verdict
 from qwen_audio_jax.monitoring.html_page import INK, RAW, SMOOTH, Chart, chart, clip_of, write_page
 from qwen_audio_jax.tasks import TASKS
 
@@ -54,6 +54,7 @@ def write_report(
         evaluation: the rows of `evaluation.json`.
         examples: examples, in the order to show.
     """
+    first, rest = parted(evaluation)
     write_page(
         path,
         "qwen_audio_jax.monitoring",
@@ -61,7 +62,8 @@ def write_report(
         title=title,
         run_info=run_info,
         charts=_charts(metrics),
-        scores=[_score(row) for row in evaluation],
+        scores=[_score(row) for row in first],
+        more_scores=[_score(row) for row in rest],
         examples=[_shown(example) for example in examples],
     )
 

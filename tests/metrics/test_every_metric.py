@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from qwen_audio_jax.metrics import METRICS, Answer, score
-from qwen_audio_jax.metrics.scales import SCALES, evaluation_table, gain, verdict
+from qwen_audio_jax.metrics.scales import SCALES, evaluation_table, gain, parted, verdict
 from qwen_audio_jax.tasks import TASKS
 
 ANNOTATION = {
@@ -104,3 +104,17 @@ def test_table_for_the_terminal():
     Console(file=out, width=100).print(evaluation_table(rows))
     for text in ("asr", "WER", "12.3 %", "100.0 %", "42 ms", "1,234", "[red]x"):
         assert text in out.getvalue()
+
+
+def test_a_long_table_leaves_languages_and_losses_of_tasks_to_the_page():
+    languages = [f"{a}{b}" for a in "abcdefg" for b in "abcdefg"]
+    rows = [row("wer", 0.5, 1.0), *(row(f"wer/{one}", 0.25, 1.0) for one in languages)]
+    rows += [row("loss", 2.0, 3.0), row("loss", 1.5, 3.5) | {"task": "all"}]
+    out = io.StringIO()
+    Console(file=out, width=100).print(evaluation_table(rows))
+    assert all(shown in out.getvalue() for shown in ("50.0 %", "1.500"))
+    assert not any(shown in out.getvalue() for shown in ("25.0 %", "2.000"))
+    assert "50 more, losses and languages, in evaluation.json" in out.getvalue()
+    first, rest = parted(rows)
+    assert sorted(map(str, first + rest)) == sorted(map(str, rows))
+    assert parted(rows[:40]) == (rows[:40], [])

@@ -164,6 +164,15 @@ def test_short_and_broken_histories_still_make_a_report(tmp_path, metrics):
     assert report(tmp_path / "report.html", metrics=metrics, evaluation=[], run_info={})
 
 
+def test_a_long_table_is_folded_and_whole(tmp_path):
+    by_language = [EVALUATION[0] | {"metric": f"wer/{a}{b}"} for a in "abcdefg" for b in "abcdefg"]
+    page = Page(report(tmp_path / "r.html", evaluation=[*EVALUATION, *by_language]))
+    assert [tag for tag, _ in page.tags].count("details") == 1
+    assert [tag for tag, _ in page.tags].count("tr") == 2 + len(EVALUATION) + len(by_language)
+    assert "49 more: losses by task, scores by language" in page.text
+    assert "details" not in [tag for tag, _ in Page(report(tmp_path / "r.html")).tags]
+
+
 def test_later_line_of_a_step_wins(tmp_path):
     metrics = [{"step": 1, "loss": 9.0}, {"step": 2, "loss": 8.0}, {"step": 1, "loss": 7.0}]
     assert "7 at step 1," in Page(report(tmp_path / "report.html", metrics=metrics)).text
