@@ -273,6 +273,7 @@ def test_a_clip_that_cannot_be_read_leaves_the_others_as_they_are(tmp_path, capl
     assert "record asr-3 has no loss: clips of asr-3: " in caplog.text
 
 
+@pytest.mark.slow
 @on_eight_devices
 def test_on_a_mesh_it_is_the_same():
     places = {SHAPES[1]: PLACES[SHAPES[1]]}

