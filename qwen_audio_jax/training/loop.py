@@ -259,7 +259,7 @@ def loop(run: Run, state: TrainState, next_slot: int, log: RunLog, stop: StopSig
         last = over or stopping
         due = due or last or done % config.checkpoint.every == 0
         if due:
-            skipped = log_step(run, log, *pending)
+            skipped = log_step(run, log, *pending, last=over)
             pending = None
             # After a skipped step it is not yet known whether the parameters are any good.
             if last or not skipped:
@@ -334,7 +334,9 @@ def recipe_of(config: RunConfig, model: ModelConfig, duration: Duration) -> Reci
     return Recipe(model, config.optimizer, duration.steps, train.seed, train.accumulate)
 
 
-def log_step(run: Run, log: RunLog, step: int, metrics: dict[str, Any]) -> bool:
+def log_step(
+    run: Run, log: RunLog, step: int, metrics: dict[str, Any], *, last: bool = False
+) -> bool:
     """Counts a step's work and logs it if it is its turn.
 
     Returns:
@@ -365,17 +367,16 @@ def log_step(run: Run, log: RunLog, step: int, metrics: dict[str, Any]) -> bool:
                 f"at the records in {run.workdir / SKIPPED_FILE}, or lower "
                 "config.optimizer.learning_rate or clip_norm"
             )
-    elif has_line(run, step):
+    elif has_line(run, step, last):
         run.clock.lap(step)
         log.write(step, values | run.clock.values(), run.duration.left(run.clock))
     return skipped
 
 
-def has_line(run: Run, step: int) -> bool:
+def has_line(run: Run, step: int, last: bool) -> bool:
     """Whether metrics.jsonl has a line of a step; it has one of each that is evaluated."""
-    train, validation = run.config.train, run.validation
-    evaluated = validation is not None and (step == train.steps or validation.due(step))
-    return evaluated or step % train.log_every == 0
+    evaluated = run.validation is not None and (last or run.validation.due(step))
+    return evaluated or step % run.config.train.log_every == 0
 
 
 def describe(run: Run, state: TrainState) -> None:

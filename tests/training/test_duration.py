@@ -1,5 +1,6 @@
 """A run ends by steps, epochs or hours; and by hours it goes on where its time stood."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -138,7 +139,16 @@ def test_a_run_by_time_stops_goes_on_and_ends(config, tmp_path, monkeypatch, cap
 
 
 def test_time_that_is_over_at_once_leaves_one_step(config, tmp_path, caplog):
+    write_corpus(tmp_path / "split" / "tones", train=20, validation=3)
+    config = dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, root=str(tmp_path / "split")),
+        train=dataclasses.replace(config.train, log_every=50),
+    )
     loop.run(config, tmp_path / "run", clock=Ticking(now=31))
+    # The last step has a line, with what was found out after it.
+    (line,) = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert "validation_loss" in json.loads(line)
     assert "config.train.hours: 0.00833333 hours were over before the first step" in caplog.text
     assert (tmp_path / "run" / "checkpoints" / "1").is_dir()
     assert not (tmp_path / "run" / "checkpoints" / "2").exists()
