@@ -110,14 +110,15 @@ class RegularExpression:
 
     def allows(self, value: str) -> bool:
         try:
-            pattern = split_layers(value)[0] if self.layers else value
-            return bool(pattern and re.compile(pattern))
+            pattern, layers = split_layers(value)
+            return bool(pattern and re.compile(pattern)) and (self.layers or layers is None)
         except (ValueError, re.error, OverflowError, RecursionError):
             return False
 
     def __str__(self) -> str:
-        behind = ", a range of layers such as [0:20] behind it or not" if self.layers else ""
-        return f"a regular expression of Python's re{behind}, not empty"
+        behind = "a range of layers such as [0:20] behind it or not"
+        behind = behind if self.layers else "no range of layers behind it"
+        return f"a regular expression of Python's re, {behind}, not empty"
 
 
 def split_layers(text: str) -> tuple[str, slice | None]:

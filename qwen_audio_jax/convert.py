@@ -36,7 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             codes = () if languages is None else vocabulary.read_languages(languages)
             importing.run(options.source, options.out, codes)
         else:
-            exporting.run(options.checkpoint, options.out, options.dtype, options.shard_gb)
+            exporting.run(
+                options.checkpoint,
+                options.out,
+                options.dtype,
+                options.shard_gb,
+                options.init_from,
+            )
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -80,6 +86,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     exporter.add_argument(
         "--out", type=pathlib.Path, required=True, metavar="DIR", help="new PyTorch folder"
+    )
+    exporter.add_argument(
+        "--init-from",
+        default="",
+        metavar="DIR",
+        help="where the weights lie by now that the run started from and kept frozen",
     )
     exporter.add_argument(
         "--dtype",

@@ -95,11 +95,11 @@ def read_base(step: pathlib.Path, moved_to: str = "") -> Base | None:
     for place in places:
         if (place / "state").is_dir():
             return Base(place, fingerprints, cuts)
-    looked = " nor ".join(dict.fromkeys(map(str, places)))
+    looked = " or ".join(dict.fromkeys(map(str, places)))
     raise BaseError(
         f"{step}: {_frozen_parameters(fingerprints)} are not in it but in the weights that the run "
-        f"started from, and those are neither {looked}; put them back there, or train on with "
-        "--config.init_from=DIR, which may name their new place"
+        f"started from, and those are not in {looked}; put them back there, or name their new "
+        "place: with --config.init_from=DIR to train on, with --init-from=DIR to export"
     )
 
 

@@ -241,7 +241,7 @@ class TestChanged:
     def test_gone_and_found_elsewhere(self, run, start, tmp_path):
         moved = start.rename(tmp_path / "elsewhere")
         self.refused(
-            run, rf"neither {start}/checkpoints/0; put .*--config\.init_from=DIR, which may name"
+            run, rf"not in {start}/checkpoints/0; put them back there, or .*--config\.init_from=DIR"
         )
         for place in (moved, moved / "checkpoints" / "0"):
             found, _ = restored(*run, str(place))

@@ -9,7 +9,13 @@ from typing import Any
 from qwen_audio_jax.audio.silence import CLIP, WINDOW, silence_frames
 from qwen_audio_jax.conversion.errors import ConversionError
 from qwen_audio_jax.conversion.fields import NEEDED, Fields, shown
-from qwen_audio_jax.models.presets import DecoderConfig, EncoderConfig, ModelConfig
+from qwen_audio_jax.models.presets import (
+    DecoderConfig,
+    EncoderConfig,
+    ModelConfig,
+    decoder_type,
+    why_not_qwen_audio,
+)
 
 _WINDOW = "qwen_audio_jax_window"
 """A key of our own, in exports whose encoder sees silence; the originals' code passes over it."""
@@ -258,17 +264,8 @@ def write_qwen_audio(model: ModelConfig, dtype: str, max_positions: int) -> dict
         ConversionError: Qwen-Audio's own code has no place for such a model.
     """
     encoder, decoder = model.encoder, model.decoder
-    if decoder.kv_heads != decoder.heads or decoder.heads * decoder.head_dim != decoder.width:
-        raise ConversionError(
-            f"Qwen-Audio knows neither grouped key and value heads ({decoder.kv_heads} of "
-            f"{decoder.heads}) nor heads that do not add up to the width ({decoder.width})"
-        )
-    if _kind(decoder) != "qwen2" or decoder.rope_factor != 1:
-        raise ConversionError(
-            f"Qwen-Audio has query, key and value biases, and neither norms of heads nor rotary "
-            f"scaling; this decoder is of the {_kind(decoder)} type, rotary factor "
-            f"{decoder.rope_factor}"
-        )
+    if reason := why_not_qwen_audio(decoder):
+        raise ConversionError(reason)
     if model.audio_end != model.audio_begin + 1:
         raise ConversionError(
             "Qwen-Audio looks for the end of a clip one id after its begin, and this vocabulary "
@@ -359,11 +356,6 @@ def write_qwen2_audio(model: ModelConfig, dtype: str, audio_token: int, ends: di
     }
 
 
-def _kind(decoder: DecoderConfig) -> str:
-    """The `model_type` of a decoder in transformers."""
-    return "qwen2" if decoder.qkv_bias else "qwen3" if decoder.qk_norm else "llama"
-
-
 def _write_decoder(decoder: DecoderConfig) -> dict[str, Any]:
     """The configuration that `transformers_decoder` reads."""
     own = {
@@ -371,7 +363,7 @@ def _write_decoder(decoder: DecoderConfig) -> dict[str, Any]:
         "qwen3": {"use_sliding_window": False, "attention_bias": False},
         "llama": {"attention_bias": False, "mlp_bias": False},
     }
-    kind, positions, scaling = _kind(decoder), 8192, {}
+    kind, positions, scaling = decoder_type(decoder), 8192, {}
     if decoder.rope_factor != 1:
         positions = int(decoder.rope_factor * decoder.rope_length)
         scaling["rope_scaling"] = {

@@ -23,8 +23,14 @@ from qwen_audio_jax.saved_parameters import SavedParameters
 from qwen_audio_jax.text.tokenizer import load_tokenizer
 
 
-def run(checkpoint: pathlib.Path, out: pathlib.Path, dtype: str | None, shard_gb: float) -> None:
-    """`convert export`.
+def run(
+    checkpoint: pathlib.Path,
+    out: pathlib.Path,
+    dtype: str | None,
+    shard_gb: float,
+    moved_to: str = "",
+) -> None:
+    """`convert export`; `moved_to` is where the weights lie by now that the run kept frozen.
 
     Raises:
         ConversionError: only a part of a model, parameters that are not the model's, or a model
@@ -39,7 +45,7 @@ def run(checkpoint: pathlib.Path, out: pathlib.Path, dtype: str | None, shard_gb
     parts = read_parts(folder)
     if not parts.whole:
         raise ConversionError(f"{folder}: is a part of a model; train one from it first")
-    saved = SavedParameters(step)
+    saved = SavedParameters(step, moved_to)
     _compare(parts, saved)
     saved.verify()
     tokenizer = load_tokenizer(folder / "tokenizer") if (folder / "tokenizer").is_dir() else None

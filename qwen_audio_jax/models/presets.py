@@ -176,6 +176,27 @@ def preset_parts(preset: str, family: str, vocab_size: int) -> tuple[EncoderConf
     )
 
 
+def decoder_type(decoder: DecoderConfig) -> str:
+    """The `model_type` of a decoder in transformers."""
+    return "qwen2" if decoder.qkv_bias else "qwen3" if decoder.qk_norm else "llama"
+
+
+def why_not_qwen_audio(decoder: DecoderConfig) -> str:
+    """What a decoder has that Qwen-Audio's own code has no place for, a sentence; or ""."""
+    if decoder.kv_heads != decoder.heads or decoder.heads * decoder.head_dim != decoder.width:
+        return (
+            f"Qwen-Audio knows neither grouped key and value heads ({decoder.kv_heads} of "
+            f"{decoder.heads}) nor heads that do not add up to the width ({decoder.width})"
+        )
+    if decoder_type(decoder) != "qwen2" or decoder.rope_factor != 1:
+        return (
+            "Qwen-Audio has query, key and value biases, and neither norms of heads nor rotary "
+            f"scaling; this decoder is of the {decoder_type(decoder)} type, rotary factor "
+            f"{decoder.rope_factor}"
+        )
+    return ""
+
+
 def model_config(
     family: str,
     encoder: EncoderConfig,

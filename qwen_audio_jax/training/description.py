@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from data_pipelines.packing import PackPlan
-from qwen_audio_jax.checkpoint import last_step, saved_shapes
+from qwen_audio_jax.checkpoint import by_path, last_step, saved_shapes
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.run_config import RunConfig
 from qwen_audio_jax.training.step import TrainState
@@ -43,6 +43,8 @@ def origin_told(config: RunConfig, model: ModelConfig, resumed_from: int | None)
 def parameters_told(state: TrainState) -> str:
     """How many parameters there are, and how many of them are trained."""
     trained, frozen = map(_count, (state.parameters, state.frozen))
+    if by_path(state.frozen).keys() <= {"encoder/positions"}:  # nobody has frozen that table
+        return f"{trained + frozen:,} parameters"
     return f"{trained + frozen:,} parameters ({trained:,} trained, {frozen:,} frozen)"
 
 

@@ -56,6 +56,7 @@ from qwen_audio_jax.training.stop_signal import StopSignal
 from qwen_audio_jax.training.workdir import (
     check_config,
     check_corpora,
+    emptied,
     own_parts,
     write_workdir,
 )
@@ -116,7 +117,8 @@ def train(
 ) -> list[dict[str, Any]]:
     """`run` in a run folder that no other run writes to, with process 0 holding its lock."""
     run, recipe, layout = build_run(config, workdir, group, clock, lock)
-    state, next_slot = restore_or_init(config, run.checkpoints, recipe, layout)
+    with emptied(workdir / "checkpoints"):
+        state, next_slot = restore_or_init(config, run.checkpoints, recipe, layout)
     first_step, writes = int(state.step), group.index == 0
     if writes:
         # Up to here a start may fail, and then everything is as it was.

@@ -24,6 +24,7 @@ from qwen_audio_jax.models.presets import (
     ModelConfig,
     model_config,
     preset_parts,
+    why_not_qwen_audio,
 )
 from qwen_audio_jax.parallel.sharding import local_rows, make_mesh
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
@@ -75,7 +76,7 @@ def open_data(
         start, tokenizer = own
     model = choose_model(config, tokenizer, start)
     if jax.process_index() == 0:
-        tell_of_window(config, start, model)
+        tell_of_export(config, start, model)
     check_memory(mine, model.encoder.mel_bins)
     preprocessor = Preprocessor(
         tokenizer,
@@ -198,8 +199,14 @@ def with_window(config: RunConfig, start: Parts, encoder: EncoderConfig) -> Enco
     return dataclasses.replace(encoder, window=chosen)
 
 
-def tell_of_window(config: RunConfig, start: Parts, model: ModelConfig) -> None:
-    """Says what follows from the encoder's window: in an export, and for an encoder of Whisper."""
+def tell_of_export(config: RunConfig, start: Parts, model: ModelConfig) -> None:
+    """Says what an export would not be, and what the encoder's window means for one of Whisper."""
+    if model.family == "qwen_audio" and (reason := why_not_qwen_audio(model.decoder)):
+        logging.warning(
+            "note: what is trained here cannot be exported: %s; --config.model.family=qwen2_audio "
+            "can",
+            reason,
+        )
     window, trained = model.encoder.window, start.encoder and start.encoder.window
     if window != CLIP:
         logging.warning(

@@ -5,12 +5,13 @@ of the corpora and of the folder that it started from. Nothing is written before
 checked.
 """
 
+import contextlib
 import dataclasses
 import json
 import logging
 import pathlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from qwen_audio_jax import frozen_base
@@ -94,6 +95,17 @@ def _with_defaults(values: Mapping[str, Any], of: type) -> dict[str, Any]:
         elif default is not dataclasses.MISSING:
             made.setdefault(field.name, json.loads(json.dumps(default)))
     return made
+
+
+@contextlib.contextmanager
+def emptied(folder: pathlib.Path) -> Iterator[None]:
+    """Takes an empty folder away if the block fails: Orbax has made it for checkpoints to come."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        raise
 
 
 def own_parts(workdir: pathlib.Path) -> tuple[Parts, Tokenizer] | None:

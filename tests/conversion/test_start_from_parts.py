@@ -1,25 +1,26 @@
 """A run that starts from an encoder and a language model: what it says, scales and refuses."""
 
+import dataclasses
 import logging
 
 import jax
 import numpy as np
 import originals
 import pytest
-from conftest import changed, flac, pretrain_values
+from conftest import changed, flac, pretrain_values, tiny_config
 from converting import byte_vocabulary, run
 
 from data_pipelines.records import Record
 from data_pipelines.shards import write_split
 from qwen_audio_jax.models.cuts import merge
-from qwen_audio_jax.models.parts import parts_of, write_parts
+from qwen_audio_jax.models.parts import Parts, parts_of, write_parts
 from qwen_audio_jax.monitoring.goodput import Clock
 from qwen_audio_jax.parallel.group import Group
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
 from qwen_audio_jax.run_config import ConfigError, from_mapping, to_json
 from qwen_audio_jax.text.control_tokens import control_tokens
 from qwen_audio_jax.training import loop
-from qwen_audio_jax.training.start import restore_or_init
+from qwen_audio_jax.training.start import restore_or_init, tell_of_export
 
 SECOND = 16000
 
@@ -51,6 +52,21 @@ def configuration(folder, init_from, **changes):
     for key, value in changes.items():
         values = changed(values, key, value)
     return from_mapping(values)
+
+
+def test_what_cannot_be_exported_is_told_at_the_start(caplog):
+    config, model = from_mapping(pretrain_values()), tiny_config("qwen_audio")
+
+    def told(**changes):
+        caplog.clear()
+        heads = dict(heads=4, kv_heads=4, head_dim=model.decoder.width // 4)
+        decoder = dataclasses.replace(model.decoder, **heads | changes)
+        tell_of_export(config, Parts(), dataclasses.replace(model, decoder=decoder))
+        return caplog.text
+
+    assert told() == ""
+    assert "cannot be exported: Qwen-Audio has query" in told(qkv_bias=False)
+    assert "cannot be exported: Qwen-Audio knows neither grouped" in told(kv_heads=2)
 
 
 def begun(config, workdir):

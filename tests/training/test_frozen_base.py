@@ -158,6 +158,20 @@ def test_an_export_is_that_of_the_run_with_everything_written(
     assert "model.safetensors" in one
 
 
+def test_an_export_finds_what_was_moved(place, uninterrupted, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    shutil.copytree(uninterrupted, workdir)
+    pointer = last_step(workdir) / "frozen" / "data.json"
+    nowhere = {"step": str(tmp_path / "nowhere"), "relative": "nowhere"}
+    pointer.write_text(json.dumps(json.loads(pointer.read_text()) | nowhere))
+    export = ["export", f"--checkpoint={workdir}", f"--out={tmp_path / 'out'}"]
+    assert convert.main(export) == 1
+    assert "with --init-from=DIR to export" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert convert.main([*export, f"--init-from={place / 'start'}"]) == 0
+    assert "model.safetensors" in content(tmp_path / "out")
+
+
 class TestRefused:
     """Before anything is written, and in one sentence."""
 

@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import pretrain_values
 
 from qwen_audio_jax.config_fields import ConfigError
 from qwen_audio_jax.models.cuts import Cut, merge, part
 from qwen_audio_jax.models.parts import path_name
+from qwen_audio_jax.run_config import from_mapping
 from qwen_audio_jax.step_config import OptimizerConfig
 from qwen_audio_jax.training.optimizer import cuts_of, make_optimizer, rate_by_time, schedule, split
 
@@ -270,6 +272,13 @@ def test_depth_is_counted_in_the_whole_encoder():
     np.testing.assert_allclose(changes[0][1] / changes[1][1], 0.5, rtol=1e-5)
     conv = [1 - np.asarray(tree["encoder"]["conv1"]["kernel"]).max() for tree in (slowed, plain)]
     np.testing.assert_allclose(conv[0] / conv[1], 0.125, rtol=1e-5)
+
+
+def test_a_rate_has_no_range_of_layers():
+    values = pretrain_values()
+    values["optimizer"]["rates"] = {"^decoder/blocks[0:2]": 0.5}
+    with pytest.raises(ConfigError, match="no range of layers behind it"):
+        from_mapping(values)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,17 @@ def write_config(workdir, values):
     (workdir / "config.json").write_text(json.dumps(to_json(from_mapping(values))))
 
 
+def test_a_start_that_fails_leaves_no_empty_folder(tmp_path):
+    for name, content in (("empty", None), ("full", "x")):
+        (tmp_path / name).mkdir()
+        if content:
+            (tmp_path / name / "file").write_text(content)
+        with pytest.raises(KeyError), workdirs.emptied(tmp_path / name):
+            raise KeyError
+    assert not (tmp_path / "empty").exists()
+    assert (tmp_path / "full" / "file").exists()
+
+
 def test_workdir_of_another_configuration_is_refused(values, tmp_path):
     write_config(tmp_path, changed(values, "train.steps", 5))
     workdirs.check_config(tmp_path, from_mapping(values))  # nothing was trained there yet
