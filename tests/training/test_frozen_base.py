@@ -162,7 +162,7 @@ def test_an_export_finds_what_was_moved(place, uninterrupted, tmp_path, capsys):
     workdir = tmp_path / "run"
     shutil.copytree(uninterrupted, workdir)
     pointer = last_step(workdir) / "frozen" / "data.json"
-    nowhere = {"step": str(tmp_path / "nowhere"), "relative": "nowhere"}
+    nowhere = {"step": str(tmp_path / "nowhere" / "checkpoints" / "0"), "relative": "nowhere"}
     pointer.write_text(json.dumps(json.loads(pointer.read_text()) | nowhere))
     export = ["export", f"--checkpoint={workdir}", f"--out={tmp_path / 'out'}"]
     assert convert.main(export) == 1
