@@ -207,10 +207,23 @@ def test_on_another_mesh_too():
 class TestChanged:
     """What a run started from is no longer what it was."""
 
+    @pytest.fixture(scope="class")
+    def made(self, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("made")
+        start = write_start(folder / "start", values(0))
+        return folder, begun(folder / "run", start)[1]
+
     @pytest.fixture
-    def run(self, start, tmp_path):
-        _, state = begun(tmp_path / "run", start)
-        return tmp_path / "run", state
+    def start(self, made, tmp_path):
+        return shutil.copytree(made[0] / "start", tmp_path / "start")
+
+    @pytest.fixture
+    def run(self, made, start, tmp_path):
+        workdir = shutil.copytree(made[0] / "run", tmp_path / "run")
+        pointer = last_step(workdir) / "frozen" / "data.json"
+        here = {"step": str(start / "checkpoints" / "0")}
+        pointer.write_text(json.dumps(json.loads(pointer.read_text()) | here))
+        return workdir, made[1]
 
     def refused(self, run, says, moved_to=""):
         with pytest.raises(BaseError, match=says):
