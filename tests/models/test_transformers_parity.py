@@ -69,6 +69,9 @@ CASES = [
 """A shape, and the frames of the clips of each row. 3 to 6 frames are one audio token; transformers
 is wrong about a batch that has no longer clip than that."""
 
+SLOW = pytest.param(*CASES[5], marks=pytest.mark.slow)
+"""The decoder alone is compared by default."""
+
 
 @pytest.fixture(autouse=True)
 def seeded():
@@ -216,7 +219,7 @@ def both_agree(theirs, ours, shape, clips):
     np.testing.assert_array_equal(ids, answer.sequences[:, given["input_ids"].shape[1] :])
 
 
-@pytest.mark.parametrize(("shape", "clips"), CASES)
+@pytest.mark.parametrize(("shape", "clips"), [*CASES[:5], SLOW])
 def test_what_transformers_saves_computes_the_same_here(shape, clips, tmp_path):
     original = transformers.Qwen2AudioForConditionalGeneration._from_config(
         original_config(shape), attn_implementation="eager"
@@ -226,7 +229,7 @@ def test_what_transformers_saves_computes_the_same_here(shape, clips, tmp_path):
     both_agree(original, parity.build(parts.model(), parameters), shape, clips)
 
 
-@pytest.mark.parametrize(("shape", "clips"), [CASES[0], *CASES[2:]])
+@pytest.mark.parametrize(("shape", "clips"), [CASES[0], *CASES[2:5], SLOW])
 def test_what_we_export_computes_the_same_in_transformers(shape, clips, tmp_path):
     parts, ours = random_model(shape, tmp_path / "like")
     tree = jax.tree_util.tree_leaves_with_path(nnx.to_pure_dict(ours[1]))

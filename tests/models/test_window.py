@@ -195,7 +195,7 @@ def test_real_whispers(make, references, name):
     are_whispers(encode, make("window", 80), model.encoder, [sound(s) for s in (0.05, 1, 4)])
 
 
-@pytest.mark.parametrize("window", ["clip+1s", "window"])
+@pytest.mark.parametrize("window", [pytest.param("clip+1s", marks=pytest.mark.slow), "window"])
 def test_silence_is_as_if_the_recording_went_on(make, window):
     """The same clip with zeros behind it, and a window of its own length."""
     seconds = (0.05, 1, 2.333)

@@ -103,6 +103,7 @@ def whole(tmp_path_factory):
     return root, root / "run"
 
 
+@pytest.mark.slow
 def test_a_run_on_windows_resumes_and_is_started_from(whole, tmp_path, caplog):
     root, workdir = whole
     assert read_parts(workdir).encoder.window == "window"
