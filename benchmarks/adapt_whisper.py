@@ -63,12 +63,16 @@ def train(name: str, workdir: pathlib.Path, options: argparse.Namespace) -> None
         "optimizer.warmup_steps": 30,
         "optimizer.frozen": RECIPES[name]["frozen"],
         "optimizer.rates": RECIPES[name].get("rates", {}),
-        "train.hours": options.minutes / 60,
         "checkpoint.every": 100,
         "checkpoint.keep": 1,
         "evaluate.loss_every": options.loss_every,
         "evaluate.every": 0,
+        "evaluate.limit": options.clips,
     }
+    if options.steps:
+        values["train.steps"] = options.steps
+    else:
+        values["train.hours"] = options.minutes / 60
     print(name, flush=True)
     command = [sys.executable, "-m", "qwen_audio_jax.main", "--config=configs/pretrain.py"]
     flags = [f"--config.{key}={value}" for key, value in values.items()]
@@ -130,6 +134,8 @@ def main() -> None:
     parser.add_argument("--corpus", type=pathlib.Path, required=True)
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/adapt"))
     parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--steps", type=int, default=0, help="train these many, whatever the time")
+    parser.add_argument("--clips", type=int, default=0, help="to be answered at the end; 0 is all")
     parser.add_argument("--only", nargs="*", choices=RECIPES, default=list(RECIPES))
     parser.add_argument("--tokens", type=int, default=576, help="of a step's one row")
     parser.add_argument("--frames", type=int, default=1664, help="of a step's one row")
