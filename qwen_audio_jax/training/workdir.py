@@ -51,7 +51,7 @@ def check_config(workdir: pathlib.Path, config: RunConfig) -> None:
     if _has_base(workdir):
         free = (*free, "init_from")
         if config.init_from not in ("", values.get("init_from")):
-            _check_there(config.init_from)
+            _check_there(config.init_from, values.get("init_from"))
     before = flat(values, free)
     now = flat(to_json(config), free)
     differing = [key for key in sorted(before | now) if before.get(key) != now.get(key)]
@@ -76,11 +76,13 @@ def _has_base(workdir: pathlib.Path) -> bool:
         return False
 
 
-def _check_there(init_from: str) -> None:
+def _check_there(init_from: str, before: str) -> None:
     try:
         last_step(init_from)
     except FileNotFoundError as error:
-        raise ConfigError(f"config.init_from: {error}") from error
+        raise ConfigError(
+            f"config.init_from: {error}; the last start of this run had {before} there"
+        ) from error
 
 
 def _with_defaults(values: Mapping[str, Any], of: type) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from qwen_audio_jax.text.tokenizer import load_tokenizer
 from qwen_audio_jax.training import loop
 from qwen_audio_jax.training.start import check_start, missing
 from qwen_audio_jax.training.step import Recipe, make_init
+from qwen_audio_jax.training.workdir import check_config
 
 STEPS = 12
 # Of the decoder, its last layer and the rows of its new tokens are trained.
@@ -140,6 +141,9 @@ def test_killed_and_resumed_is_bit_identical(place, uninterrupted, tmp_path):
         np.testing.assert_array_equal(one[path], other[path])
     pointer = json.loads((last_step(workdir) / "frozen" / "data.json").read_text())
     assert pointer["step"] == str(tmp_path / "moved" / "checkpoints" / "0")
+    # Whoever types the first command again is told where it went on from.
+    with pytest.raises(ConfigError, match=f"last start of this run had {tmp_path / 'moved'} there"):
+        check_config(workdir, config(place, init_from=str(tmp_path / "gone")))
 
 
 def test_an_export_is_that_of_the_run_with_everything_written(
