@@ -162,8 +162,9 @@ def test_new_tokens_are_unlikely_in_text_of_a_real_model(tmp_path, references):
     parts, tree = load_original(source)
     hidden = hidden_states(parts, tree, load_tokenizer(source))
     new = read_parts(start(source, tmp_path / "out")).decoder.first_new_token
-    head = read_tables(tmp_path / "out")["head"]
-    before = hidden @ tree["decoder"]["head"]
+    # Its head is its embedding.
+    head = read_tables(tmp_path / "out")["embedding"].T
+    before = hidden @ tree["decoder"]["embedding"].T
     logits = hidden @ head
     assert (head.shape[1], new) == (52480, 49152)
     assert float(jnp.abs(logits[:, :new] - before).max()) < 1e-4
