@@ -113,7 +113,7 @@ def in_all(name: str, total: int) -> str:
 
 
 def _language(validation: bool, ordinal: int, rng: Draw) -> list[Turn]:
-    asked, at = CODES[ordinal % len(CODES)], turn_of(ordinal, len(CODES) * 3, 3)
+    asked, at = CODES[ordinal % len(CODES)], ordinal % 3
     others = [code for code in CODES if code != asked]
     codes = [others[i] for i in rng.choice(len(others), 2, replace=False)]
     codes.insert(at, asked)
