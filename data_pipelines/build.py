@@ -273,7 +273,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     group.add_argument(
         "--tasks",
         help="which of its tasks, with commas; `all` is all of them (default: synthetic all, the "
-        "others their first)",
+        "others their first); synthetic makes conversations where `chat` is named",
     )
     group = parser.add_argument_group("--source=synthetic (always writes both splits)")
     group.add_argument("--hours", type=float, help="of training audio, about: 0.2, 100, ...")

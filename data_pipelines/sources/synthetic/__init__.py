@@ -1,4 +1,4 @@
-"""The built-in corpus: every task, synthesised from a seed, nothing to download.
+"""The built-in corpus: every task, and conversations, synthesised from a seed.
 
 Speech comes from eSpeak NG, notes and sounds from a few lines of arithmetic. Every label is what
 the synthesiser was told to make, so it is true by construction. Training and validation share all
@@ -19,6 +19,7 @@ from data_pipelines.sources.synthetic import (
     sound_tasks,
     speaker_tasks,
     speech_tasks,
+    talks,
 )
 from data_pipelines.sources.synthetic.split import SPLITS
 from data_pipelines.sources.synthetic.vocal_sounds import vocal_sound_named
@@ -59,6 +60,12 @@ _TASKS = {
 }
 
 TASKS = tuple(_TASKS)
+"""What a build makes unless it is told otherwise: those of pre-training."""
+
+# Made only where they are asked for.
+_MAKERS = _TASKS | {"chat": (talks.talked, 4)}
+
+_SAMPLE = 64  # records at least whose lengths stand for all
 
 
 class Jobs(Sequence):
@@ -83,9 +90,9 @@ class Jobs(Sequence):
         """
         if split not in SPLITS:
             raise ValueError(f"split {split!r}: must be one of {', '.join(SPLITS)}")
-        if unknown := [task for task in tasks if task not in _TASKS]:
-            raise RejectedRecord(f"--tasks: {unknown[0]!r} is none of {', '.join(TASKS)}")
-        shares = {task: share for task, (_, share) in _TASKS.items() if task in tasks}
+        if unknown := [task for task in tasks if task not in _MAKERS]:
+            raise RejectedRecord(f"--tasks: {unknown[0]!r} is none of {', '.join(_MAKERS)}")
+        shares = {task: share for task, (_, share) in _MAKERS.items() if task in tasks}
         self._split, self._count, self._seed, self._shares = split, count, seed, shares
         # A task with its number in the round, for each turn of a round.
         self._round = [
@@ -104,15 +111,17 @@ class Jobs(Sequence):
         task, number = self._round[turn]
         return (self._split, self._seed, index, task, rounds * self._shares[task] + number)
 
-    def first_round(self) -> "Jobs":
-        """The fewest jobs in which the shares of all tasks are exact."""
-        return Jobs(self._split, len(self._round), self._seed, self._shares)
+    def first_rounds(self) -> "Jobs":
+        """The first whole rounds, in which the shares of all tasks are exact."""
+        rounds = -(-_SAMPLE // len(self._round))
+        return Jobs(self._split, rounds * len(self._round), self._seed, self._shares)
 
 
 def mean_seconds(jobs: Jobs) -> float:
-    """Audio of a record of these tasks, by those of a first round."""
-    clips = [io.BytesIO(audio) for job in jobs.first_round() for audio in make(job).audio]
-    return sum(soundfile.info(clip).duration for clip in clips) / len(jobs.first_round())
+    """Audio of a record of these tasks, by those of the first rounds."""
+    first = jobs.first_rounds()
+    clips = [io.BytesIO(audio) for job in first for audio in make(job).audio]
+    return sum(soundfile.info(clip).duration for clip in clips) / len(first)
 
 
 def row_of(job: tuple[str, int, int, str, int]) -> int:
@@ -133,7 +142,7 @@ def make(job: tuple[str, int, int, str, int]) -> Record:
     """
     split, seed, index, task, ordinal = job
     rng = np.random.default_rng(np.random.SeedSequence((seed, SPLITS.index(split), index)))
-    maker, _ = _TASKS[task]
+    maker, _ = _MAKERS[task]
     audio, annotation = maker(split == "validation", ordinal, rng)
     return Record(
         id=f"synthetic-{seed}-{split}-{index:07d}",

@@ -11,7 +11,7 @@ from data_pipelines.sources.synthetic.split import choose, is_validation, is_val
 Made = tuple[tuple[bytes, ...], dict[str, Any]]
 
 
-def _clip(wave: np.ndarray, rng: np.random.Generator) -> bytes:
+def at_own_level(wave: np.ndarray, rng: np.random.Generator) -> bytes:
     """At its own level, for the velocity is heard in it; noise 60 dB below full scale or less."""
     floor = 10 ** (-rng.uniform(60, 75) / 20)
     return flac(wave + floor * rng.standard_normal(wave.size))
@@ -25,7 +25,7 @@ def note_analysed(validation: bool, ordinal: int, rng: np.random.Generator) -> M
     velocity = VELOCITIES[ordinal // len(PITCHES) % len(VELOCITIES)]
     wave = note(instrument, PITCHES[row], velocity, rng.uniform(0.5, 0.8), rng)
     wave = np.concatenate((silence(rng.uniform(0, 0.08)), wave))
-    return (_clip(wave, rng),), {
+    return (at_own_level(wave, rng),), {
         "pitch": PITCHES[row],
         "velocity": velocity,
         "instrument": instrument,
@@ -39,7 +39,7 @@ def instrument_named(validation: bool, ordinal: int, rng: np.random.Generator) -
     pitch, velocity = choose(able, rng), choose(VELOCITIES, rng)
     wave = note(INSTRUMENTS[column], pitch, velocity, rng.uniform(0.5, 0.9), rng)
     wave = np.concatenate((silence(rng.uniform(0, 0.1)), wave))
-    return (_clip(wave, rng),), {
+    return (at_own_level(wave, rng),), {
         "text": INSTRUMENTS[column],
         "pitch": pitch,
         "velocity": velocity,
@@ -60,7 +60,7 @@ def higher_note(validation: bool, ordinal: int, rng: np.random.Generator) -> Mad
     instrument, velocity = choose(INSTRUMENTS, rng), choose(VELOCITIES[2:], rng)
     notes = [note(instrument, PITCHES[i], velocity, 0.4, rng) for i in order]
     wave = np.concatenate((notes[0], silence(0.1), notes[1]))
-    return (_clip(wave, rng),), {
+    return (at_own_level(wave, rng),), {
         "question": "Which note is higher, the first or the second?",
         "text": answer,
         "pitches": [PITCHES[i] for i in order],

@@ -40,17 +40,17 @@ _CLAUSES = {
     "wind": "wind blows",
     "whistle": "someone whistles",
 }
-_PLURALS = {"knock": "knocks", "dog": "barks", "alarm": "beeps"}
+PLURALS = {"knock": "knocks", "dog": "barks", "alarm": "beeps"}
 _WITHOUT_ARTICLE = ("rain", "thunder", "wind")
 
 
-def _named(name: str) -> str:
+def named(name: str) -> str:
     if name in _WITHOUT_ARTICLE:
         return name
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
-def _mixture(
+def mixture(
     validation: bool, members: int, rng: np.random.Generator, among: tuple[str, ...] = NAMES
 ) -> list[str]:
     """Names of a set of sounds that only this split has, in drawn order, first one of `among`."""
@@ -64,7 +64,7 @@ def _mixture(
     return [first, *rng.permutation(choose(options, rng)).tolist()]
 
 
-def _one_after_another(names: Sequence[str], validation: bool, rng: np.random.Generator) -> Timed:
+def one_after_another(names: Sequence[str], validation: bool, rng: np.random.Generator) -> Timed:
     """Each name with its onset in seconds and its sound, at levels within 6 dB."""
     timed, at = [], rng.uniform(0.05, 0.25)
     for name in names:
@@ -75,7 +75,7 @@ def _one_after_another(names: Sequence[str], validation: bool, rng: np.random.Ge
     return timed
 
 
-def _mixed(timed: Timed) -> np.ndarray:
+def mixed(timed: Timed) -> np.ndarray:
     last = max(int(at * SAMPLE_RATE) + wave.size for _, at, wave in timed)
     return place(last + int(0.05 * SAMPLE_RATE), [(at, wave) for _, at, wave in timed])
 
@@ -94,7 +94,7 @@ def events_detected(validation: bool, ordinal: int, rng: np.random.Generator) ->
     One sound alone is no mixture that could be held out, so validation has two or three.
     """
     members = (2, 3, 2)[ordinal % 3] if validation else (1, 2, 3, 2)[ordinal % 4]
-    timed = _one_after_another(_mixture(validation, members, rng), validation, rng)
+    timed = one_after_another(mixture(validation, members, rng), validation, rng)
     if members == 2 and ordinal // 4 % 3 == 0:
         (first, at, wave), (second, _, other) = timed
         timed = [(first, at, wave), (second, round(at + rng.uniform(0.1, 0.3), 2), other)]
@@ -102,20 +102,20 @@ def events_detected(validation: bool, ordinal: int, rng: np.random.Generator) ->
         {"event": name, "start": at, "end": round(at + wave.size / SAMPLE_RATE, 2)}
         for name, at, wave in timed
     ]
-    return (clip(_mixed(timed), rng),), {"events": events}
+    return (clip(mixed(timed), rng),), {"events": events}
 
 
 def grounded(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:
     """audio_grounding: when one sound is heard, once or twice, with another before or between."""
-    asked, other = _mixture(validation, 2, rng, (NAMES[ordinal % len(NAMES)],))
+    asked, other = mixture(validation, 2, rng, (NAMES[ordinal % len(NAMES)],))
     order = ((asked, other), (other, asked), (asked, other, asked))[ordinal // len(NAMES) % 3]
-    timed = _one_after_another(order, validation, rng)
+    timed = one_after_another(order, validation, rng)
     segments = [
         {"start": at, "end": round(at + wave.size / SAMPLE_RATE, 2)}
         for name, at, wave in timed
         if name == asked
     ]
-    return (clip(_mixed(timed), rng),), {
+    return (clip(mixed(timed), rng),), {
         "phrase": _CLAUSES[asked],
         "segments": segments,
         "sounds": [asked, other],
@@ -125,13 +125,13 @@ def grounded(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:
 def captioned(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:
     """audio_captioning: one sound after another, or one while a sustained one goes on."""
     if ordinal % 2 == 0:
-        names = _mixture(validation, 2, rng)
-        timed = _one_after_another(names, validation, rng)
+        names = mixture(validation, 2, rng)
+        timed = one_after_another(names, validation, rng)
         text = f"{_CLAUSES[names[0]]}, then {_CLAUSES[names[1]]}"
     else:
         behind, front = SUSTAINED[0], SUSTAINED[0]
         while front in SUSTAINED:
-            behind, front = _mixture(validation, 2, rng, SUSTAINED)
+            behind, front = mixture(validation, 2, rng, SUSTAINED)
         seconds = rng.uniform(1.3, 1.8)
         back = 0.35 * event(behind, size(validation, rng), seconds, rng)
         sound = event(front, size(validation, rng), rng.uniform(0.5, 0.8), rng)
@@ -139,7 +139,7 @@ def captioned(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:
         timed = [(behind, 0.0, back), (front, at, sound)]
         names = [front, behind]
         text = f"{_CLAUSES[front]} while {_CLAUSES[behind]}"
-    return (clip(_mixed(timed), rng),), {"text": text, "sounds": names}
+    return (clip(mixed(timed), rng),), {"text": text, "sounds": names}
 
 
 def scene_named(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:
@@ -152,30 +152,30 @@ def scene_named(validation: bool, ordinal: int, rng: np.random.Generator) -> Mad
     return (clip(wave, rng),), {"text": name, "sounds": list(sounds)}
 
 
-def _how_many(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:
+def how_many(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:
     count = ordinal % len(COUNTS) + 1
-    name = tuple(_PLURALS)[ordinal // len(COUNTS) % len(_PLURALS)]
+    name = tuple(PLURALS)[ordinal // len(COUNTS) % len(PLURALS)]
     wave = struck(name, count, size(validation, rng), rng)
     wave = np.concatenate((silence(rng.uniform(0.03, 0.15)), wave, silence(0.05)))
-    question = f"How many {_PLURALS[name]} are heard?"
+    question = f"How many {PLURALS[name]} are heard?"
     return (clip(wave, rng),), {"question": question, "text": COUNTS[count - 1]}
 
 
 def _is_heard(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:
-    names = _mixture(validation, 2, rng)
+    names = mixture(validation, 2, rng)
     there = ordinal % 2 == 0
     asked = choose(names if there else [n for n in NAMES if n not in names], rng)
-    wave = _mixed(_one_after_another(names, validation, rng))
+    wave = mixed(one_after_another(names, validation, rng))
     return (clip(wave, rng),), {
-        "question": f"Is {_named(asked)} heard?",
+        "question": f"Is {named(asked)} heard?",
         "text": "yes" if there else "no",
         "sounds": names,
     }
 
 
 def _comes_first(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:
-    names = _mixture(validation, 2, rng, (NAMES[ordinal % len(NAMES)],))
-    wave = _mixed(_one_after_another(names, validation, rng))
+    names = mixture(validation, 2, rng, (NAMES[ordinal % len(NAMES)],))
+    wave = mixed(one_after_another(names, validation, rng))
     return (clip(wave, rng),), {
         "question": "Which sound comes first?",
         "text": names[0],
@@ -183,7 +183,7 @@ def _comes_first(validation: bool, ordinal: int, rng: np.random.Generator) -> Ma
     }
 
 
-_QUESTIONS = (_how_many, _is_heard, _comes_first, higher_note)
+_QUESTIONS = (how_many, _is_heard, _comes_first, higher_note)
 
 
 def asked(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:

@@ -115,7 +115,7 @@ def age_named(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:
 
 
 @functools.cache
-def _voices(validation: bool, number: int) -> list[tuple[str, ...]]:
+def rows_of_voices(validation: bool, number: int) -> list[tuple[str, ...]]:
     """All rows of voices, of both sexes in turn, whose neighbours are pairs of this split alone."""
 
     def fits(one: str, other: str) -> bool:
@@ -133,7 +133,7 @@ def overlapped(validation: bool, ordinal: int, rng: np.random.Generator) -> Made
     """overlapped_speech_recognition: a woman and a man, the second before the first has ended."""
     language = CODES[ordinal % len(CODES)]
     first, second = sentence(validation, rng), sentence(validation, rng)
-    voices = choose(_voices(validation, 2), rng)
+    voices = choose(rows_of_voices(validation, 2), rng)
     one, two = (
         say(_spoken(language, *meaning), language, speaker(rng, (voice,))).samples
         for meaning, voice in zip((first, second), voices, strict=True)
@@ -155,7 +155,9 @@ def diarized(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:
     """
     order = ((0, 1), (0, 1, 0), (0, 1, 2))[ordinal % 3]
     language = CODES[ordinal // 3 % len(CODES)]
-    by = [speaker(rng, (voice,)) for voice in choose(_voices(validation, max(order) + 1), rng)]
+    by = [
+        speaker(rng, (voice,)) for voice in choose(rows_of_voices(validation, max(order) + 1), rng)
+    ]
     at, turns, pieces = round(rng.uniform(0.02, 0.12), 2), [], []
     for person in order:
         said: Any = say(_spoken(language, *sentence(validation, rng)), language, by[person])
