@@ -3,6 +3,7 @@ r"""Builds a corpus: a source's records in shards, their index, and a vocabulary
     python -m data_pipelines.build --source=manifest --manifest=train.jsonl --out=data/mine
     python -m data_pipelines.build --source=manifest --manifest=dev.jsonl --out=data/mine \
         --split=validation
+    python -m data_pipelines.build --source=conversations --manifest=chats.jsonl --out=data/chats
     python -m data_pipelines.build --source=synthetic --out=data/synthetic
     python -m data_pipelines.build --source=synthetic --out=data/more --hours=10
     python -m data_pipelines.build --source=librispeech --root=LibriSpeech --out=data/librispeech
@@ -11,6 +12,12 @@ A manifest has one JSON object a line, with paths relative to the manifest:
 
     {"audio": "a.flac", "task": "asr", "text": "good morning", "language": "en"}
     {"audio": ["a.flac", "b.mp3"], "task": "speaker_verification", "text": "same"}
+
+Conversations come in the forms of ms-swift, LLaMA-Factory, TRL, transformers, OpenAI and others, which
+are told by their keys; docs/data.md has them all:
+
+    {"messages": [{"role": "user", "content": "<audio>What is it?"},
+                  {"role": "assistant", "content": "A bell."}], "audios": ["a.flac"]}
 
 docs/tasks.md has the tasks and what fields each needs; further ones (source, license, ...) are
 kept. Clips are WAV, FLAC, Ogg, MP3 or another kind that docs/data.md lists, from 30 ms to an hour;
@@ -43,7 +50,14 @@ from data_pipelines.build_summary import (
 from data_pipelines.build_workers import ShardWork, Work, Workers, fingerprint, shards_of
 from data_pipelines.records import SPLITS, Corpus, CorpusError, RejectedRecord, told_of
 from data_pipelines.shards import Rejection, ShardSummary, join_shards, joined
-from data_pipelines.sources import manifest, published, rows, synthetic, tfds_dataset
+from data_pipelines.sources import (
+    conversations,
+    manifest,
+    published,
+    rows,
+    synthetic,
+    tfds_dataset,
+)
 from qwen_audio_jax.rendering import texts_of
 from qwen_audio_jax.text.tokenizer import train_sentencepiece
 
@@ -53,10 +67,13 @@ SYNTHETIC = "synthetic"
 TRAIN_EXAMPLES, VALIDATION_EXAMPLES, SEED = 10000, 1200, 0
 FLAGS = {
     "manifest": ("manifest", "split"),
+    "conversations": ("manifest", "split", "form", "media_dir", "unplaced_audio"),
     "synthetic": ("tasks", "hours", "train_examples", "validation_examples", "seed"),
     "tfds": ("dataset", "root", "tasks", "split", "fields"),
 }
 """Each source's own flags."""
+LISTS = ("manifest", "conversations")
+"""Sources that are a file of the user's own, and so one split."""
 PUBLISHED_FLAGS = ("root", "tasks", "split")
 
 TOKENIZER_FOLDER = "tokenizer"
@@ -185,6 +202,22 @@ def manifest_work(path: pathlib.Path | str, split: str) -> dict[str, Work]:
     return {split: Work(rows.make, usable, rows.row_of, rows.size_of, rejected)}
 
 
+def conversations_work(
+    path: pathlib.Path | str,
+    split: str,
+    form: str = conversations.AUTO,
+    media_dir: pathlib.Path | None = None,
+    *,
+    unplaced_first: bool = False,
+) -> dict[str, Work]:
+    """One split from a file of talks. Raises RejectedRecord if the file cannot be used."""
+    usable, rejected = conversations.jobs(
+        pathlib.Path(path), form, media_dir, unplaced_first=unplaced_first
+    )
+    made_by = (conversations.make, usable, conversations.row_of, conversations.size_of)
+    return {split: Work(*made_by, rejected)}
+
+
 def published_work(
     name: str, root: pathlib.Path, splits: Sequence[str], tasks: Sequence[str]
 ) -> dict[str, Work]:
@@ -254,8 +287,11 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--beam_args", default="", help="Beam's own options, in one string")
     parser.add_argument("--overwrite", action="store_true", help="replace a split that is there")
-    group = parser.add_argument_group("--source=manifest")
-    group.add_argument("--manifest", type=pathlib.Path, help="JSONL file")
+    group = parser.add_argument_group("--source=manifest|conversations")
+    group.add_argument(
+        "--manifest", type=pathlib.Path, help="JSONL file; of conversations, also a list in .json"
+    )
+    _add_conversations(parser.add_argument_group("--source=conversations"))
     group = parser.add_argument_group(f"--source={'|'.join(published.PUBLISHED)}")
     group.add_argument(
         "--root",
@@ -265,11 +301,13 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     group = parser.add_argument_group("--source=tfds")
     group.add_argument("--dataset", help="NAME, NAME/CONFIG or NAME:VERSION, as TFDS spells it")
     group.add_argument("--fields", help="field=feature or field='text': docs/data.md")
-    group = parser.add_argument_group("these and manifest")
+    group = parser.add_argument_group("these, manifest and conversations")
     group.add_argument(
-        "--split", choices=SPLITS, help="which split to write (default: manifest train, else both)"
+        "--split",
+        choices=SPLITS,
+        help="which split to write (default: train of one's own, else both)",
     )
-    group = parser.add_argument_group("all but manifest")
+    group = parser.add_argument_group("all but manifest and conversations")
     group.add_argument(
         "--tasks",
         help="which of its tasks, with commas; `all` is all of them (default: synthetic all, the "
@@ -286,6 +324,25 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
+def _add_conversations(group: argparse._ArgumentGroup) -> None:
+    forms = (conversations.AUTO, *conversations.FORMS)
+    group.add_argument(
+        "--form", choices=forms, help="how the talks are written (default: told by their keys)"
+    )
+    group.add_argument(
+        "--media-dir",
+        "--media_dir",
+        type=pathlib.Path,
+        help="where relative paths of clips start (default: the manifest's folder)",
+    )
+    group.add_argument(
+        "--unplaced_audio",
+        choices=("first",),
+        help="put clips without a placeholder before the first user's words, as ms-swift does "
+        "(default: reject such rows)",
+    )
+
+
 def _check_flags(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
     """Ends the program where flags do not go together."""
     if arguments.runner and arguments.workers:
@@ -296,8 +353,8 @@ def _check_flags(parser: argparse.ArgumentParser, arguments: argparse.Namespace)
     for name in sorted({*PUBLISHED_FLAGS, *(flag for flags in FLAGS.values() for flag in flags)}):
         if name not in own and getattr(arguments, name) is not None:
             parser.error(f"--{name} does not go with --source={arguments.source}")
-    if arguments.source == "manifest" and arguments.manifest is None:
-        parser.error("--source=manifest needs --manifest=FILE")
+    if arguments.source in LISTS and arguments.manifest is None:
+        parser.error(f"--source={arguments.source} needs --manifest=FILE")
     if arguments.source in published.PUBLISHED and arguments.root is None:
         parser.error(f"--source={arguments.source} needs --root=DIR")
     if arguments.source == "tfds" and not (arguments.dataset and arguments.tasks):
@@ -316,12 +373,20 @@ def _check_flags(parser: argparse.ArgumentParser, arguments: argparse.Namespace)
 def _splits(arguments: argparse.Namespace) -> tuple[str, ...]:
     if arguments.split:
         return (arguments.split,)
-    return ("train",) if arguments.source == "manifest" else SPLITS
+    return ("train",) if arguments.source in LISTS else SPLITS
 
 
 def _work(arguments: argparse.Namespace) -> dict[str, Work]:
     if arguments.source == "manifest":
         return manifest_work(arguments.manifest, _splits(arguments)[0])
+    if arguments.source == "conversations":
+        return conversations_work(
+            arguments.manifest,
+            _splits(arguments)[0],
+            arguments.form or conversations.AUTO,
+            arguments.media_dir,
+            unplaced_first=arguments.unplaced_audio == "first",
+        )
     named = [task.strip() for task in (arguments.tasks or "").split(",") if task.strip()]
     if arguments.source in published.PUBLISHED:
         tasks = published.PUBLISHED[arguments.source].TASKS if named == ["all"] else named
