@@ -110,6 +110,10 @@ def _data() -> ConfigDict:
             # Of one's own, by task: {"asr": ("Transcribe the speech.",)}.
             "prompts": {},
             "prompt_language": "all",
+            # Of conversations.
+            "learn": "assistant",
+            "learn_newline": False,
+            "overlong": "reject",
             "seed": 0,
             # (rows, tokens, frames): for clips of up to 3.5 s, 10 s and 30 s. One that no record
             # needs costs nothing.

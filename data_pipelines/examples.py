@@ -23,10 +23,20 @@ from qwen_audio_jax.audio.silence import seen_frames
 from qwen_audio_jax.audio.spec_augment import OFF, SpecAugment
 from qwen_audio_jax.audio.wave_augment import OFF as WAVE_OFF
 from qwen_audio_jax.audio.wave_augment import WaveAugment
-from qwen_audio_jax.rendering import Tokens, count_tokens, render, tokenize, wording_of
+from qwen_audio_jax.rendering import (
+    Tokens,
+    chat,
+    closes,
+    count_tokens,
+    render,
+    tokenize,
+    wording_of,
+)
 from qwen_audio_jax.rendering.prompts import Templates
 from qwen_audio_jax.rendering.spans import Span
-from qwen_audio_jax.tasks import KINDS
+from qwen_audio_jax.tasks import CHAT, KINDS
+from qwen_audio_jax.tasks.conversation import learned, places
+from qwen_audio_jax.text.control_tokens import IM_END
 from qwen_audio_jax.text.tokenizer import Tokenizer
 
 _NO_ROOM = 1 << 30
@@ -64,6 +74,10 @@ class Preprocessor:
         augment: speeds, noise and gain that training may draw.
         silence: frames of silence that the encoder sees behind a clip, see `audio/silence.py`.
         templates: of the prompts; the built-in ones if None.
+        learn: what of a conversation is learned, see `chat.LEARN`.
+        learn_newline: see `chat.Form`.
+        room: tokens and frames of the rows that a conversation is shortened for, by its oldest
+            turns; it stays whole if there are none.
     """
 
     tokenizer: Tokenizer
@@ -75,6 +89,9 @@ class Preprocessor:
     augment: WaveAugment = WAVE_OFF
     silence: int = 0
     templates: Templates | None = None
+    learn: str = chat.LEARN[0]
+    learn_newline: bool = False
+    room: tuple[tuple[int, int], ...] = ()
 
     def lengths(self, rows: Sequence[IndexRow], variants: Sequence[int] = ()) -> np.ndarray:
         """Tokens and packed frames of each record, int64 [n, 2], from the index alone.
@@ -91,12 +108,50 @@ class Preprocessor:
                 continue
             rate = self._rate(row.task, row.samples, variants[i]) if len(variants) else SAMPLE_RATE
             samples = [samples_at(n, rate) for n in row.samples]
-            frames = self._frames(samples)
-            spans = self._spans(row.id, row.task, row.annotation, samples, rate)
-            clip_tokens = [audio_tokens(n) for n in frames]
-            lengths[i, 0] = count_tokens(spans, self.tokenizer, clip_tokens)
-            lengths[i, 1] = sum(map(self._packed_frames, frames))
+            annotation, gone = self._shortened(row.task, row.annotation, samples)
+            if not self._learns(row.task, annotation):
+                continue
+            samples = samples[gone:]
+            spans = self._spans(row.id, row.task, annotation, samples, rate)
+            lengths[i] = self._size(row.task, spans, samples)
         return lengths
+
+    def _size(self, task: str, spans: Sequence[Span], samples: Sequence[int]) -> tuple[int, int]:
+        """Tokens and packed frames of a rendered record."""
+        frames = self._frames(samples)
+        clip_tokens = [audio_tokens(n) for n in frames]
+        tokens = count_tokens(spans, self.tokenizer, clip_tokens, end=closes(task))
+        return tokens, sum(map(self._packed_frames, frames))
+
+    def _learns(self, task: str, annotation: dict[str, Any]) -> bool:
+        """Whether anything of a record is learned; of a conversation it may be nothing."""
+        if task != CHAT:
+            return True
+        messages = annotation["messages"]
+        return any(map(learned, messages if self.learn == "assistant" else messages[-1:]))
+
+    def _shortened(
+        self, task: str, annotation: dict[str, Any], samples: Sequence[int]
+    ) -> tuple[dict[str, Any], int]:
+        """A conversation without the oldest turns that no row has room for, if it may lose them.
+
+        Returns:
+            The annotation, and how many clips went. It is whole where nothing is gained: where its
+            last turn alone is too large, or would have nothing to learn.
+        """
+        if task != CHAT or not self.room:
+            return annotation, 0
+        messages = annotation["messages"]
+        for number in range(len(chat.turns(messages))):
+            kept, gone = chat.without_oldest(messages, number)
+            shorter, heard = annotation | {"messages": kept}, samples[gone:]
+            if not self._learns(task, shorter):
+                break
+            prompt, label = self._rendered(task, shorter)
+            tokens, frames = self._size(task, in_windows([*prompt, *label], heard), heard)
+            if any(tokens <= most and frames <= frame_room for most, frame_room in self.room):
+                return shorter, gone
+        return annotation, 0
 
     def too_long(self, row: IndexRow) -> bool:
         """Whether a clip of it lasts more than `max_seconds`."""
@@ -109,6 +164,11 @@ class Preprocessor:
             return (
                 f"a clip of it lasts {seconds:.1f} s, and config.data.max_seconds is "
                 f"{self.max_seconds:g}"
+            )
+        if not self._learns(row.task, row.annotation):
+            return (
+                "config.data.learn is 'last', and its last message has 'loss': false, so that "
+                "nothing of it is learned"
             )
         ((tokens, frames),) = self.lengths([row])
         return (
@@ -143,20 +203,42 @@ class Preprocessor:
         if random is not None:
             waves = [self.augment(wave, KINDS[record.task].survives, random) for wave in waves]
         heard = list(map(len, waves))
-        spans = self._spans(record.id, record.task, record.annotation, heard, rate)
-        return self._example(spans, waves, end=True)
+        annotation, gone = self._shortened(record.task, record.annotation, heard)
+        spans = self._spans(record.id, record.task, annotation, heard[gone:], rate)
+        return self._example(spans, waves[gone:], end=closes(record.task))
 
-    def question(self, record: Record) -> tuple[Example, str]:
-        """The record's prompt alone, in its first wording, and the reference answer's text.
+    def questions(self, record: Record) -> list[tuple[Example, str]]:
+        """What a record asks, and the reference answers' texts.
+
+        Of a conversation that is each answer that is learned, after the turns before it as they
+        are in the record; of another record its prompt, in the first wording.
+        """
+        waves = [decode(data) for data in record.audio]
+        if record.task != CHAT:
+            return [self._question(record.task, record.annotation, waves)]
+        messages, asked = record.annotation["messages"], []
+        for number, message in enumerate(messages):
+            if learned(message):
+                before = messages[: number + 1]
+                heard = waves[: places(before)]
+                asked.append(self._question(CHAT, record.annotation | {"messages": before}, heard))
+        return asked
+
+    def _question(
+        self, task: str, annotation: dict[str, Any], waves: Sequence[np.ndarray]
+    ) -> tuple[Example, str]:
+        """One of them.
 
         Where an answer begins with the language, that is given, as in the released evaluation.
         """
-        waves = [decode(data) for data in record.audio]
-        prompt, label = self._rendered(record.task, record.annotation)
+        prompt, label = self._rendered(task, annotation)
         while label and label[0].language:
             prompt.append(dataclasses.replace(label.pop(0), loss=False))
         prompt = in_windows(prompt, list(map(len, waves)))
-        return self._example(prompt, waves, end=False), "".join(s.tag or s.text for s in label)
+        reference = "".join(s.tag or s.text for s in label)
+        if task == CHAT:
+            reference = reference.removesuffix(f"{IM_END}\n")
+        return self._example(prompt, waves, end=False), reference
 
     def _example(self, spans: Sequence[Span], waves: Sequence[np.ndarray], *, end: bool) -> Example:
         frames = self._frames([len(wave) for wave in waves])
@@ -184,7 +266,12 @@ class Preprocessor:
         self, task: str, annotation: dict[str, Any], wording: int = 0
     ) -> tuple[list[Span], list[Span]]:
         return render(
-            task, annotation, self.conditioning, wording=wording, templates=self.templates
+            task,
+            annotation,
+            self.conditioning,
+            wording=wording,
+            templates=self.templates,
+            form=chat.Form(self.family, self.learn, self.learn_newline),
         )
 
     def _spans(

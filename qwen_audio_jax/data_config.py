@@ -18,6 +18,7 @@ from qwen_audio_jax.config_fields import (
     Range,
     Text,
 )
+from qwen_audio_jax.rendering.chat import LEARN
 from qwen_audio_jax.rendering.prompts import (
     PROMPT_LANGUAGES,
     Templates,
@@ -59,6 +60,13 @@ class DataConfig:
         "prompts"; evaluation uses the first. A field of the record may stand in them:
         `{question}`, `{language_name}`.
     prompt_language: takes only the built-in wordings of this language.
+    learn: what of a conversation is learned: all that the assistant says ("assistant"), or its last
+        message alone ("last"). A message with `"loss": false` never is.
+    learn_newline: whether the line break behind a learned `<|im_end|>` is learned too. Nobody
+        generates it; ms-swift and LLaMA-Factory learn it.
+    overlong: what becomes of a conversation that no row shape holds: "reject" drops it, by name;
+        "drop_turns" leaves out its oldest turns until it fits, never the system message and never a
+        part of a turn.
     """
 
     root: Annotated[str, Folder()]
@@ -95,6 +103,9 @@ class DataConfig:
     ] = dataclasses.field(default_factory=dict)
     prompts: Wordings = dataclasses.field(default_factory=dict)
     prompt_language: Annotated[str, OneOf(("all", *PROMPT_LANGUAGES))] = "all"
+    learn: Annotated[str, OneOf(LEARN)] = LEARN[0]
+    learn_newline: bool = False
+    overlong: Annotated[str, OneOf(("reject", "drop_turns"))] = "reject"
 
     def __post_init__(self):
         self._check_prompts()
@@ -126,6 +137,13 @@ class DataConfig:
     def templates(self) -> Templates:
         """Of each task's prompts."""
         return templates_of(self.prompts, self.prompt_language)
+
+    @property
+    def room(self) -> tuple[tuple[int, int], ...]:
+        """Tokens and frames of the rows that conversations are shortened for; none if not."""
+        if self.overlong == "reject":
+            return ()
+        return tuple((shape.tokens, shape.frames) for shape in self.row_shapes)
 
     @property
     def row_shapes(self) -> tuple[RowShape, ...]:

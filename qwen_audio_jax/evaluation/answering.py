@@ -125,7 +125,7 @@ class Evaluator:
             for number in group:
                 record = self.corpus.record(self.split, number)
                 try:
-                    questions.append(self.preprocessor.question(record))
+                    questions += self.preprocessor.questions(record)
                 except UNFIT as error:
                     logging.warning("record %s is dropped: %s", record.id, reason(record, error))
                     continue

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from qwen_audio_jax.rendering import prompts, tags, unconditioned
+from qwen_audio_jax.rendering import chat, prompts, tags, unconditioned
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS, Span
-from qwen_audio_jax.tasks import KINDS
+from qwen_audio_jax.tasks import CHAT, KINDS
 from qwen_audio_jax.text.tokenizer import Tokenizer
 
 
@@ -30,6 +30,14 @@ class Tokens:
     audio: np.ndarray
 
 
+_FORM = chat.Form()
+
+
+def closes(task: str) -> bool:
+    """Whether a record ends with the end-of-text token; a conversation has an end of its own."""
+    return task != CHAT
+
+
 def render(
     task: str,
     annotation: dict[str, Any],
@@ -37,8 +45,12 @@ def render(
     *,
     wording: int = 0,
     templates: prompts.Templates | None = None,
+    form: chat.Form = _FORM,
 ) -> tuple[list[Span], list[Span]]:
     """Renders (prompt, label) in one of the CONDITIONINGS.
+
+    A conversation is the same in all of them; its label is the assistant's last message, and parts
+    of its prompt are learned too.
 
     Args:
         task: a key of KINDS.
@@ -46,7 +58,10 @@ def render(
         conditioning: how it is put to the model.
         wording: of a prompt, counted round.
         templates: of the prompts; the built-in ones if None.
+        form: of conversations.
     """
+    if task == CHAT:
+        return chat.render_talk(annotation["messages"], form)
     if conditioning == "tags":
         return tags.render(task, annotation)
     if conditioning == "none":
@@ -112,9 +127,11 @@ def tokenize(
     )
 
 
-def count_tokens(spans: Sequence[Span], tokenizer: Tokenizer, clip_tokens: Sequence[int]) -> int:
-    """How many tokens `tokenize` would make of these, with the closing one."""
-    total = 1 + sum(clip_tokens)
+def count_tokens(
+    spans: Sequence[Span], tokenizer: Tokenizer, clip_tokens: Sequence[int], *, end: bool = True
+) -> int:
+    """How many tokens `tokenize` would make of these."""
+    total = int(end) + sum(clip_tokens)
     for span in spans:
         if span.clip >= 0:
             total += 2
@@ -130,6 +147,11 @@ def _text_tokens(tokenizer: Tokenizer, text: str) -> int:
 
 def texts_of(task: str, annotation: dict[str, Any]) -> Iterator[str]:
     """All plain text that rendering this record can produce: what a vocabulary is trained on."""
+    if task == CHAT:
+        for family in AUDIO_TAGS:
+            spans = chat.render(annotation["messages"], family)
+            yield from (span.text for span in spans if span.text)
+        return
     for wording in range(len(KINDS[task].prompts)):
         for part in prompts.render(task, annotation, wording):
             yield from (span.text for span in part if span.text)

@@ -9,11 +9,13 @@ lets whoever writes a message write tags. Here that takes an item of type "tags"
 in it is that control token, except those that structure a conversation or stand for audio.
 """
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from typing import Any
 
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS, Span, join_text
+from qwen_audio_jax.tasks.conversation import learned, places
 from qwen_audio_jax.text.control_tokens import END_OF_TEXT, IM_END, IM_START
 from qwen_audio_jax.text.tokenizer import Tokenizer
 
@@ -26,8 +28,66 @@ _TAG = re.compile(r"(<\|[^|<>]+\|>)")
 _NOT_IN_CONTENT = {END_OF_TEXT, IM_START, IM_END}.union(*AUDIO_TAGS.values())
 
 
+LEARN = ("assistant", "last")
+"""What of a conversation is learned: what the assistant says, or its last message alone."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """How conversations are put to a model.
+
+    Attributes:
+        family: "qwen_audio" or "qwen2_audio".
+        learn: one of LEARN.
+        learn_newline: whether the line break behind a learned `<|im_end|>` is learned too, which
+            nobody generates; ms-swift and LLaMA-Factory do so.
+    """
+
+    family: str = "qwen2_audio"
+    learn: str = LEARN[0]
+    learn_newline: bool = False
+
+
+def render_talk(messages: Sequence[Message], form: Form) -> tuple[list[Span], list[Span]]:
+    """A record's conversation in two parts, before the assistant's last message and that.
+
+    Both together are what `render` gives; the loss lies on the messages that are learned.
+    """
+    *earlier, last = messages
+    prompt = render(
+        earlier,
+        form.family,
+        add_generation_prompt=True,
+        learn=form.learn == "assistant",
+        learn_newline=form.learn_newline,
+    )
+    answer = _answer(last, form.family, learn=learned(last), learn_newline=form.learn_newline)
+    return prompt, answer
+
+
+def turns(messages: Sequence[Message]) -> list[list[Message]]:
+    """A conversation's turns, each a user's message and its answer; the system's stands apart."""
+    body = [message for message in messages if message["role"] != "system"]
+    return [body[i : i + 2] for i in range(0, len(body), 2)]
+
+
+def without_oldest(messages: Sequence[Message], number: int) -> tuple[list[Message], int]:
+    """The conversation without its first turns: (what stays, how many clips went with them)."""
+    system = [message for message in messages if message["role"] == "system"]
+    gone, kept = turns(messages)[:number], turns(messages)[number:]
+    return (
+        [*system, *(message for turn in kept for message in turn)],
+        sum(places(turn) for turn in gone),
+    )
+
+
 def render(
-    messages: Sequence[Message], family: str, *, add_generation_prompt: bool = False
+    messages: Sequence[Message],
+    family: str,
+    *,
+    add_generation_prompt: bool = False,
+    learn: bool = True,
+    learn_newline: bool = False,
 ) -> list[Span]:
     """Renders a conversation; the loss lies on what the assistant says and its `<|im_end|>`.
 
@@ -44,21 +104,40 @@ def render(
             original leaves an empty line.
         family: "qwen_audio" or "qwen2_audio".
         add_generation_prompt: whether to end with the head of the assistant's next message.
+        learn: whether any of it is learned; a message with `"loss": false` is not in any case.
+        learn_newline: whether the line break behind a learned message is.
 
     Raises:
         ValueError: a message is not of the form above; the text names message and fix.
     """
     if not messages or messages[0].get("role") != "system":
         messages = [SYSTEM, *messages]
-    spans = _render(messages, family)
+    spans = _render(messages, family, learn=learn, learn_newline=learn_newline)
     if add_generation_prompt:
-        spans += _head("assistant")
-    return spans if family == "qwen_audio" else join_text(spans)
+        spans += _joined(_head("assistant"), family)
+    return spans
 
 
 def render_answer(content: Any, family: str) -> list[Span]:
     """An assistant's message without its head: what follows on a generation prompt."""
-    return [*_content(content, family, 0, loss=True), *_tail(loss=True)]
+    return _answer({"content": content}, family, learn=True, learn_newline=False)
+
+
+def _answer(message: Message, family: str, *, learn: bool, learn_newline: bool) -> list[Span]:
+    spans = [
+        *_content(message["content"], family, 0, loss=True),
+        *_tail(loss=True, newline=learn_newline),
+    ]
+    return spans if learn else _unlearned(spans)
+
+
+def _unlearned(spans: list[Span]) -> list[Span]:
+    """The same without loss, in the same pieces: what is learned does not change the tokens."""
+    return [dataclasses.replace(span, loss=False) for span in spans]
+
+
+def _joined(spans: list[Span], family: str) -> list[Span]:
+    return spans if family == "qwen_audio" else join_text(spans)
 
 
 def recent(
@@ -112,8 +191,10 @@ def response_text(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     return tokenizer.decode(ids[:stop]).strip()
 
 
-def _render(messages: Sequence[Message], family: str) -> list[Span]:
-    """The messages as they are: no default system message, text of Qwen2-Audio not yet joined."""
+def _render(
+    messages: Sequence[Message], family: str, *, learn: bool = True, learn_newline: bool = False
+) -> list[Span]:
+    """The messages as they are: no default system message."""
     spans: list[Span] = []
     clips = 0
     for number, message in enumerate(messages, start=1):
@@ -123,15 +204,17 @@ def _render(messages: Sequence[Message], family: str) -> list[Span]:
         if content is None and role == "assistant" and family == "qwen_audio":
             spans.append(Span(text="\n"))
             continue
-        learned = role == "assistant"
+        of_assistant = role == "assistant"
         try:
-            inside = _content(content, family, clips, loss=learned)
+            inside = _content(content, family, clips, loss=of_assistant)
         except ValueError as error:
             raise ValueError(f"message {number}: {error}") from None
         clips += sum(span.clip >= 0 for span in inside)
         if role in ("system", "assistant") and any(span.clip >= 0 for span in inside):
             raise ValueError(f"message {number}: audio can stand only in a user's message")
-        spans += [*_head(role), *inside, *_tail(loss=learned)]
+        tail = _tail(loss=of_assistant, newline=of_assistant and learn_newline)
+        one = _joined([*_head(role), *inside, *tail], family)
+        spans += one if learn and learned(message) else _unlearned(one)
     return spans
 
 
@@ -139,8 +222,8 @@ def _head(role: str) -> list[Span]:
     return [Span(tag=IM_START), Span(text=role), Span(text="\n")]
 
 
-def _tail(*, loss: bool) -> list[Span]:
-    return [Span(tag=IM_END, loss=loss), Span(text="\n")]
+def _tail(*, loss: bool, newline: bool = False) -> list[Span]:
+    return [Span(tag=IM_END, loss=loss), Span(text="\n", loss=newline)]
 
 
 def _content(content: Any, family: str, clips: int, *, loss: bool) -> list[Span]:

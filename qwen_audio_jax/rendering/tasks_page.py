@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from qwen_audio_jax.rendering import render
-from qwen_audio_jax.rendering.spans import Span
+from qwen_audio_jax.rendering import chat, render
+from qwen_audio_jax.rendering.spans import AUDIO_TAGS, Span
 from qwen_audio_jax.tasks import KINDS, Task
 from qwen_audio_jax.tasks.check import LATE
 from qwen_audio_jax.tasks.fields import Field
@@ -20,6 +20,8 @@ language, as in Qwen2-Audio. Each training record gets one of the wordings, by i
 uses the first. `config.data.prompts` puts others in their place
 ([training.md](training.md#prompts-of-your-own)). Below, `♪` stands for a clip, and the answer
 begins at `▸`: what follows it bears the loss, and so does the `<|endoftext|>` that closes it.
+Conversations are written in ChatML instead, in both ways alike: the loss lies on all that the
+assistant says and on each `<|im_end|>` behind it.
 
 The tags always come in the same order: start, language of the audio, task, language of the text,
 timestamps or not, sub-task. Layouts marked *original* are those of the released Qwen-Audio
@@ -51,7 +53,7 @@ def page() -> str:
     }
     table = "\n".join(f"| {name} | {says} |" for name, says in sorted(kinds.items()))
     parts = [HEAD.format(late=LATE, kinds=table)]
-    for group in ("speech", "sound", "music", "text"):
+    for group in ("speech", "sound", "music", "text", "conversation"):
         rows = {name: row for name, row in KINDS.items() if row.group == group}
         parts.append(f"\n## {group.capitalize()}\n")
         parts += [_section(name, row) for name, row in rows.items()]
@@ -63,15 +65,27 @@ def _section(name: str, row: Task) -> str:
     fields = _named(row.fields)
     if row.optional:
         fields += "; optional " + _named(row.optional)
-    clips = "" if row.clips == 1 else f"; {row.clips or 'no'} clips"
+    clips = {None: "; any number of clips", 0: "; no clips", 1: ""}.get(
+        row.clips, f"; {row.clips} clips"
+    )
     metric = f"metric `{row.metric}`" if row.metric else "not evaluated"
     lines = [f"\n### {name}\n", f"Fields {fields}{clips}; {metric}; {kind}.\n"]
     lines.append("```")
+    if row.clips is None:
+        return "\n".join([*lines, *_conversation(row), "```\n"])
     lines.append("tags    " + _written(*render(name, row.example, "tags")))
     for wording in range(len(row.prompts)):
         label = "prompt  " if wording == 0 else "        "
         lines.append(label + _written(*render(name, row.example, "prompts", wording=wording)))
     return "\n".join([*lines, "```\n"])
+
+
+def _conversation(row: Task) -> list[str]:
+    """The example in both families; it is the same whatever the conditioning."""
+    return [
+        _written(*chat.render_talk(row.example["messages"], chat.Form(family)))
+        for family in AUDIO_TAGS
+    ]
 
 
 def _named(fields: Mapping[str, Field]) -> str:

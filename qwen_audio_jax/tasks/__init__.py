@@ -6,14 +6,17 @@ timestamps, sub-task -- and are this project's own. docs/tasks.md shows an examp
 """
 
 from qwen_audio_jax.tasks.check import check_annotation, check_times
+from qwen_audio_jax.tasks.conversation import CHAT
 from qwen_audio_jax.tasks.fields import AnnotationError
-from qwen_audio_jax.tasks.table import KINDS, TASKS
+from qwen_audio_jax.tasks.table import KINDS, TASKS, TEMPLATED
 from qwen_audio_jax.tasks.task import CONDITIONINGS, Annotation, Task
 
 __all__ = [
+    "CHAT",
     "CONDITIONINGS",
     "KINDS",
     "TASKS",
+    "TEMPLATED",
     "Annotation",
     "AnnotationError",
     "Task",

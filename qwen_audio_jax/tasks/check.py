@@ -4,6 +4,7 @@ import difflib
 import functools
 from typing import Any
 
+from qwen_audio_jax.tasks.conversation import check_places
 from qwen_audio_jax.tasks.fields import LANGUAGE, AnnotationError, Field, Timeline
 from qwen_audio_jax.tasks.near_fields import near
 from qwen_audio_jax.tasks.table import KINDS
@@ -43,7 +44,7 @@ def check_annotation(
     for field in row.fields:
         if not _is_given(annotation.get(field)):
             raise AnnotationError(_missing(task, field, annotation))
-    if clips != row.clips:
+    if row.clips is not None and clips != row.clips:
         raise AnnotationError(
             f"field 'audio': {clips} clips given; task {task!r} takes {row.clips}"
         )
@@ -64,6 +65,11 @@ def check_annotation(
             raise AnnotationError(
                 f"field {other!r}: did you mean {field!r}? task {task!r} reads it"
             )
+    if row.clips is None:
+        try:
+            check_places(stored["messages"], clips)
+        except AnnotationError as error:
+            raise AnnotationError(f"field 'messages': {error}") from None
     return stored, tuple(mended)
 
 

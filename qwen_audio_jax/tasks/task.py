@@ -22,7 +22,7 @@ class Task:
     and all: for answers that list several texts.
 
     Attributes:
-        group: "speech", "sound", "music" or "text".
+        group: "speech", "sound", "music", "text" or "conversation".
         fields: annotation fields that every record of the task must have, and the kind of each.
         optional: further ones that tags or label tell where a record has them.
         example: an annotation, for docs/tasks.md.
@@ -38,7 +38,7 @@ class Task:
             text without audio, which is not evaluated.
         parse: the annotation's fields that an answer says, in either conditioning: the way back
             from `label` and `answer`. What cannot be read is left out.
-        clips: how many clips a record has.
+        clips: how many clips a record has; None of any number.
         survives: which changes of the waveform leave its label true, see `audio/wave_augment.py`.
         original: whether the released Qwen-Audio evaluation scripts fix the tags.
     """
@@ -54,6 +54,6 @@ class Task:
     answer: str | Callable[[Annotation], str] | None = None
     optional: Mapping[str, Field] = dataclasses.field(default_factory=dict)
     prompt_languages: tuple[str, ...] = ("en", "en", "zh", "de")
-    clips: int = 1
+    clips: int | None = 1
     survives: tuple[str, ...] = ("noise", "gain")
     original: bool = False

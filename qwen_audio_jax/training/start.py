@@ -88,6 +88,9 @@ def open_data(
         config.data.wave_augment,
         silence=silence_frames(model.encoder.window),
         templates=config.data.templates,
+        learn=config.data.learn,
+        learn_newline=config.data.learn_newline,
+        room=config.data.room,
     )
     plan = make_plan(
         corpora,

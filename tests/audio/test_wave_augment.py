@@ -86,6 +86,7 @@ def test_every_task_was_thought_about():
         "intent_classification",
         "slot_filling",
     }
+    survives.pop("chat")  # its messages may speak of anything
     assert {name for name, found in survives.items() if "gain" not in found} == {"note_analysis"}
     hissless = {name for name, found in survives.items() if "noise" not in found}
     sound = {name for name, row in KINDS.items() if row.group == "sound"}

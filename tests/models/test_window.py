@@ -242,7 +242,7 @@ def test_frames_are_planned_as_made_and_audio_tokens_stay_as_many(make, window, 
             assert {len(clip) for clip in example.clips} == {packed_frames(3000)}
         np.testing.assert_array_equal(example.text.tokens, before.text.tokens)
         assert example.clip_frames == before.clip_frames
-        question, _ = preprocessor.question(record)
+        ((question, _),) = preprocessor.questions(record)
         assert list(map(len, question.clips)) == list(map(len, example.clips))
         assert f"tokens and {frames} frames" in preprocessor.too_large(row)
 

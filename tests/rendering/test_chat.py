@@ -1,9 +1,13 @@
 """ChatML as the originals write it, to the token; and nobody's text becomes a control token."""
 
+import itertools
 import json
 import re
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from qwen_audio_jax.audio.lengths import audio_tokens, mel_frames
 from qwen_audio_jax.rendering import chat, tokenize
@@ -229,6 +233,61 @@ def test_qwen2_audio_is_the_released_template(references, monkeypatch):
             clips = [1] * expected.count("<|AUDIO|>")
             ids = tokenize(spans, ours, "qwen2_audio", clips, end=False).tokens.tolist()
             assert ids == theirs(expected)["input_ids"]
+
+
+TEXTS = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cs", "Cn"]), min_size=1, max_size=40
+)
+PLAIN = TEXTS.filter(lambda text: "<" not in text)
+"""Without what a template would take for a control token; ours keeps it text."""
+
+
+@st.composite
+def talks(draw):
+    """One to five turns, none to three clips, each in a turn of the user's."""
+    turns, clips = draw(st.integers(1, 5)), draw(st.integers(0, 3))
+    heard = [draw(st.integers(0, turns - 1)) for _ in range(clips)]
+    messages = [{"role": "system", "content": draw(PLAIN)}] if draw(st.booleans()) else []
+    for turn in range(turns):
+        content = [{"type": "text", "text": draw(PLAIN)}, *[AUDIO] * heard.count(turn)]
+        answer = draw(PLAIN.filter(lambda text: not text.startswith(("\n", "\r"))))
+        messages += [
+            {"role": "user", "content": draw(st.permutations(content))},
+            {"role": "assistant", "content": answer} | draw(st.sampled_from([{}, {"loss": False}])),
+        ]
+    return messages
+
+
+@pytest.mark.parity
+def test_any_conversation_has_the_ids_of_transformers_processor(references, monkeypatch):
+    """But for an assistant's text that begins with a line break: it is generated behind one."""
+    transformers = pytest.importorskip("transformers")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    folder = references / "golden/qwen2_audio/folder_example"
+    processor = transformers.Qwen2AudioProcessor(
+        transformers.WhisperFeatureExtractor(feature_size=128),
+        transformers.AutoTokenizer.from_pretrained(folder),
+        chat_template=(folder / "chat_template.jinja").read_text(),
+    )
+    ours = load_tokenizer(folder)
+    waves = [np.zeros(n, np.float32) for n in (1600, 9000, 16000)]
+
+    @settings(max_examples=60, deadline=None)
+    @given(talks(), st.booleans())
+    def equal(messages, last):
+        count = str(messages).count("{'type': 'audio'}")
+        heard = waves[:count]
+        told = [{key: message[key] for key in ("role", "content")} for message in messages]
+        text = processor.apply_chat_template(told, tokenize=False)
+        audio = {"audio": heard, "sampling_rate": 16000} if heard else {}
+        expected = processor(text=text, **audio)["input_ids"]
+        clip_tokens = [audio_tokens(mel_frames(len(wave), "ceil")) for wave in heard]
+        form = chat.Form("qwen2_audio", "last" if last else "assistant")
+        spans = [*itertools.chain(*chat.render_talk(messages, form))]
+        made = tokenize(spans, ours, "qwen2_audio", clip_tokens, end=False).tokens
+        assert made.tolist() == np.asarray(expected).reshape(-1).tolist()
+
+    equal()
 
 
 @pytest.mark.parametrize("clips", [[], [3], [3, 4], [3, 4, 5, 6]])

@@ -8,7 +8,14 @@ import pytest
 from qwen_audio_jax.rendering import render, texts_of, tokenize, wording_of
 from qwen_audio_jax.rendering.prompts import PROMPT_LANGUAGES, check_wording, templates_of
 from qwen_audio_jax.rendering.spans import Span
-from qwen_audio_jax.tasks import CONDITIONINGS, KINDS, TASKS, AnnotationError, check_annotation
+from qwen_audio_jax.tasks import (
+    CONDITIONINGS,
+    KINDS,
+    TASKS,
+    TEMPLATED,
+    AnnotationError,
+    check_annotation,
+)
 from qwen_audio_jax.text.tokenizer import train_sentencepiece
 
 ANNOTATION = {
@@ -110,14 +117,14 @@ def test_a_note_tells_its_qualities():
 
 
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
-@pytest.mark.parametrize("task", KINDS)
+@pytest.mark.parametrize("task", TEMPLATED)
 def test_every_task_becomes_tokens(task, conditioning, tokenizer):
-    check_annotation(task, ANNOTATION, KINDS[task].clips)
-    for wording in range(len(KINDS[task].prompts)):
+    check_annotation(task, ANNOTATION, TEMPLATED[task].clips)
+    for wording in range(len(TEMPLATED[task].prompts)):
         prompt, label = render(task, ANNOTATION, conditioning, wording=wording)
         assert not any(span.loss for span in prompt)
         assert all(span.loss for span in label)
-        clips = [3, 2][: KINDS[task].clips]
+        clips = [3, 2][: TEMPLATED[task].clips]
         made = tokenize([*prompt, *label], tokenizer, "qwen_audio", clips)
         assert list(made.audio[made.audio >= 0]) == list(range(sum(clips)))
         learned = tokenizer.decode(made.tokens[made.loss_weights > 0])
@@ -125,7 +132,7 @@ def test_every_task_becomes_tokens(task, conditioning, tokenizer):
 
 
 def test_without_conditioning_only_what_is_asked_stands_before_the_answer():
-    for task, row in KINDS.items():
+    for task, row in TEMPLATED.items():
         prompt, label = render(task, ANNOTATION, "none")
         asked = [ANNOTATION[field] for field in ("question", "phrase") if field in row.fields]
         assert written(prompt) == "A" * row.clips + "".join(asked)

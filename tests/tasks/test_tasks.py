@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from qwen_audio_jax.rendering import render
 from qwen_audio_jax.rendering.tasks_page import page
-from qwen_audio_jax.tasks import CONDITIONINGS, KINDS, TASKS, check_annotation
+from qwen_audio_jax.tasks import CONDITIONINGS, TASKS, TEMPLATED, check_annotation
 from qwen_audio_jax.tasks.fields import is_seen, without_stray
 
 # The names that others rely on.
@@ -100,10 +100,10 @@ def test_the_table_has_all_names_in_their_groups():
 
 
 @pytest.mark.parametrize("conditioning", CONDITIONINGS)
-@pytest.mark.parametrize("task", KINDS)
+@pytest.mark.parametrize("task", TEMPLATED)
 @given(data=st.data())
 def test_an_answer_gives_its_annotation_back(task, conditioning, data):
-    row = KINDS[task]
+    row = TEMPLATED[task]
     fields = (*row.fields, *row.optional)
     annotation = {field: data.draw(FIELDS[field], field) for field in fields}
     assert check_annotation(task, annotation, row.clips) == (annotation, ())
@@ -131,7 +131,7 @@ def test_a_time_after_30_s_counts_the_windows_before_it():
 
 def test_two_tasks_never_look_the_same_before_the_answer():
     """Else a model cannot know which of the two is meant; questions ask in words."""
-    layouts = {name: row.tags for name, row in KINDS.items()}
+    layouts = {name: row.tags for name, row in TEMPLATED.items()}
     layouts.pop("music_question_answering")
     assert len(set(layouts.values())) == len(layouts)
     # One example: identifying a keyword in English is not identifying the language.
