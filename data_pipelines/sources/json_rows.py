@@ -1,4 +1,4 @@
-"""Rows of a list in JSON: one object a line, or all in one array; what cannot be kept is refused."""
+"""Rows of a list in JSON, one a line; what JSON can spell and cannot be kept is refused."""
 
 import json
 import math

@@ -10,11 +10,10 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from qwen_audio_jax.tasks.conversation import check_talk
-
 from data_pipelines.records import RejectedRecord
 from data_pipelines.sources.segments import Segment
 from qwen_audio_jax.tasks import AnnotationError
+from qwen_audio_jax.tasks.conversation import check_talk
 
 ROLES = {
     "system": "system",
