@@ -70,8 +70,8 @@ def salmonn(fields: Fields) -> Talk:
 def nemo(fields: Fields) -> Talk:
     """A manifest of NeMo's: `audio_filepath`, the request in `context`, the answer in `text`.
 
-    Its speech language models call these `question` and `answer` too. `offset` and `duration` cut
-    the clip out of a recording.
+    Its speech language models call these `question` and `answer` too; `text` beside `answer` is
+    what is spoken, a note. `offset` and `duration` cut the clip out of a recording.
     """
     path = _path(fields, "audio_filepath")
     asked = [key for key in ("context", "question") if fields.get(key)]
@@ -80,14 +80,13 @@ def nemo(fields: Fields) -> Talk:
             "field 'context': missing or empty; write the request there, or build a list of "
             "transcripts alone by --source=manifest"
         )
-    told = [key for key in ("answer", "text") if fields.get(key)] or ["text"]
-    for names in (asked, told[:1] if "answer" in told else told):
-        if len(names) > 1:
-            raise RejectedRecord(f"fields {' and '.join(map(repr, names))}: leave one of them")
+    if len(asked) > 1:
+        raise RejectedRecord("fields 'context' and 'question': leave one of them")
+    told = "answer" if fields.get("answer") else "text"
     (segment,) = segments_of(fields, 1) or (None,)
+    request, answer = _text(fields, asked[0]), _text(fields, told)
     clip = Named(path, segment=segment)
-    request, answer = _text(fields, asked[0]), _text(fields, told[0])
-    return _asked(clip, request, f"field {asked[0]!r}", answer, f"field {told[0]!r}")
+    return _asked(clip, request, f"field {asked[0]!r}", answer, f"field {told!r}")
 
 
 def _asked(
