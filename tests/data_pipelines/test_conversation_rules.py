@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import soundfile
+import talk_samples
 
 from data_pipelines.records import RejectedRecord
 from data_pipelines.sources import conversations
@@ -190,6 +191,18 @@ CALLS = [
 
 UNREAD = [
     (
+        {
+            "conversation": [
+                {"role": "user", "message_type": "text", "content": "?"},
+                {"role": "user", "content": "a.wav"},
+                {"role": "assistant", "message_type": "text", "content": "-"},
+            ]
+        },
+        "message 2: message_type None is not read; text and audio are",
+    ),
+    (plain(user(["a.wav"]), answer()), "message 1, part 1: must be an object {type, ...}"),
+    (swift(user(), answer(), system="<audio>"), "<audio> stands 2 times in the messages"),
+    (
         part(type="image_url", image_url={"url": "a"}),
         "message 1, part 1: type 'image_url' is not "
         "read; parts of type text, audio, audio_url, input_audio, tags are",
@@ -234,6 +247,10 @@ UNREAD = [
 ]
 
 CLIPS = [
+    (
+        {"instruction": "?", "input": "", "output": "-", "audio_id": ""},
+        "field 'audio_id': must be the path of a clip, not ''",
+    ),
     (swift(user(), answer(), audios=["gone.wav"]), "gone.wav is not there"),
     (
         swift(user(), answer(), audios=["https://x.org/a.wav"]),
@@ -343,3 +360,27 @@ def test_files_that_cannot_be_used(tmp_path, name, content, says):
         (tmp_path / name).write_text(content)
     with pytest.raises(RejectedRecord, match=says):
         conversations.jobs(tmp_path / name)
+
+
+def changed(value):
+    """The value with one part of it replaced by something of another form, in turn."""
+    yield from (None, 7, True, "", "<audio>", [], {}, [None], [[]], {"url": 1}, ["a.wav", "a.wav"])
+    if isinstance(value, dict):
+        for key in value:
+            yield {name: one for name, one in value.items() if name != key}
+            yield from ({**value, key: other} for other in changed(value[key]))
+    elif isinstance(value, list):
+        yield [*value, *value]
+        for number, one in enumerate(value):
+            yield from ([*value[:number], other, *value[number + 1 :]] for other in changed(one))
+
+
+@pytest.mark.parametrize("form", conversations.FORMS)
+def test_nothing_that_a_row_holds_ends_a_build(folder, form):
+    row = talk_samples.ROWS[form][-1][0]
+    rows = list(changed(row))
+    for told in (form, "auto"):
+        usable, rejected = conversations.jobs(write(folder, *map(json.dumps, rows)), told)
+        numbers = [row.line for row in usable] + [one["row"] for one in rejected]
+        assert sorted(numbers) == [*range(1, len(rows) + 1)]
+        assert all(" " in one["reason"] for one in rejected)

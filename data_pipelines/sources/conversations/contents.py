@@ -33,12 +33,9 @@ def pieces_of(content: Any, where: str, sign: str = "") -> tuple[Piece, ...]:
     pieces: list[Piece] = []
     for number, part in enumerate(parts, start=1):
         here = f"{where}, part {number}"
-        if isinstance(part, str):
-            pieces += split(part, sign)
-        elif isinstance(part, dict):
-            pieces += _part(part, here, sign)
-        else:
-            raise RejectedRecord(f"{here}: must be an object, not {shown(part)}")
+        if not isinstance(part, dict):
+            raise RejectedRecord(f"{here}: must be an object {{type, ...}}, not {shown(part)}")
+        pieces += _part(part, here, sign)
     return tuple(pieces)
 
 
@@ -65,7 +62,7 @@ def clip_names(value: Any, field: str) -> tuple[Named, ...]:
 def _part(part: dict[str, Any], where: str, sign: str) -> tuple[Piece, ...]:
     # Tables write the keys that other parts have as null.
     part = {key: value for key, value in part.items() if value is not None}
-    kind = part.pop("type", None) or _kind(part)
+    kind = part.pop("type") if "type" in part else _kind(part)
     if kind not in _TYPES:
         raise RejectedRecord(
             f"{where}: type {kind!r} is not read; parts of type {', '.join(_TYPES)} are"

@@ -1,6 +1,5 @@
 """Forms that keep a talk in fields of the row: a request, an answer, earlier turns beside them."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from data_pipelines.records import RejectedRecord
@@ -11,7 +10,7 @@ from data_pipelines.sources.conversations.message_forms import (
     listed_audio,
     system,
 )
-from data_pipelines.sources.conversations.talk import Named, Piece, Talk, Turn
+from data_pipelines.sources.conversations.talk import Named, Talk, Turn
 from data_pipelines.sources.segments import segments_of
 from qwen_audio_jax.tasks.fields import shown
 
@@ -49,8 +48,8 @@ def alpaca(fields: Fields) -> Talk:
 def ltu(fields: Fields) -> Talk:
     """LTU's `instruction`, `input` and `output` on the clip `audio_id`; texts are texts."""
     request = _request(fields)
-    clip = _path(fields, "audio_id", needed=False)
-    return _asked(clip, request, "field 'instruction'", _text(fields, "output"), "field 'output'")
+    clip, answer = Named(_path(fields, "audio_id")), _text(fields, "output")
+    return _asked(clip, request, "field 'instruction'", answer, "field 'output'")
 
 
 def salmonn(fields: Fields) -> Talk:
@@ -89,15 +88,11 @@ def nemo(fields: Fields) -> Talk:
     return _asked(clip, request, f"field {asked[0]!r}", answer, f"field {told!r}")
 
 
-def _asked(
-    clip: Named | str | None, request: str, request_at: str, answer: str, answer_at: str
-) -> Talk:
+def _asked(clip: Named, request: str, request_at: str, answer: str, answer_at: str) -> Talk:
     """One clip, a request about it, and the answer."""
-    heard = (Named(clip) if isinstance(clip, str) else clip,) if clip else ()
-    pieces: Sequence[Piece] = (*heard, request)
     return Talk(
         (
-            Turn(request_at, "user", tuple(pieces)),
+            Turn(request_at, "user", (clip, request)),
             Turn(answer_at, "assistant", (answer,)),
         )
     )
@@ -112,7 +107,10 @@ def _request(fields: Fields) -> str:
 def _history(fields: Fields) -> list[Turn]:
     """Earlier turns, pairs of a request and its answer."""
     turns = []
-    for number, pair in enumerate(fields.pop("history", None) or [], start=1):
+    history = fields.pop("history", None) or []
+    if not isinstance(history, list):
+        raise RejectedRecord(f"field 'history': must be a list of pairs, not {shown(history)}")
+    for number, pair in enumerate(history, start=1):
         where = f"pair {number} of 'history'"
         if not (
             isinstance(pair, list) and len(pair) == 2 and all(isinstance(p, str) for p in pair)
@@ -134,10 +132,8 @@ def _text(fields: Fields, field: str, *, needed: bool = True) -> str:
     return value
 
 
-def _path(fields: Fields, field: str, *, needed: bool = True) -> str | None:
+def _path(fields: Fields, field: str) -> str:
     value = fields.pop(field, None)
-    if value in (None, "") and not needed:
-        return None
     if not isinstance(value, str) or not value.strip():
         raise RejectedRecord(f"field {field!r}: must be the path of a clip, not {shown(value)}")
     return value

@@ -117,7 +117,7 @@ def kimi_audio(fields: Fields) -> Talk:
     turns = []
     for number, message in enumerate(_list(fields, "conversation"), start=1):
         where = f"message {number}"
-        kind, content = message.pop("message_type", "text"), message.pop("content", None)
+        kind, content = message.pop("message_type", None), message.pop("content", None)
         role, loss = message.pop("role", None), learned(message, where)
         if kind not in ("text", "audio", "audio-text"):
             raise RejectedRecord(f"{where}: message_type {kind!r} is not read; text and audio are")
@@ -138,7 +138,7 @@ def system(fields: Fields) -> tuple[Turn, ...]:
     text = fields.pop("system", None)
     if text is not None and not isinstance(text, str):
         raise RejectedRecord(f"field 'system': must be a text, not {shown(text)}")
-    return (Turn("field 'system'", "system", (text,)),) if text else ()
+    return (Turn("field 'system'", "system", split(text, AUDIO)),) if text else ()
 
 
 def listed_audio(fields: Fields) -> tuple[Named, ...]:
