@@ -1,6 +1,8 @@
 """Every form that talks come in gives the record, the ids and the mask of our own form."""
 
 import json
+import pathlib
+import re
 
 import numpy as np
 import pytest
@@ -80,6 +82,20 @@ def test_a_form_is_told_and_gives_what_our_own_gives(folder, tokenizer, form, ro
         np.testing.assert_array_equal(here.text.tokens, there.text.tokens)
         np.testing.assert_array_equal(here.text.loss_weights, there.text.loss_weights)
     assert record_of(path, form=form) == made
+
+
+def test_the_examples_of_the_documentation(folder):
+    """Each is told as the form that the page says, and refused by none of the rules."""
+    page = pathlib.Path(__file__).parents[2] / "docs" / "data.md"
+    rows = re.findall(r"^\| `(\w+)` \|.*?\|.*?\| `(\{.*?\})`", page.read_text(), re.MULTILINE)
+    assert [form for form, _ in rows] == list(conversations.FORMS)
+    (folder / "b.flac").write_bytes(CLIPS[A])
+    for form, row in rows:
+        (folder / "page.jsonl").write_text(row + "\n")
+        for told in (form, "auto"):
+            (made,), rejected = conversations.jobs(folder / "page.jsonl", told)
+            assert rejected == []
+            assert made.annotation["messages"][-1]["content"] in ("A bell.", "Hi.")
 
 
 def test_what_else_a_row_says_is_kept(folder):

@@ -198,7 +198,7 @@ UNREAD = [
                 {"role": "assistant", "message_type": "text", "content": "-"},
             ]
         },
-        "message 2: message_type None is not read; text and audio are",
+        "message 2: message_type null is not read; text and audio are",
     ),
     (plain(user(["a.wav"]), answer()), "message 1, part 1: must be an object {type, ...}"),
     (swift(user(), answer(), system="<audio>"), "<audio> stands 2 times in the messages"),

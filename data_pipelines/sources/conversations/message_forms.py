@@ -120,7 +120,9 @@ def kimi_audio(fields: Fields) -> Talk:
         kind, content = message.pop("message_type", None), message.pop("content", None)
         role, loss = message.pop("role", None), learned(message, where)
         if kind not in ("text", "audio", "audio-text"):
-            raise RejectedRecord(f"{where}: message_type {kind!r} is not read; text and audio are")
+            raise RejectedRecord(
+                f"{where}: message_type {shown(kind)} is not read; text and audio are"
+            )
         if kind == "audio-text":
             raise RejectedRecord(
                 f"{where}: is an answer in sound (audio-text), and the model answers in text "
