@@ -126,6 +126,7 @@ class Ids:
         """Notes a row's id. Raises RejectedRecord if another row has it already."""
         if name in self._lines:
             raise RejectedRecord(
-                f"field 'id': {name!r} is line {self._lines[name]}'s already; ids must differ"
+                f"field 'id': {name!r} is line {self._lines[name]}'s already; ids must differ, so "
+                "leave it out, or call it otherwise"
             )
         self._lines[name] = number

@@ -171,7 +171,7 @@ ROWS = {
                     {"from": "gpt", "value": "A horn."},
                 ],
                 "audios": [A, B],
-                "tools": "",
+                "tools": "[]",
             },
             TWO,
             A + B,

@@ -6,7 +6,6 @@ from typing import Any
 from data_pipelines.records import RejectedRecord
 from data_pipelines.sources.conversations.contents import clip_names, pieces_of, split
 from data_pipelines.sources.conversations.talk import (
-    CALLS,
     Named,
     Piece,
     Place,
@@ -178,12 +177,9 @@ def _turns(
             message.pop(next((key for key in keys if key in message), keys[0]), None)
             for keys in (("role", "from"), ("content", "value"))
         )
-        if isinstance(role, str) and role in CALLS:
-            content = content if isinstance(content, str) else ""
-        elif any(message.get(key) for key in CALLS):
-            content = content or ""
         loss = learned(message, here)
-        turns.append(Turn(here, role, pieces_of(content, here, sign), loss))
+        pieces = () if content is None else pieces_of(content, here, sign)
+        turns.append(Turn(here, role, pieces, loss))
         refuse_rest(message, here)
     return tuple(turns)
 

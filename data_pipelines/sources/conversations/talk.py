@@ -39,6 +39,8 @@ CALLS = (
     "ipython",
 )
 """Roles and keys of calls of tools."""
+_NO_CALLS = (None, "", "[]", "null", [], {})
+"""What such a key holds in a talk without them: LLaMA-Factory writes a list in a text."""
 _LOSSES = ("loss", "loss_scale", "loss_weight", "weight")
 _BOOKKEEPING = {"id", "uuid", "timestamp", "created_at", "message_id"}
 """Keys of a message or part that say nothing of what was said in it."""
@@ -164,7 +166,7 @@ def learned(message: dict[str, Any], where: str) -> bool | None:
 def refuse_rest(rest: dict[str, Any], where: str) -> None:
     """Refuses what a message or part says beside what was read of it."""
     for key, value in rest.items():
-        if key in CALLS and value:
+        if key in CALLS and value not in _NO_CALLS:
             raise RejectedRecord(_calls(f"{where}: {key!r}"))
         if key == "audio" and value:
             raise RejectedRecord(
@@ -186,7 +188,7 @@ def says_something(value: Any) -> bool:
 def calls_refused(fields: dict[str, Any]) -> None:
     """Refuses a row that offers tools, and takes such a field where it is empty."""
     for key in CALLS:
-        if fields.pop(key, None):
+        if fields.pop(key, None) not in _NO_CALLS:
             raise RejectedRecord(_calls(f"field {key!r}"))
 
 
