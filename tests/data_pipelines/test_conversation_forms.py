@@ -18,6 +18,7 @@ from talk_samples import (
     A,
     B,
     assistant,
+    parts,
     text,
     user,
 )
@@ -162,7 +163,7 @@ def test_users_messages_in_a_row_are_one(folder, content, joined):
 
 def test_a_list_in_json_is_read_like_lines(folder):
     rows = [{"messages": ONE, "audio": A}, {"messages": [user("?")]}, {"messages": ONE, "audio": B}]
-    for name, whole in (("list.json", rows), ("lines.json", None)):
+    for name, whole in (("list.json", rows), ("list.jsonl", rows), ("lines.json", None)):
         path = folder / name
         lines = "\n".join(map(json.dumps, rows))
         path.write_text(json.dumps(whole, indent=1) if whole else lines)
@@ -177,6 +178,12 @@ def test_a_list_in_json_is_read_like_lines(folder):
     assert not rejected
     path.write_text(json.dumps({"messages": ONE, "audio": A}, indent=2))
     assert record_of(path).annotation["messages"] == ONE
+    bare = parts({"type": "audio", "audio": A}, text("What is it?"))
+    path.write_text(json.dumps(bare, indent=2))
+    assert record_of(path).annotation["messages"] == ONE
+    made, rejected = conversations.jobs(write(folder, bare, bare, [7]))
+    assert [row.annotation["messages"] for row in made] == [ONE, ONE]
+    assert [one["row"] for one in rejected] == [3]
 
 
 def test_files_are_joined_with_silence_between(folder):

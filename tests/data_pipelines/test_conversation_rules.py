@@ -289,7 +289,6 @@ FORMS = [
         "it may be of forms query_response and prompt_completion; say which by --form",
     ),
     ({}, "the row has no key"),
-    ("[1]", "field 'messages': message 1 must be an object"),
     ('"?"', "must be a JSON object"),
     ('{"messages": [}', "is not valid JSON"),
     (plain(user("?"), answer(), id=[1]), "field 'id': must be a text or a whole number"),

@@ -64,7 +64,7 @@ def jobs(
     """Reads a file of talks and checks all of it that can be checked without decoding audio.
 
     Args:
-        path: a JSONL file, or a `.json` file that holds a list, or SALMONN's {"annotation": list}.
+        path: a JSONL file, or one that holds a list, or SALMONN's {"annotation": list} in a .json.
         form: a key of FORMS, or "auto" to tell it by the keys of the rows.
         media_dir: where relative paths start; the file's folder if None.
         unplaced_first: whether listed clips without a placeholder go before the first user's words.
@@ -120,21 +120,24 @@ def _row(
 def _entries(path: pathlib.Path) -> Iterable[tuple[int, bytes]]:
     """The rows with their numbers, each as a line of JSON."""
     data = read_list(path)
-    if path.suffix.lower() != ".json":
+    is_json = path.suffix.lower() == ".json"
+    if not data.strip() or not (is_json or data.lstrip().startswith(b"[")):
         return numbered_lines(data)
-    if not data.strip():
-        return ()
     try:
         whole = parsed(data)
     except RejectedRecord as error:
-        if "(Extra data" in str(error):  # lines, whatever the file is called
+        if "(Extra data" in str(error) or not is_json:  # lines, whatever the file is called
             return numbered_lines(data)
         raise RejectedRecord(f"{path}: {error}") from None
-    if isinstance(whole, dict):
-        annotation = whole.get("annotation")
-        whole = annotation if isinstance(annotation, list) else [whole]
-    rows = whole if isinstance(whole, list) else [whole]
+    if isinstance(whole, dict) and isinstance(whole.get("annotation"), list):
+        whole = whole["annotation"]
+    rows = whole if isinstance(whole, list) and not _are_messages(whole) else [whole]
     return ((n, json.dumps(row).encode()) for n, row in enumerate(rows, start=1))
+
+
+def _are_messages(entries: list[Any]) -> bool:
+    """Whether a list is one talk, as one gives it to transformers, and not one of talks."""
+    return bool(entries) and all(isinstance(entry, dict) and "role" in entry for entry in entries)
 
 
 def _readable(entries: Iterable[tuple[int, bytes]]) -> Iterator[dict[str, Any]]:
