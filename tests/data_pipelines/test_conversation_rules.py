@@ -249,6 +249,14 @@ UNREAD = [
 
 CLIPS = [
     (
+        plain(user([HEARD]), answer(), audio="data:audio/wav;base64,UklGRg==", offset=0.1),
+        "field 'offset': no part is cut out of a clip that the row holds in base64",
+    ),
+    (
+        plain(user([{"type": "audio", "path": "a.wav"}]), answer(), offset=0.1),
+        "field 'offset': no part is cut out of the clips of such a row",
+    ),
+    (
         {"instruction": "?", "input": "", "output": "-", "audio_id": ""},
         "field 'audio_id': must be the path of a clip, not ''",
     ),

@@ -138,6 +138,11 @@ def find(named: Named, folder: pathlib.Path) -> Clip:
         RejectedRecord: an address, no such file, or no base64.
     """
     if named.is_data or (not named.further and _holds_audio(named.name)):
+        if named.segment:
+            raise RejectedRecord(
+                f"field {named.segment.begin_field!r}: no part is cut out of a clip that the row "
+                "holds in base64; cut it out, or give the path of a file"
+            )
         return Embedded(_decoded(named.name))
     first, *further = (_file(name, folder) for name in (named.name, *named.further))
     if further:

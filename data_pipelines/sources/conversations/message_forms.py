@@ -79,8 +79,8 @@ def prompt_completion(fields: Fields) -> Talk:
             turns.append(Turn(f"field {field!r}", role, (value,), loss))
             continue
         for turn in _turns(_list({field: value}, field), where=f"message {{}} of {field!r}"):
-            off = turn.loss if loss is None else loss
-            turns.append(Turn(turn.where, turn.role, turn.pieces, off))
+            said = loss if turn.loss is None else turn.loss
+            turns.append(Turn(turn.where, turn.role, turn.pieces, said))
     return Talk(tuple(turns))
 
 
