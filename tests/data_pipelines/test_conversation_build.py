@@ -50,6 +50,7 @@ def test_a_corpus_of_talks(folder, capsys):
     (folder / "words.wav").write_text("A bell. " * 200)
     names = ["a.wav", "empty.wav", "one.wav", "nan.wav", "hours.flac", "words.wav", "silent.wav"]
     rows = [talk(name) for name in names]
+    rows[2] = talk("a.wav", "one.wav", said="<audio><audio>What are they?")
     wav = base64.b64encode((folder / "a.wav").read_bytes()).decode()
     broken = base64.b64encode(b"A bell. " * 200).decode()
     rows += [talk(wav), talk(broken), talk("a.wav", said="What?"), talk(said="Hello.")]
@@ -58,7 +59,7 @@ def test_a_corpus_of_talks(folder, capsys):
     reasons = {row["row"]: row["reason"] for row in map(json.loads, lines)}
     says = {
         2: "the clip has no samples",
-        3: "it is too short",
+        3: "clip 2 of 2: it is too short",
         4: "not numbers (NaN",
         5: "it lasts 3601.00 s",
         6: "it cannot be read as WAV",
