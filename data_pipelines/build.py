@@ -3,6 +3,7 @@ r"""Builds a corpus: a source's records in shards, their index, and a vocabulary
     python -m data_pipelines.build --source=manifest --manifest=train.jsonl --out=data/mine
     python -m data_pipelines.build --source=manifest --manifest=dev.jsonl --out=data/mine \
         --split=validation
+    python -m data_pipelines.build --source=conversations --manifest=chats.jsonl --out=data/chats
     python -m data_pipelines.build --source=synthetic --out=data/synthetic
     python -m data_pipelines.build --source=synthetic --out=data/more --hours=10
     python -m data_pipelines.build --source=librispeech --root=LibriSpeech --out=data/librispeech
@@ -11,6 +12,12 @@ A manifest has one JSON object a line, with paths relative to the manifest:
 
     {"audio": "a.flac", "task": "asr", "text": "good morning", "language": "en"}
     {"audio": ["a.flac", "b.mp3"], "task": "speaker_verification", "text": "same"}
+
+Conversations come in the forms of ms-swift, LLaMA-Factory, TRL, transformers, OpenAI and others,
+told by their keys; docs/data.md has them all:
+
+    {"messages": [{"role": "user", "content": "<audio>What is it?"},
+                  {"role": "assistant", "content": "A bell."}], "audios": ["a.flac"]}
 
 docs/tasks.md has the tasks and what fields each needs; further ones (source, license, ...) are
 kept. Clips are WAV, FLAC, Ogg, MP3 or another kind that docs/data.md lists, from 30 ms to an hour;
@@ -31,7 +38,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from tqdm import tqdm
 
 from data_pipelines import staging
-from data_pipelines.beam_runner import RUNNERS, beam_runner
+from data_pipelines.beam_runner import beam_runner
+from data_pipelines.build_flags import (
+    LISTS,
+    SEED,
+    TRAIN_EXAMPLES,
+    VALIDATION_EXAMPLES,
+    read_flags,
+)
 from data_pipelines.build_summary import (
     NOTES_FILE,
     REJECTED_FILE,
@@ -43,21 +57,19 @@ from data_pipelines.build_summary import (
 from data_pipelines.build_workers import ShardWork, Work, Workers, fingerprint, shards_of
 from data_pipelines.records import SPLITS, Corpus, CorpusError, RejectedRecord, told_of
 from data_pipelines.shards import Rejection, ShardSummary, join_shards, joined
-from data_pipelines.sources import manifest, published, rows, synthetic, tfds_dataset
+from data_pipelines.sources import (
+    conversations,
+    manifest,
+    published,
+    rows,
+    synthetic,
+    tfds_dataset,
+)
 from qwen_audio_jax.rendering import texts_of
 from qwen_audio_jax.text.tokenizer import train_sentencepiece
 
 SYNTHETIC = "synthetic"
 """Name of the corpus that training builds by itself."""
-
-TRAIN_EXAMPLES, VALIDATION_EXAMPLES, SEED = 10000, 1200, 0
-FLAGS = {
-    "manifest": ("manifest", "split"),
-    "synthetic": ("tasks", "hours", "train_examples", "validation_examples", "seed"),
-    "tfds": ("dataset", "root", "tasks", "split", "fields"),
-}
-"""Each source's own flags."""
-PUBLISHED_FLAGS = ("root", "tasks", "split")
 
 TOKENIZER_FOLDER = "tokenizer"
 VOCABULARY_RECORDS = 100_000
@@ -185,6 +197,22 @@ def manifest_work(path: pathlib.Path | str, split: str) -> dict[str, Work]:
     return {split: Work(rows.make, usable, rows.row_of, rows.size_of, rejected)}
 
 
+def conversations_work(
+    path: pathlib.Path | str,
+    split: str,
+    form: str = conversations.AUTO,
+    media_dir: pathlib.Path | None = None,
+    *,
+    unplaced_first: bool = False,
+) -> dict[str, Work]:
+    """One split from a file of talks. Raises RejectedRecord if the file cannot be used."""
+    usable, rejected = conversations.jobs(
+        pathlib.Path(path), form, media_dir, unplaced_first=unplaced_first
+    )
+    made_by = (conversations.make, usable, conversations.row_of, conversations.size_of)
+    return {split: Work(*made_by, rejected)}
+
+
 def published_work(
     name: str, root: pathlib.Path, splits: Sequence[str], tasks: Sequence[str]
 ) -> dict[str, Work]:
@@ -238,90 +266,23 @@ def _train_vocabulary(folder: pathlib.Path) -> None:
     train_sentencepiece(texts, sorted(languages), folder / TOKENIZER_FOLDER)
 
 
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m data_pipelines.build",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--source", required=True, choices=[*FLAGS, *published.PUBLISHED])
-    parser.add_argument(
-        "--out", type=pathlib.Path, help="corpus folder to write (default: data/SOURCE)"
-    )
-    parser.add_argument("--workers", type=int, help="processes (default: one a core)")
-    parser.add_argument(
-        "--runner", choices=RUNNERS, help="make the shards with Apache Beam instead: docs/data.md"
-    )
-    parser.add_argument("--beam_args", default="", help="Beam's own options, in one string")
-    parser.add_argument("--overwrite", action="store_true", help="replace a split that is there")
-    group = parser.add_argument_group("--source=manifest")
-    group.add_argument("--manifest", type=pathlib.Path, help="JSONL file")
-    group = parser.add_argument_group(f"--source={'|'.join(published.PUBLISHED)}")
-    group.add_argument(
-        "--root",
-        type=pathlib.Path,
-        help="the folder that its archive unpacks to (tfds: ~/tensorflow_datasets)",
-    )
-    group = parser.add_argument_group("--source=tfds")
-    group.add_argument("--dataset", help="NAME, NAME/CONFIG or NAME:VERSION, as TFDS spells it")
-    group.add_argument("--fields", help="field=feature or field='text': docs/data.md")
-    group = parser.add_argument_group("these and manifest")
-    group.add_argument(
-        "--split", choices=SPLITS, help="which split to write (default: manifest train, else both)"
-    )
-    group = parser.add_argument_group("all but manifest")
-    group.add_argument(
-        "--tasks",
-        help="which of its tasks, with commas; `all` is all of them (default: synthetic all, the "
-        "others their first); synthetic makes conversations where `chat` is named",
-    )
-    group = parser.add_argument_group("--source=synthetic (always writes both splits)")
-    group.add_argument("--hours", type=float, help="of training audio, about: 0.2, 100, ...")
-    group.add_argument("--train_examples", type=int, help=f"instead (default: {TRAIN_EXAMPLES})")
-    group.add_argument("--validation_examples", type=int, help=f"default: {VALIDATION_EXAMPLES}")
-    group.add_argument("--seed", type=int, help=f"default: {SEED}")
-    arguments = parser.parse_args(argv)
-    arguments.out = arguments.out or pathlib.Path("data") / arguments.source
-    _check_flags(parser, arguments)
-    return arguments
-
-
-def _check_flags(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
-    """Ends the program where flags do not go together."""
-    if arguments.runner and arguments.workers:
-        parser.error("--workers does not go with --runner; Beam has options of its own")
-    if arguments.beam_args and not arguments.runner:
-        parser.error("--beam_args needs --runner")
-    own = FLAGS.get(arguments.source, PUBLISHED_FLAGS)
-    for name in sorted({*PUBLISHED_FLAGS, *(flag for flags in FLAGS.values() for flag in flags)}):
-        if name not in own and getattr(arguments, name) is not None:
-            parser.error(f"--{name} does not go with --source={arguments.source}")
-    if arguments.source == "manifest" and arguments.manifest is None:
-        parser.error("--source=manifest needs --manifest=FILE")
-    if arguments.source in published.PUBLISHED and arguments.root is None:
-        parser.error(f"--source={arguments.source} needs --root=DIR")
-    if arguments.source == "tfds" and not (arguments.dataset and arguments.tasks):
-        parser.error("--source=tfds needs --dataset=NAME and --tasks=TASK, see docs/data.md")
-    if arguments.hours is not None:
-        if arguments.train_examples is not None:
-            parser.error("--hours and --train_examples: give one of them")
-        if not 0 < arguments.hours < math.inf:
-            parser.error(f"--hours must be above 0, not {arguments.hours}")
-    for name in ("workers", "train_examples", "validation_examples"):
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            parser.error(f"--{name} must be at least 1, not {value}")
-
-
 def _splits(arguments: argparse.Namespace) -> tuple[str, ...]:
     if arguments.split:
         return (arguments.split,)
-    return ("train",) if arguments.source == "manifest" else SPLITS
+    return ("train",) if arguments.source in LISTS else SPLITS
 
 
 def _work(arguments: argparse.Namespace) -> dict[str, Work]:
     if arguments.source == "manifest":
         return manifest_work(arguments.manifest, _splits(arguments)[0])
+    if arguments.source == "conversations":
+        return conversations_work(
+            arguments.manifest,
+            _splits(arguments)[0],
+            arguments.form or conversations.AUTO,
+            arguments.media_dir,
+            unplaced_first=arguments.unplaced_audio == "first",
+        )
     named = [task.strip() for task in (arguments.tasks or "").split(",") if task.strip()]
     if arguments.source in published.PUBLISHED:
         tasks = published.PUBLISHED[arguments.source].TASKS if named == ["all"] else named
@@ -344,7 +305,7 @@ def _work(arguments: argparse.Namespace) -> dict[str, Work]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit status: 0, or 1 after one sentence on stderr."""
-    arguments = _arguments(argv)
+    arguments = read_flags(argv, __doc__)
     try:
         staging.check_target(arguments.out, _splits(arguments), arguments.overwrite)
         made = build_corpus(

@@ -227,8 +227,13 @@ def _checked(record: Record) -> Outcome:
     for _ in texts_of(record.task, annotation):
         pass  # what cannot be rendered must not be found out in the middle of a training run
     samples, notes = [], list(mended)
-    for clip in record.audio:
-        wave = decode(clip)
+    for number, clip in enumerate(record.audio, start=1):
+        try:
+            wave = decode(clip)
+        except AudioError as error:
+            if len(record.audio) == 1:
+                raise
+            raise AudioError(f"clip {number} of {len(record.audio)}: {error}") from error
         samples.append(len(wave))
         if odd := suspicion(wave):
             notes.append(f"field 'audio': {odd}")

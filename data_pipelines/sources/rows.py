@@ -45,11 +45,12 @@ def size_of(row: Row) -> int:
 
 def make(row: Row) -> Record:
     """Reads the row's audio files, and cuts out what the row names of them."""
-    audio = tuple(_clip(path, segment) for path, segment in _clips(row))
+    audio = tuple(clip(path, segment) for path, segment in _clips(row))
     return Record(row.id, row.task, audio, row.annotation)
 
 
-def _clip(path: pathlib.Path, segment: Segment | None) -> bytes:
+def clip(path: pathlib.Path, segment: Segment | None) -> bytes:
+    """A file's bytes, or a part of it as a file. Raises RejectedRecord if it cannot be read."""
     try:
         return recordings.clip_of(path, segment) if segment else path.read_bytes()
     except OSError as error:
