@@ -9,6 +9,7 @@ qwen_audio_jax/compilation/topology.py: `qwen2_audio_7b@v5p:4x4x4`. Any key can 
 from ml_collections import ConfigDict
 
 from qwen_audio_jax.compilation.topology import FRAMES, TOKENS, setup_of
+from qwen_audio_jax.step_config import DECODER_LINEARS
 
 
 def get_config(name: str = "tiny") -> ConfigDict:
@@ -93,7 +94,24 @@ def _base(preset: str) -> ConfigDict:
     # A folder for compiled programs, "" for none; "auto" is one in the user's cache.
     config.compilation_cache = "auto"
     config.init_from = ""
+    config.lora = _lora()
     return config
+
+
+def _lora() -> ConfigDict:
+    """Off, as its rank is 0."""
+    return ConfigDict(
+        {
+            "rank": 0,
+            "alpha": 16.0,
+            "targets": (DECODER_LINEARS,),
+            "rslora": False,
+            "rank_pattern": {},
+            "alpha_pattern": {},
+            "dropout": 0.0,
+            "train": (),
+        }
+    )
 
 
 def _data() -> ConfigDict:
