@@ -212,7 +212,7 @@ class RunConfig:
     profile: ProfileConfig
     compilation_cache: Annotated[str, Folder(or_empty=True)]
     init_from: Annotated[str, Folder(or_empty=True)]
-    lora: LoraConfig = LoraConfig()
+    lora: LoraConfig
 
     def __post_init__(self):
         left_open = [axis for axis, size in self.mesh.items() if size == -1]
