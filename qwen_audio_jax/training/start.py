@@ -30,6 +30,7 @@ from qwen_audio_jax.parallel.sharding import local_rows, make_mesh
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
 from qwen_audio_jax.run_config import ConfigError, ModelChoice, RunConfig
 from qwen_audio_jax.text.tokenizer import Tokenizer, load_tokenizer
+from qwen_audio_jax.training import lora
 from qwen_audio_jax.training.splice_scale import at_word_norm
 from qwen_audio_jax.training.step import Recipe, TrainState, make_init
 from qwen_audio_jax.training.workdir import has_begun
@@ -144,7 +145,7 @@ def choose_model(config: RunConfig, tokenizer: Tokenizer, start: Parts) -> Model
 
     Raises:
         ConfigError: those parts are of another family, or have another vocabulary, or one without
-            the tokens around a clip.
+            the tokens around a clip; or `config.lora` cannot be had with them.
     """
     family = config.model.family
     encoder, decoder = preset_parts(config.model.preset, family, tokenizer.vocab_size)
@@ -167,7 +168,7 @@ def choose_model(config: RunConfig, tokenizer: Tokenizer, start: Parts) -> Model
             f"config.init_from: {config.init_from}: {error.args[0]}, which a {family} model needs; "
             "import it again, together with its tokenizer files"
         ) from error
-    return model_config(
+    model = model_config(
         family,
         encoder,
         decoder,
@@ -175,6 +176,9 @@ def choose_model(config: RunConfig, tokenizer: Tokenizer, start: Parts) -> Model
         audio_end=end,
         compute=compute_for(config.model, jax.default_backend()),
     )
+    model = lora.with_adapters(config.lora, model)
+    lora.check_start(config, start, model)
+    return model
 
 
 def with_window(config: RunConfig, start: Parts, encoder: EncoderConfig) -> EncoderConfig:
@@ -308,7 +312,7 @@ def restore_or_init(
         return checkpoints.restore(checkpoints.latest, wanted, config.init_from)
     trained, frozen = {}, {}
     if config.init_from:
-        leave_out = bool(config.optimizer.frozen)
+        leave_out = bool(recipe.optimizer.frozen)
         trained, frozen = checkpoints.start_from(config.init_from, wanted, leave_out=leave_out)
     state = _completed(init, layout, trained, frozen)
     loaded = {path.split("/")[0] for path in (trained | frozen)}
