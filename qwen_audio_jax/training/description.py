@@ -13,7 +13,6 @@ from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.run_config import RunConfig
 from qwen_audio_jax.training.step import TrainState
 
-
 _ADAPTERS = "adapters"
 
 

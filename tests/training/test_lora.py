@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import make_example, on_eight_devices, pretrain_values, tiny_config
 from flax import nnx
+from jax.sharding import AbstractMesh
 from test_step import OPTIMIZER, assert_same, batch, compiled, mesh_of, whole
 
 from data_pipelines.examples import empty_batch, fill_row
@@ -19,7 +20,7 @@ from qwen_audio_jax.inference.generate import generate
 from qwen_audio_jax.models.adapters import is_adapter, merged, with_keys
 from qwen_audio_jax.models.cuts import merge
 from qwen_audio_jax.models.presets import Compute, ModelConfig, model_config, preset_parts
-from qwen_audio_jax.parallel.sharding import place_rows, shardings, spec_of
+from qwen_audio_jax.parallel.sharding import AXES, place_rows, shardings, spec_of
 from qwen_audio_jax.run_config import ConfigError, from_mapping
 from qwen_audio_jax.step_config import LoraConfig
 from qwen_audio_jax.training import lora
@@ -287,9 +288,9 @@ def test_gradients_are_those_of_the_product(remat):
 
 def test_no_gradient_of_a_kernel_is_formed():
     """No product in the step has a kernel's shape; where all is trained, each kernel has one."""
-    wide = dict(layers=2, width=32, heads=5, kv_heads=3, head_dim=8, mlp_width=56, vocab_size=96)
+    wide = dict(layers=2, width=32, heads=6, kv_heads=3, head_dim=8, mlp_width=56, vocab_size=96)
     model = tiny_config("qwen2_audio", **wide)
-    shapes = {(32, 40), (32, 24), (40, 32), (32, 56), (56, 32)}
+    shapes = {(32, 48), (32, 24), (48, 32), (32, 56), (56, 32)}
     assert shapes <= products(recipe_of(LoraConfig(), model))
     for chosen in (LORA, dataclasses.replace(LORA, dropout=0.1)):
         assert not shapes & products(recipe_of(chosen, model))
@@ -307,8 +308,9 @@ def products(recipe: Recipe) -> set[tuple[int, ...]]:
             if equation.primitive.name == "dot_general":
                 shape = equation.outvars[0].aval.shape
                 found.update({shape, shape[::-1]})
-            for inner in jax.core.jaxprs_in_params(equation.params):
-                walk(inner)
+            for value in jax.tree.leaves(list(equation.params.values())):
+                if hasattr(value, "eqns"):  # what a scan or a checkpoint runs
+                    walk(value)
 
     walk(closed.jaxpr)
     return found
@@ -383,9 +385,8 @@ def test_any_mesh_is_one_device():
     assert_same(trained(dropping(), parameters, sizes=(2, 2, 2))[:2], alone)
 
 
-@on_eight_devices
 def test_they_are_divided_as_the_kernel_is():
-    mesh = mesh_of(1, 2, 4)
+    mesh = AbstractMesh((1, 2, 4), AXES)
 
     def spec(name, *shape):
         return tuple(spec_of(name, shape, mesh))
