@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 from typing import Any
 
 from qwen_audio_jax.audio.silence import silence_frames
@@ -117,12 +118,24 @@ def read_parts(folder: pathlib.Path) -> Parts:
         raise ValueError(
             f"{path}: the decoder's kv_heads must divide its heads, and head_dim must be even"
         )
+    paths = [adapter.path for adapter in parts.adapters]
+    for adapter in paths:
+        if paths.count(adapter) > 1 or not _LINEAR.fullmatch(adapter):
+            raise ValueError(
+                f"{path}: adapters: {adapter!r} is there twice, or no linear layer of the model"
+            )
     if decoder and decoder.rope_high <= decoder.rope_low:
         raise ValueError(f"{path}: the decoder's rope_high must be above its rope_low")
     if decoder and decoder.qkv_bias and decoder.qk_norm:
         raise ValueError(f"{path}: no decoder has both biases (qkv_bias) and norms (qk_norm)")
     return parts
 
+
+_LINEAR = re.compile(
+    "encoder/blocks/(query|key|value|out|up|down)|projector|"
+    "decoder/blocks/(query|key|value|out|gate|up|down)"
+)
+"""Paths of the layers that can have an adapter."""
 
 _LARGEST = 1 << 24
 """No size is larger; what says so would only be found out by running out of memory."""

@@ -107,7 +107,8 @@ def check_start(config: RunConfig, workdir: pathlib.Path) -> None:
 
     Raises:
         ConfigError, ValueError: the mesh does not fit the devices, or `config.init_from` names
-            nothing to start from, or an encoder that cannot have the window.
+            nothing to start from, or an encoder that cannot have the window, or `config.lora` does
+            not fit what it names.
     """
     make_mesh(config.mesh)
     if config.init_from and run_folder(config.init_from).resolve() == workdir.resolve():
@@ -119,6 +120,10 @@ def check_start(config: RunConfig, workdir: pathlib.Path) -> None:
         start = read_start(config)
         if start.encoder:
             with_window(config, start, start.encoder)
+        parts = preset_parts(config.model.preset, config.model.family, vocab_size=1)
+        encoder, decoder = start.encoder or parts[0], start.decoder or parts[1]
+        model = model_config(config.model.family, encoder, decoder, audio_begin=-1, audio_end=-1)
+        lora.check_start(config, start, lora.with_adapters(config.lora, model))
 
 
 def read_start(config: RunConfig) -> Parts:
