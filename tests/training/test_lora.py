@@ -52,18 +52,18 @@ def recipe_of(chosen: LoraConfig, model: ModelConfig | None = None, **optimizer)
     return Recipe(model, lora.optimizer_of(run_config(chosen, **optimizer), model), 20, seed=0)
 
 
-def parameters_of(model: ModelConfig, seed: int = 3):
-    """Drawn anew, and adapters as if they had been trained."""
-    drawn = jax.jit(make_init(Recipe(model, OPTIMIZER, 20, seed))[1])()
-    whole = merge(drawn.parameters, drawn.frozen, {})
-    random = np.random.default_rng(seed)
+def parameters_of(model: ModelConfig, *, trained: bool = True):
+    """Drawn anew; adapters as if they had been trained, or with B as at first."""
+    random = np.random.default_rng(3)
 
-    def trained(path, leaf):
-        if path[-1].key != "lora_b":
-            return leaf
-        return jnp.asarray(0.1 * random.standard_normal(leaf.shape), jnp.float32)
+    def drawn(path, leaf):
+        name, noise = path[-1].key, random.standard_normal(leaf.shape).astype(np.float32)
+        if name in ("kernel", "lora_a"):
+            return jnp.asarray(noise / np.sqrt(leaf.shape[-2]))
+        factor = {"scale": 0.0, "lora_b": 0.1 * trained}.get(name, 0.1)
+        return jnp.asarray(factor * noise + (name == "scale"))
 
-    return jax.tree_util.tree_map_with_path(trained, whole)
+    return jax.tree_util.tree_map_with_path(drawn, abstract_model(model)[1])
 
 
 def without(parameters, adapters):
@@ -194,8 +194,7 @@ def _first(recipe):
 def test_at_first_nothing_changes(config):
     """The losses are those of the model without adapters, to the bit."""
     model = lora.with_adapters(EVERYWHERE, config)
-    state = jax.jit(make_init(Recipe(model, OPTIMIZER, 20, 3))[1])()
-    parameters = merge(state.parameters, state.frozen, {})
+    parameters = parameters_of(model, trained=False)
     base, _ = without(parameters, model.adapters)
     one, other = losses_of(model)(parameters, batch(0)), losses_of(config)(base, batch(0))
     assert np.count_nonzero(one) > 20
@@ -264,7 +263,7 @@ def gradient_of(model: ModelConfig, parameters):
     return by_path(jax.jit(jax.grad(loss))(parameters))
 
 
-@pytest.mark.parametrize("remat", ["none", "full"])
+@pytest.mark.parametrize("remat", ["none", pytest.param("full", marks=pytest.mark.slow)])
 def test_gradients_are_those_of_the_product(remat):
     """Of W' = W + s A B they are s dW' Bᵀ and s Aᵀ dW', whatever is computed anew."""
     config = dataclasses.replace(tiny_config("qwen_audio"), compute=Compute(remat=remat))
@@ -356,18 +355,19 @@ def test_rates_are_found_in_their_paths():
     """LoRA+ has B learn faster."""
     made = []
     for rates in ({}, {"/lora_b$": 4.0}):
-        recipe = recipe_of(LORA, rates=rates)
+        recipe = recipe_of(dataclasses.replace(LORA, targets=("/query$",)), rates=rates)
         state = first_state(recipe, parameters_of(recipe.model))
         optimizer = make_optimizer(recipe.optimizer, 20, {})
-        ones = jax.tree.map(jnp.ones_like, state.parameters)
-        _, later = optimizer.update(ones, state.optimizer, state.parameters)  # at rate 0
-        made.append(by_path(optimizer.update(ones, later, state.parameters)[0]))
+        ones, update = jax.tree.map(jnp.ones_like, state.parameters), jax.jit(optimizer.update)
+        _, later = update(ones, state.optimizer, state.parameters)  # at rate 0
+        made.append(by_path(update(ones, later, state.parameters)[0]))
     for path, update in made[0].items():
         factor = 4 if path.endswith("/lora_b") else 1
         np.testing.assert_allclose(made[1][path], factor * update, rtol=1e-6)
         assert np.any(update)
 
 
+@pytest.mark.slow
 def test_micro_batches_are_the_whole_batch():
     recipe = dataclasses.replace(recipe_of(EVERYWHERE), accumulate=4)
     assert_same(trained(recipe, parameters_of(recipe.model))[:2], plain()[:2])
@@ -443,6 +443,7 @@ def test_dropout_is_of_the_step():
     assert once[0] != once[1]
 
 
+@pytest.mark.slow
 def test_micro_batches_drop_others():
     """Of equal rows in both halves: with one key for all, they would give the loss of one."""
     recipe = dataclasses.replace(dropping(), accumulate=2)

@@ -20,6 +20,7 @@ from qwen_audio_jax.run_config import ConfigError, from_mapping
 from qwen_audio_jax.saved_parameters import SavedParameters
 from qwen_audio_jax.text.tokenizer import load_tokenizer
 from qwen_audio_jax.training import loop
+from qwen_audio_jax.training.start import check_start
 
 LORA = {"lora.rank": 3, "lora.alpha": 6.0, "lora.dropout": 0.1}
 NEW = 4
@@ -147,6 +148,7 @@ def test_resumed_on_another_mesh_is_the_same(place, run, tmp_path):
         np.testing.assert_allclose(one[path], other[path], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_starts_with_the_adapters_of_another(place, run, tmp_path):
     """And finds the model through it, in the place that it started from."""
     again = config(
@@ -190,8 +192,11 @@ def test_a_run_starts_with_the_adapters_of_another(place, run, tmp_path):
 )
 def test_what_it_cannot_start_from_is_a_sentence(place, run, tmp_path, start, changes, sentence):
     init_from = str(place / start) if start else ""
+    wrong = config(place, init_from=init_from, **changes)
     with pytest.raises(ConfigError, match=sentence):
-        loop.run(config(place, init_from=init_from, **changes), tmp_path / "never")
+        check_start(wrong, tmp_path / "never")
+    with pytest.raises(ConfigError, match=sentence):
+        loop.run(wrong, tmp_path / "never")
     assert not (tmp_path / "never" / "config.json").exists()
 
 
