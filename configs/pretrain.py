@@ -6,9 +6,12 @@ qwen_audio_jax/compilation/topology.py: `qwen2_audio_7b@v5p:4x4x4`. Any key can 
 --config.train.steps=100; docs/configuration.md has them all.
 """
 
+import dataclasses
+
 from ml_collections import ConfigDict
 
 from qwen_audio_jax.compilation.topology import FRAMES, TOKENS, setup_of
+from qwen_audio_jax.step_config import LoraConfig
 
 
 def get_config(name: str = "tiny") -> ConfigDict:
@@ -93,6 +96,7 @@ def _base(preset: str) -> ConfigDict:
     # A folder for compiled programs, "" for none; "auto" is one in the user's cache.
     config.compilation_cache = "auto"
     config.init_from = ""
+    config.lora = ConfigDict(dataclasses.asdict(LoraConfig()))  # off
     return config
 
 

@@ -15,6 +15,7 @@ from orbax.checkpoint import v1 as ocp
 
 from qwen_audio_jax import frozen_base
 from qwen_audio_jax.frozen_base import Base, BaseError, CheckpointError
+from qwen_audio_jax.models.adapters import is_adapter
 from qwen_audio_jax.models.cuts import Cuts
 from qwen_audio_jax.models.parts import path_name
 from qwen_audio_jax.saved_parameters import SavedParameters, added_over_processes, compare
@@ -142,7 +143,8 @@ class Checkpoints:
             leave_out: whether checkpoints shall leave out what is frozen of them.
 
         Returns:
-            (what is trained, what is frozen), by path: of the parts that the folder has.
+            (what is trained, what is frozen), by path: of the parts that the folder has, and of
+            adapters, if it has any.
 
         Raises:
             FileNotFoundError: there is no checkpoint.
@@ -154,6 +156,8 @@ class Checkpoints:
         wanted = _whole_shapes(abstract_state, self._cuts)
         has = {path.split("/")[0] for path in saved.shapes()}
         wanted = {path: shape for path, shape in wanted.items() if path.split("/")[0] in has}
+        if not any(map(is_adapter, saved.shapes())):  # then they are new
+            wanted = {path: shape for path, shape in wanted.items() if not is_adapter(path)}
         _check_shapes(folder, saved.shapes(), wanted)
         # Before it is read, since the run that has it may be training.
         leave_out = leave_out and self._stays(step)

@@ -26,7 +26,13 @@ from qwen_audio_jax.data_config import DataConfig
 from qwen_audio_jax.models.attention import BACKENDS
 from qwen_audio_jax.models.layers import REMAT
 from qwen_audio_jax.models.presets import FAMILIES, PRESETS
-from qwen_audio_jax.step_config import MESH_AXES, Count, CountOrZero, OptimizerConfig
+from qwen_audio_jax.step_config import (
+    MESH_AXES,
+    Count,
+    CountOrZero,
+    LoraConfig,
+    OptimizerConfig,
+)
 
 ENDS = ("steps", "hours", "epochs")
 """Keys of `config.train` of which one says when a run ends."""
@@ -187,6 +193,8 @@ class RunConfig:
             encoder, or the decoder with its vocabulary; other parts, step and optimizer state are
             new. "" is a start from random parameters. What is frozen of it is not saved again, so
             a run needs it to go on; this key may then name its new place.
+        lora: low-rank adapters (LoRA) beside the kernels of linear layers, which are then frozen as
+            all else is: the adapters alone are trained, and stored in checkpoints.
     """
 
     model: ModelChoice
@@ -204,6 +212,7 @@ class RunConfig:
     profile: ProfileConfig
     compilation_cache: Annotated[str, Folder(or_empty=True)]
     init_from: Annotated[str, Folder(or_empty=True)]
+    lora: LoraConfig
 
     def __post_init__(self):
         left_open = [axis for axis, size in self.mesh.items() if size == -1]

@@ -1,11 +1,18 @@
-"""The parts of the configuration that a compiled step depends on: the optimizer and the mesh."""
+"""What of the configuration a compiled step depends on: the optimizer, adapters, the mesh."""
 
 import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Annotated
 
-from qwen_audio_jax.config_fields import ConfigError, Example, Factor, Range, RegularExpression
+from qwen_audio_jax.config_fields import (
+    ConfigError,
+    Example,
+    Factor,
+    Items,
+    Range,
+    RegularExpression,
+)
 
 MESH_AXES = ("replica", "fsdp", "tensor")
 
@@ -70,3 +77,48 @@ class OptimizerConfig:
                 f"config.optimizer.learning_rate = {self.learning_rate:g}, and the rate only falls "
                 "after the warm-up; lower it too"
             )
+
+
+DECODER_LINEARS = r"^decoder/blocks/(query|key|value|out|gate|up|down)$"
+
+
+@dataclasses.dataclass(frozen=True)
+class LoraConfig:
+    """Attributes:
+    rank: of the matrices beside each targeted kernel; at most its smaller side. 0 is off: all is
+        trained that `config.optimizer.frozen` does not hold.
+    alpha: what they add is multiplied by alpha / rank.
+    targets: regular expressions; a linear layer is adapted if one is found in its path, which is
+        its kernel's without `/kernel`: `^encoder/blocks/` adapts the six of the encoder's blocks,
+        `^projector$` the projector. Each must be found in one.
+    rslora: whether the factor is alpha / sqrt(rank) instead.
+    rank_pattern: regular expression -> another rank for the targets in whose path it is found. Each
+        must be found in one; two in the same one must agree.
+    alpha_pattern: another alpha, likewise.
+    dropout: the share of what enters the added matrices that is set to 0 in training, drawn for
+        each step anew.
+    train: regular expressions; a parameter of the model itself is trained beside the adapters if
+        one is found in its path, as a new projector must be: `^projector/`. All others are frozen,
+        but for what `config.optimizer.train_new_tokens` trains of them.
+    """
+
+    rank: Annotated[int, Range(0, 65_536)] = 0
+    alpha: Annotated[float, Range(1e-6, 1e6)] = 16.0
+    targets: Annotated[
+        tuple[Annotated[str, RegularExpression()], ...],
+        Items(1, 1000),
+        Example('("^decoder/blocks/(query|value)$",)'),
+    ] = (DECODER_LINEARS,)
+    rslora: bool = False
+    rank_pattern: Annotated[
+        Mapping[Annotated[str, RegularExpression()], Annotated[int, Range(1, 65_536)]],
+        Example('{"/query$": 32}'),
+    ] = dataclasses.field(default_factory=dict, hash=False)
+    alpha_pattern: Annotated[
+        Mapping[Annotated[str, RegularExpression()], Annotated[float, Range(1e-6, 1e6)]],
+        Example('{"/query$": 64}'),
+    ] = dataclasses.field(default_factory=dict, hash=False)
+    dropout: Annotated[float, Range(0, 0.95)] = 0.0
+    train: Annotated[
+        tuple[Annotated[str, RegularExpression()], ...], Example('("^projector/",)')
+    ] = ()

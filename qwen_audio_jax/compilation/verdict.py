@@ -34,6 +34,7 @@ from qwen_audio_jax.parallel.sharding import (
     shardings,
 )
 from qwen_audio_jax.run_config import RunConfig
+from qwen_audio_jax.training.lora import optimizer_of, with_adapters
 from qwen_audio_jax.training.next_token import chunk_of
 from qwen_audio_jax.training.start import compute_for, with_window
 from qwen_audio_jax.training.step import Recipe, make_init, make_step
@@ -148,7 +149,8 @@ def compile_step(
     model = model or model_of(config)
     train = config.train
     # How many steps the schedule has is but a number in the program.
-    recipe = Recipe(model, config.optimizer, train.steps or 1, train.seed, train.accumulate)
+    optimizer = optimizer_of(config, model)
+    recipe = Recipe(model, optimizer, train.steps or 1, train.seed, train.accumulate)
     axes = ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     started = time.perf_counter()
     state, lowered = _lower(recipe, mesh, shape)
@@ -230,7 +232,7 @@ def _read(
     for one in work.collectives:
         received[one.kind] += one.received * one.times * topology.chip.devices
         count[one.kind] += one.times
-    optimizer = config.optimizer
+    optimizer = optimizer_of(config, model)
     model_flops = flops.training_step(
         model, of, optimizer.frozen, train_new_tokens=optimizer.train_new_tokens
     )
@@ -254,7 +256,8 @@ def model_of(config: RunConfig) -> ModelConfig:
     encoder, decoder = preset_parts(config.model.preset, family, VOCABULARIES[family])
     encoder = with_window(config, Parts(), encoder)
     compute = compute_for(config.model, "tpu")
-    return model_config(family, encoder, decoder, audio_begin=0, audio_end=1, compute=compute)
+    model = model_config(family, encoder, decoder, audio_begin=0, audio_end=1, compute=compute)
+    return with_adapters(config.lora, model)
 
 
 def useful(shape: RowShape, silence: int = 0) -> flops.Counts:

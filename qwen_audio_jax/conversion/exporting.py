@@ -3,7 +3,7 @@
 import itertools
 import math
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from qwen_audio_jax.conversion.safetensors_writer import Planned, plan_shards, w
 from qwen_audio_jax.conversion.shapes import parameter_shapes, tensor_names
 from qwen_audio_jax.conversion.vocabulary import with_vocabulary
 from qwen_audio_jax.conversion.weight_files import DTYPES
+from qwen_audio_jax.models.adapters import merged
 from qwen_audio_jax.models.parts import Parts, read_parts
 from qwen_audio_jax.saved_parameters import SavedParameters
 from qwen_audio_jax.text.tokenizer import load_tokenizer
@@ -62,13 +63,16 @@ def run(
     named = next(iter(dtypes)) if len(dtypes) == 1 else "float32"
     files = companions.files(parts, tokenizer, named)
     with whole_folder(out, sum(tensor.bytes for tensor in planned)) as place:
-        arrays = itertools.chain.from_iterable(_tensors(group, saved) for group in groups)
-        write_shards(place, shards, prefetch(_cast(step, arrays, dtype)))
+        scales = {adapter.path: adapter.scale for adapter in parts.adapters}
+        arrays = itertools.chain.from_iterable(_tensors(group, saved, scales) for group in groups)
+        write_shards(place, shards, prefetch(_cast(step, arrays, planned)))
         companions.write(place, files, tokenizer, kept)
     print(
         f"{parts.family}: {len(planned)} tensors, {', '.join(sorted(dtypes))}, in {len(shards)} "
         f"file{'s' * (len(shards) > 1)}\nwritten to {out}"
     )
+    if parts.adapters:
+        print(f"its {len(parts.adapters)} adapters are merged into the kernels")
     if parts.encoder.window != CLIP:
         print(
             f"note: its encoder sees silence behind clips ({parts.encoder.window!r}), which the "
@@ -108,16 +112,30 @@ def _plan(group: Sequence[names.Row], saved: SavedParameters, dtype: str | None)
 
 
 def _tensors(
-    group: Sequence[names.Row], saved: SavedParameters
+    group: Sequence[names.Row], saved: SavedParameters, scales: Mapping[str, float]
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields (name, tensor) of the rows that share a name: the tensor is their parts in order."""
+    """Yields (name, tensor) of the rows that share a name: the tensor is their parts in order.
+
+    `scales` has those of adapters, by the paths of their linears.
+    """
     row = group[0]
     layers = saved.stores[row.path].shape[0] if row.layered else 1
-    layers_of = [prefetch(_layers(saved, part.path, part.layered)) for part in group]
+    layers_of = [prefetch(_merged(saved, part, scales)) for part in group]
     slices = zip(*layers_of, strict=True)
     for name, parts in zip(tensor_names(row, layers), slices, strict=True):
         made = [_to_original(part, row.layout) for part in parts]
         yield name, made[0] if len(made) == 1 else np.concatenate(made)
+
+
+def _merged(
+    saved: SavedParameters, row: names.Row, scales: Mapping[str, float]
+) -> Iterator[np.ndarray]:
+    """The same as `_layers`; a kernel with what its adapter adds, in float32."""
+    layers, linear = _layers(saved, row.path, row.layered), row.path.removesuffix("/kernel")
+    if linear == row.path or linear not in scales:
+        return layers
+    low_rank = [_layers(saved, f"{linear}/{name}", row.layered) for name in ("lora_a", "lora_b")]
+    return (merged(*arrays, scales[linear]) for arrays in zip(layers, *low_rank, strict=True))
 
 
 def _layers(saved: SavedParameters, path: str, layered: bool) -> Iterator[np.ndarray]:
@@ -142,7 +160,8 @@ def _to_original(array: np.ndarray, layout: str) -> np.ndarray:
 
 
 def _cast(
-    step: pathlib.Path, arrays: Iterator[tuple[str, np.ndarray]], dtype: str | None
+    step: pathlib.Path, arrays: Iterator[tuple[str, np.ndarray]], planned: Sequence[Planned]
 ) -> Iterator[tuple[str, np.ndarray]]:
+    dtypes = {tensor.name: tensor.dtype for tensor in planned}
     for name, array in arrays:
-        yield name, cast(array, dtype or array.dtype.name, f"{step}: {name}")
+        yield name, cast(array, dtypes[name], f"{step}: {name}")

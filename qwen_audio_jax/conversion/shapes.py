@@ -23,7 +23,10 @@ def parameter_shapes(parts: Parts) -> dict[str, tuple[int, ...]]:
     family = parts.family or "qwen2_audio"
     # The position table is computed even where nothing is, and may be large by mistake.
     short = dataclasses.replace(encoder, max_positions=1)
-    model = model_config(family, short, decoder, audio_begin=begin, audio_end=end)
+    adapters = parts.adapters
+    model = model_config(
+        family, short, decoder, audio_begin=begin, audio_end=end, adapters=adapters
+    )
     shapes = model_shapes(model) | {"encoder/positions": (encoder.max_positions, encoder.width)}
     if parts.whole:
         return shapes

@@ -12,19 +12,40 @@ from qwen_audio_jax.models.cuts import Parted
 from qwen_audio_jax.models.presets import Compute
 
 
+class DropoutKey(nnx.Variable):
+    """Raw key of a layer's dropout, uint32 [2]; given to each step, and no parameter."""
+
+
 class Linear(nnx.Linear):
     """nnx.Linear, on rows laid end to end where attention is plain XLA: on a CPU, that is.
 
     Over several axes at once XLA turns activations round there before it sums their products up to
     a kernel's gradient. On a TPU it would be laying them end to end that copies them.
+
+    It may have an adapter, see `models/adapters.py`.
     """
 
     end_to_end = False
+    lora_a = lora_b = lora_key = None
+    lora_scale, lora_dropout = 1.0, 0.0
 
     def __call__(self, x: jax.Array) -> jax.Array:
         if not self.end_to_end:
-            return super().__call__(x)
-        return super().__call__(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
+            return self._product(x)
+        return self._product(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], -1)
+
+    def _product(self, x: jax.Array) -> jax.Array:
+        y = super().__call__(x)
+        return y if self.lora_a is None else y + self.adapted(x)
+
+    def adapted(self, x: jax.Array) -> jax.Array:
+        """What the adapter adds: [..., in] -> [..., out], without a matrix of the kernel's size."""
+        a, b, x = (w[...].astype(self.dtype) for w in (self.lora_a, self.lora_b, x))
+        if self.lora_key is not None:
+            keep = 1 - self.lora_dropout
+            key = jax.random.wrap_key_data(self.lora_key[...])
+            x = jnp.where(jax.random.bernoulli(key, keep, x.shape), x / keep, 0)
+        return (x @ a * self.lora_scale) @ b
 
 
 def linear(
@@ -60,17 +81,19 @@ class TransposedLinear(nnx.Module):
     With a few rows XLA on the CPU multiplies so in two thirds of the time.
     """
 
-    def __init__(self, same: nnx.Linear):
+    def __init__(self, same: Linear):
         self.kernel = nnx.Param(same.kernel[...].T)
         self.bias = same.bias
         self.dtype = same.dtype
+        self.same = None if same.lora_a is None else same
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        kernel, x = self.kernel[...].astype(self.dtype), x[:, 0].astype(self.dtype)
-        y = jnp.einsum("oi,bi->ob", kernel, x)
+        kernel, row = self.kernel[...].astype(self.dtype), x[:, 0].astype(self.dtype)
+        y = jnp.einsum("oi,bi->ob", kernel, row)
         # Without the barrier XLA takes the transpose into the product, and turns the kernel round.
         y = jax.lax.optimization_barrier(y).T[:, None]
-        return y if self.bias is None else y + self.bias[...].astype(self.dtype)
+        y = y if self.bias is None else y + self.bias[...].astype(self.dtype)
+        return y if self.same is None else y + self.same.adapted(x)
 
 
 def layer_norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:

@@ -3,11 +3,13 @@
 import dataclasses
 import json
 import pathlib
+import re
 from typing import Any
 
 from qwen_audio_jax.audio.silence import silence_frames
 from qwen_audio_jax.models.presets import (
     FAMILIES,
+    Adapter,
     DecoderConfig,
     EncoderConfig,
     ModelConfig,
@@ -28,6 +30,7 @@ class Parts:
         encoder, decoder: None where there is none.
         audio_begin, audio_end: ids of the tokens around a clip; -1 where nothing tells.
         audio_token: id of the placeholder of one audio token; likewise.
+        adapters: of its linears, whose `lora_a` and `lora_b` lie beside their kernels.
     """
 
     family: str = ""
@@ -36,6 +39,7 @@ class Parts:
     audio_begin: int = -1
     audio_end: int = -1
     audio_token: int = -1
+    adapters: tuple[Adapter, ...] = ()
 
     @property
     def whole(self) -> bool:
@@ -51,6 +55,7 @@ class Parts:
             self.decoder,
             audio_begin=self.audio_begin,
             audio_end=self.audio_end,
+            adapters=self.adapters,
         )
 
 
@@ -63,6 +68,7 @@ def parts_of(model: ModelConfig, audio_token: int) -> Parts:
         model.audio_begin,
         model.audio_end,
         audio_token,
+        model.adapters,
     )
 
 
@@ -97,6 +103,7 @@ def read_parts(folder: pathlib.Path) -> Parts:
             | {
                 "encoder": encoder and _typed(EncoderConfig, encoder),
                 "decoder": decoder and _typed(DecoderConfig, decoder),
+                "adapters": tuple(_typed(Adapter, one) for one in values.get("adapters", ())),
             },
         )
         if parts.encoder:
@@ -111,12 +118,24 @@ def read_parts(folder: pathlib.Path) -> Parts:
         raise ValueError(
             f"{path}: the decoder's kv_heads must divide its heads, and head_dim must be even"
         )
+    paths = [adapter.path for adapter in parts.adapters]
+    for adapter in paths:
+        if paths.count(adapter) > 1 or not _LINEAR.fullmatch(adapter):
+            raise ValueError(
+                f"{path}: adapters: {adapter!r} is there twice, or no linear layer of the model"
+            )
     if decoder and decoder.rope_high <= decoder.rope_low:
         raise ValueError(f"{path}: the decoder's rope_high must be above its rope_low")
     if decoder and decoder.qkv_bias and decoder.qk_norm:
         raise ValueError(f"{path}: no decoder has both biases (qkv_bias) and norms (qk_norm)")
     return parts
 
+
+_LINEAR = re.compile(
+    "encoder/blocks/(query|key|value|out|up|down)|projector|"
+    "decoder/blocks/(query|key|value|out|gate|up|down)"
+)
+"""Paths of the layers that can have an adapter."""
 
 _LARGEST = 1 << 24
 """No size is larger; what says so would only be found out by running out of memory."""
@@ -131,11 +150,12 @@ def _typed(kind: type, values: dict[str, Any]) -> Any:
             least = -1 if kind is Parts else 0 if field.default == 0 else 1
             right = type(value) is int and least <= value <= _LARGEST
         elif field.type is float:
-            right = type(value) in (int, float) and 0 < value < 1e38
+            above = value >= 0 if field.default == 0 else value > 0
+            right = type(value) in (int, float) and above and value < 1e38
         elif field.type in (bool, str):
             right = type(value) is field.type
         else:
-            right = value is None or dataclasses.is_dataclass(value)
+            right = value is None or isinstance(value, tuple) or dataclasses.is_dataclass(value)
         if not right:
             raise ValueError(f"{field.name} is {str(value)[:60]!r}")
     return made

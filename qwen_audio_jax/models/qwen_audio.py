@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from qwen_audio_jax.models.adapters import attach
 from qwen_audio_jax.models.audio_encoder import AudioEncoder
 from qwen_audio_jax.models.language_model import LanguageModel, rope
 from qwen_audio_jax.models.layers import linear
@@ -30,6 +31,7 @@ class QwenAudio(nnx.Module):
         if config.delimiter_embeddings:
             self.delimiters = nnx.Param(jax.random.normal(rngs.params(), (2, D)) * 0.02)
         self.decoder = LanguageModel(config.decoder, config.compute, rngs)
+        attach(self, config.adapters, rngs)  # last, so that all else is drawn as without
 
     def embed(self, batch: dict[str, jax.Array], constrain: Constrain = lambda x: x) -> jax.Array:
         """Word embeddings with the audio put in: [B, L, D].

@@ -128,30 +128,30 @@ def forward(config: ModelConfig, of: Counts) -> dict[str, int]:
     }
 
 
-def kernels(config: ModelConfig) -> dict[str, dict[str, int]]:
-    """The parameters by which each part multiplies, and how large each is, of a layer if stacked.
+def kernels(config: ModelConfig) -> dict[str, dict[str, tuple[int, int]]]:
+    """The parameters by which each part multiplies, and both sides of each, of a layer if stacked.
 
-    Products of activations have none.
+    Products of activations have none. Of a part that has but one, only its tokens matter.
     """
     E, D = config.encoder, config.decoder
     heads, kv_heads = D.heads * D.head_dim, D.kv_heads * D.head_dim
 
-    def stacked(stack: str, sizes: dict[str, int]) -> dict[str, int]:
-        return {f"{stack}/{name}/kernel": size for name, size in sizes.items()}
+    def stacked(stack: str, sides: dict[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
+        return {f"{stack}/{name}/kernel": both for name, both in sides.items()}
 
-    square = dict.fromkeys(("query", "key", "value", "out"), E.width**2)
-    wide = dict.fromkeys(("up", "down"), 4 * E.width**2)
+    square = dict.fromkeys(("query", "key", "value", "out"), (E.width, E.width))
+    wide = dict.fromkeys(("up", "down"), (E.width, 4 * E.width))
     attention = {"query": heads, "key": kv_heads, "value": kv_heads, "out": heads}
     mlp = dict.fromkeys(("gate", "up", "down"), D.mlp_width)
-    decoder = {name: D.width * size for name, size in (attention | mlp).items()}
+    decoder = {name: (D.width, size) for name, size in (attention | mlp).items()}
     return {
-        "conv1": {"encoder/conv1/kernel": 1},
-        "conv2": {"encoder/conv2/kernel": 1},
+        "conv1": {"encoder/conv1/kernel": (1, 1)},
+        "conv2": {"encoder/conv2/kernel": (1, 1)},
         "encoder_linears": stacked("encoder/blocks", square | wide),
-        "projector": {"projector/kernel": 1},
-        "embedding": {"decoder/embedding": D.vocab_size},
+        "projector": {"projector/kernel": (E.width, D.width)},
+        "embedding": {"decoder/embedding": (1, D.vocab_size)},
         "decoder_linears": stacked("decoder/blocks", decoder),
-        "head": {"decoder/embedding" if D.tied else "decoder/head": D.vocab_size},
+        "head": {"decoder/embedding" if D.tied else "decoder/head": (1, D.vocab_size)},
     }
 
 
@@ -162,7 +162,8 @@ def training_step(
 
     A part costs its forward pass once, once more for the gradient by its parameters if they are
     trained, and once for the gradient by its input (twice where both factors are activations) if
-    anything before it is trained. Of a stack that holds for each layer.
+    anything before it is trained. Of a stack that holds for each layer. What adapters multiply
+    comes on top: they are trained, and a kernel beside which they lie passes its gradient on.
 
     Args:
         config: the model's.
@@ -172,6 +173,7 @@ def training_step(
     new = config.decoder.vocab_size - config.decoder.first_new_token
     new = new if train_new_tokens and config.decoder.first_new_token else 0
     by_part, total, trained_before = kernels(config), 0, False
+    ranks = {f"{adapter.path}/kernel": adapter.rank for adapter in config.adapters}
     needed = np.zeros(1, bool)
     for part, flops in forward(config, of).items():
         if part not in by_part:
@@ -179,17 +181,20 @@ def training_step(
             total += flops * int((1 + 2 * needed).sum()) // len(needed)
             continue
         layers = getattr(config, part.removesuffix("_linears")).layers if "_" in part else 1
-        sizes, trained = by_part[part], np.zeros(layers, np.int64)
-        for name, size in sizes.items():
-            trained += size * _trained_layers(frozen, name, layers)
+        size, added, trained = 0, 0, np.zeros(layers, np.int64)
+        for name, (first, second) in by_part[part].items():
+            size += first * second
+            added += ranks.get(name, 0) * (first + second)
+            trained += first * second * _trained_layers(frozen, name, layers)
             if name in TOKEN_AXES and not trained.any():
                 trained += new
         # In a stack of blocks, each but the first trained one has trained ones before it.
-        behind = np.logical_or.accumulate(trained > 0)
+        behind = np.logical_or.accumulate(trained + added > 0)
         needed = trained_before | (behind if "_" in part else np.zeros(1, bool))
         total += flops * (layers + int(needed.sum())) // layers
-        total += flops * int(trained.sum()) // (layers * sum(sizes.values()))
-        trained_before |= bool(trained.any())
+        total += flops * int(trained.sum()) // (layers * size)
+        total += flops * added * (2 * layers + int(needed.sum())) // (layers * size)
+        trained_before |= bool(behind.any())
     return total
 
 

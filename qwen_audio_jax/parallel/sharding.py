@@ -28,6 +28,13 @@ RULES: tuple[tuple[str, P], ...] = (
     (r"blocks/(out|down)/kernel$", P(None, "tensor", "fsdp")),
     (r"blocks/(query|key|value|gate|up)/bias$", P(None, "tensor")),
     (r"projector/kernel$", P("fsdp", "tensor")),
+    # An adapter's matrices as the side of the kernel that they share; their ranks are small.
+    (r"blocks/(query|key|value|gate|up)/lora_a$", P(None, "fsdp")),
+    (r"blocks/(query|key|value|gate|up)/lora_b$", P(None, None, "tensor")),
+    (r"blocks/(out|down)/lora_a$", P(None, "tensor")),
+    (r"blocks/(out|down)/lora_b$", P(None, None, "fsdp")),
+    (r"projector/lora_a$", P("fsdp")),
+    (r"projector/lora_b$", P(None, "tensor")),
     (r"decoder/embedding$", P("tensor", "fsdp")),
     (r"decoder/head$", P("fsdp", "tensor")),
     (r"", P()),

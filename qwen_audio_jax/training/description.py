@@ -8,9 +8,12 @@ import jax
 
 from data_pipelines.packing import PackPlan
 from qwen_audio_jax.checkpoint import by_path, last_step, saved_shapes
+from qwen_audio_jax.models.adapters import is_adapter
 from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.run_config import RunConfig
 from qwen_audio_jax.training.step import TrainState
+
+_ADAPTERS = "adapters"
 
 
 def model_told(config: RunConfig, model: ModelConfig) -> str:
@@ -33,7 +36,8 @@ def origin_told(config: RunConfig, model: ModelConfig, resumed_from: int | None)
     if not config.init_from:
         return model_told(config, model)
     parts = _parts(model)
-    saved = {path.split("/")[0] for path in saved_shapes(last_step(config.init_from))}
+    shapes = saved_shapes(last_step(config.init_from))
+    saved = {_ADAPTERS if is_adapter(path) else path.split("/")[0] for path in shapes}
     loaded = [told for name, told in parts.items() if name in saved]
     new = [told for name, told in parts.items() if name not in saved]
     told = f"{model.family}, {_and(loaded)} from {config.init_from}"
@@ -67,7 +71,10 @@ def _parts(model: ModelConfig) -> dict[str, str]:
     sized = {"encoder": model.encoder, "decoder": model.decoder}
     told = {name: f"{name} ({of.layers} layers of {of.width})" for name, of in sized.items()}
     delimiters = {"delimiters": "delimiters"} if model.delimiter_embeddings else {}
-    return told | {"projector": "projector"} | delimiters
+    ranks = sorted({adapter.rank for adapter in model.adapters})
+    ranks = f"rank {_and([*map(str, ranks)])}"
+    adapters = {_ADAPTERS: f"adapters ({len(model.adapters)} linears, {ranks})"}
+    return told | {"projector": "projector"} | delimiters | (adapters if model.adapters else {})
 
 
 def _and(names: Sequence[str]) -> str:

@@ -35,6 +35,7 @@ from qwen_audio_jax.training.corpus_digests import Digests
 from qwen_audio_jax.training.description import origin_told, parameters_told, run_info
 from qwen_audio_jax.training.duration import Duration, duration_of
 from qwen_audio_jax.training.errors import TrainingError, exhaustion_told
+from qwen_audio_jax.training.lora import optimizer_of
 from qwen_audio_jax.training.needed_tags import check_tags
 from qwen_audio_jax.training.profile_window import ProfileWindow
 from qwen_audio_jax.training.start import (
@@ -333,7 +334,8 @@ def finish(run: Run, state: TrainState, log: RunLog) -> list[dict[str, Any]]:
 def recipe_of(config: RunConfig, model: ModelConfig, duration: Duration) -> Recipe:
     """What the run's step is made of."""
     train = config.train
-    return Recipe(model, config.optimizer, duration.steps, train.seed, train.accumulate)
+    optimizer = optimizer_of(config, model)
+    return Recipe(model, optimizer, duration.steps, train.seed, train.accumulate)
 
 
 def log_step(
@@ -352,7 +354,7 @@ def log_step(
     dropped = metrics.pop("counts")[1]
     of = flops.Counts(**{name: int(n) for name, n in metrics.pop("useful").items()})
     values = {name: float(value) for name, value in metrics.items()}
-    optimizer = run.config.optimizer
+    optimizer = optimizer_of(run.config, run.model)
     work = flops.training_step(
         run.model, of, optimizer.frozen, train_new_tokens=optimizer.train_new_tokens
     )

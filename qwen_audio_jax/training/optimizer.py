@@ -19,7 +19,7 @@ from qwen_audio_jax.step_config import OptimizerConfig
 FROZEN = (r"^encoder/positions$",)
 """Never trained: a fixed table of sinusoids that checkpoints happen to carry."""
 
-MATRICES = ("kernel", "embedding", "head")
+MATRICES = ("kernel", "embedding", "head", "lora_a", "lora_b")
 """How the paths of what is multiplied with activations end; biases and norms do otherwise."""
 
 

@@ -30,6 +30,7 @@ from qwen_audio_jax.parallel.sharding import local_rows, make_mesh
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
 from qwen_audio_jax.run_config import ConfigError, ModelChoice, RunConfig
 from qwen_audio_jax.text.tokenizer import Tokenizer, load_tokenizer
+from qwen_audio_jax.training import lora
 from qwen_audio_jax.training.splice_scale import at_word_norm
 from qwen_audio_jax.training.step import Recipe, TrainState, make_init
 from qwen_audio_jax.training.workdir import has_begun
@@ -109,7 +110,8 @@ def check_start(config: RunConfig, workdir: pathlib.Path) -> None:
 
     Raises:
         ConfigError, ValueError: the mesh does not fit the devices, or `config.init_from` names
-            nothing to start from, or an encoder that cannot have the window.
+            nothing to start from, or an encoder that cannot have the window, or `config.lora` does
+            not fit what it names.
     """
     make_mesh(config.mesh)
     if config.init_from and run_folder(config.init_from).resolve() == workdir.resolve():
@@ -121,6 +123,10 @@ def check_start(config: RunConfig, workdir: pathlib.Path) -> None:
         start = read_start(config)
         if start.encoder:
             with_window(config, start, start.encoder)
+        parts = preset_parts(config.model.preset, config.model.family, vocab_size=1)
+        encoder, decoder = start.encoder or parts[0], start.decoder or parts[1]
+        model = model_config(config.model.family, encoder, decoder, audio_begin=-1, audio_end=-1)
+        lora.check_start(config, start, lora.with_adapters(config.lora, model))
 
 
 def read_start(config: RunConfig) -> Parts:
@@ -147,7 +153,7 @@ def choose_model(config: RunConfig, tokenizer: Tokenizer, start: Parts) -> Model
 
     Raises:
         ConfigError: those parts are of another family, or have another vocabulary, or one without
-            the tokens around a clip.
+            the tokens around a clip; or `config.lora` cannot be had with them.
     """
     family = config.model.family
     encoder, decoder = preset_parts(config.model.preset, family, tokenizer.vocab_size)
@@ -170,7 +176,7 @@ def choose_model(config: RunConfig, tokenizer: Tokenizer, start: Parts) -> Model
             f"config.init_from: {config.init_from}: {error.args[0]}, which a {family} model needs; "
             "import it again, together with its tokenizer files"
         ) from error
-    return model_config(
+    model = model_config(
         family,
         encoder,
         decoder,
@@ -178,6 +184,9 @@ def choose_model(config: RunConfig, tokenizer: Tokenizer, start: Parts) -> Model
         audio_end=end,
         compute=compute_for(config.model, jax.default_backend()),
     )
+    model = lora.with_adapters(config.lora, model)
+    lora.check_start(config, start, model)
+    return model
 
 
 def with_window(config: RunConfig, start: Parts, encoder: EncoderConfig) -> EncoderConfig:
@@ -311,7 +320,7 @@ def restore_or_init(
         return checkpoints.restore(checkpoints.latest, wanted, config.init_from)
     trained, frozen = {}, {}
     if config.init_from:
-        leave_out = bool(config.optimizer.frozen)
+        leave_out = bool(recipe.optimizer.frozen)
         trained, frozen = checkpoints.start_from(config.init_from, wanted, leave_out=leave_out)
     state = _completed(init, layout, trained, frozen)
     loaded = {path.split("/")[0] for path in (trained | frozen)}

@@ -14,6 +14,7 @@ import optax
 from flax import nnx
 from jax.sharding import Mesh
 
+from qwen_audio_jax.models.adapters import attach_dropout, with_keys
 from qwen_audio_jax.models.cuts import Cut, together
 from qwen_audio_jax.models.language_model import head_of
 from qwen_audio_jax.models.parts import path_name
@@ -104,6 +105,17 @@ def abstract_model(model: ModelConfig) -> tuple[nnx.GraphDef, Any]:
     return graph, nnx.to_pure_dict(parameters)
 
 
+def dropping_graph(model: ModelConfig) -> nnx.GraphDef:
+    """Graph of the model with its adapters' dropout, which only a step has."""
+
+    def made():
+        whole = QwenAudio(model, nnx.Rngs(0))
+        attach_dropout(whole, model.adapters)
+        return whole
+
+    return nnx.split(nnx.eval_shape(made))[0]
+
+
 def recipe_cuts(recipe: Recipe) -> dict[str, Cut]:
     """How each parameter that is trained in part is cut, by its path."""
     model = recipe.model
@@ -118,33 +130,40 @@ def make_step(graph: nnx.GraphDef, recipe: Recipe, mesh: Mesh):
     """
     constrain = row_constraint(mesh)
     cuts = recipe_cuts(recipe)
+    dropout = any(adapter.dropout for adapter in recipe.model.adapters)
+    graph = dropping_graph(recipe.model) if dropout else graph
     optimizer = make_optimizer(recipe.optimizer, recipe.steps, cuts)
 
-    def loss_sum(trained, frozen, batch):
+    def loss_sum(trained, frozen, batch, key):
         parameters = together(trained, frozen, cuts)
+        if key is not None:
+            parameters = with_keys(parameters, recipe.model.adapters, key)
         hidden = nnx.merge(graph, parameters)(batch, constrain)
         head, axes = head_of(parameters["decoder"])
         targets, weights = batch["targets"], batch["loss_weights"]
         return next_token_loss(hidden, head, targets, weights, axes=axes, mesh=mesh)
 
-    def sums(trained, frozen, batch):
+    def sums(trained, frozen, batch, key):
         """((loss, weight), gradients), all of them sums over the batch."""
         differentiate = jax.value_and_grad(loss_sum, has_aux=True)
         if recipe.accumulate == 1:
-            return differentiate(trained, frozen, batch)
+            return differentiate(trained, frozen, batch, key)
 
-        def add(total, part):
+        def add(total, part_and_key):
+            part, key = part_and_key
             part = jax.tree.map(constrain, part)
-            return jax.tree.map(jnp.add, total, differentiate(trained, frozen, part)), None
+            return jax.tree.map(jnp.add, total, differentiate(trained, frozen, part, key)), None
 
         layout = shardings(trained, mesh)
         zeros = jax.lax.with_sharding_constraint(jax.tree.map(jnp.zeros_like, trained), layout)
         total = ((jnp.float32(0), jnp.float32(0)), zeros)
-        return jax.lax.scan(add, total, micro_batches(batch, recipe.accumulate))[0]
+        keys = None if key is None else jax.random.split(key, recipe.accumulate)
+        return jax.lax.scan(add, total, (micro_batches(batch, recipe.accumulate), keys))[0]
 
     def step(state: TrainState, batch: dict[str, jax.Array], share: jax.Array | None = None):
         trained, frozen = state.parameters, state.frozen
-        (total, weight), gradients = sums(trained, frozen, batch)
+        key = jax.random.fold_in(jax.random.key(recipe.seed), state.step) if dropout else None
+        (total, weight), gradients = sums(trained, frozen, batch, key)
         weight = jnp.maximum(weight, 1.0)
         gradients = jax.tree.map(lambda gradient: gradient / weight, gradients)
         norm = optax.tree.norm(gradients)

@@ -92,8 +92,9 @@ def _with_defaults(values: Mapping[str, Any], of: type) -> dict[str, Any]:
         default = field.default
         if field.default_factory is not dataclasses.MISSING:
             default = field.default_factory()
-        if dataclasses.is_dataclass(field.type) and isinstance(made.get(field.name), Mapping):
-            made[field.name] = _with_defaults(made[field.name], field.type)
+        group = made.get(field.name, {})
+        if dataclasses.is_dataclass(field.type) and isinstance(group, Mapping):
+            made[field.name] = _with_defaults(group, field.type)
         elif default is not dataclasses.MISSING:
             made.setdefault(field.name, json.loads(json.dumps(default)))
     return made

@@ -35,17 +35,19 @@ def test_every_key_with_every_kind_of_garbage(fuzz):
                 accepted.add((key, kind))
     taken = {kind: {key for key, of in accepted if of == kind} for kind in fuzz.GARBAGE}
     folders = {"compilation_cache", "data.root", "evaluate.data", "init_from"}
+    patterns = {"optimizer.frozen", "lora.targets", "lora.train"}
     # A pattern that is found nowhere is only refused when there are parameters.
     for kind in ("text", "None", "NaN", "code", "broken", "path"):
-        assert taken[kind] <= folders | {"optimizer.frozen"}, kind
+        assert taken[kind] <= folders | patterns, kind
     switches = {"evaluate.answers", "evaluate.loss", "optimizer.train_new_tokens"}
-    assert taken["truth"] <= folders | {"optimizer.frozen"} | switches
+    assert taken["truth"] <= folders | patterns | switches | {"lora.rslora"}
     for kind in ("set", "nested deep", "half a character"):
         assert taken[kind] <= folders, kind
     # Empty ones, and a mixture of a corpus that may be there.
     mappings = {"data.tasks", "data.languages", "data.prompts", "data.mixture", "optimizer.rates"}
+    mappings |= {"lora.rank_pattern", "lora.alpha_pattern"}
     assert taken["mapping"] <= folders | mappings
-    assert taken["infinity"] <= folders | {"optimizer.clip_norm", "optimizer.frozen"}
+    assert taken["infinity"] <= folders | patterns | {"optimizer.clip_norm"}
     assert {key for key in taken["negative"] if key not in folders} <= {"mesh.fsdp"}
 
 

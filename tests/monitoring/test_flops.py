@@ -12,6 +12,7 @@ from data_pipelines.examples import Example, empty_batch, fill_row
 from qwen_audio_jax.audio.lengths import packed_frames
 from qwen_audio_jax.models.parts import path_name
 from qwen_audio_jax.models.presets import (
+    Adapter,
     DecoderConfig,
     EncoderConfig,
     model_config,
@@ -119,6 +120,26 @@ def test_new_tokens_have_a_gradient_though_the_others_are_frozen():
     assert flops.training_step(model, ONE, frozen) == once + through + new
     assert flops.training_step(model, ONE, frozen, train_new_tokens=False) == once
     assert flops.training_step(SMALL, ONE, frozen) == once
+
+
+def test_adapters_come_on_top_of_kernels_that_are_frozen():
+    """By hand for adapters of rank 2 on the decoder's query and down, and on the projector."""
+    model = dataclasses.replace(
+        SMALL,
+        adapters=tuple(
+            Adapter(path, rank=2, scale=1.0)
+            for path in ("decoder/blocks/query", "decoder/blocks/down", "projector")
+        ),
+    )
+    frozen = ("^encoder/", "^projector/", "^decoder/")
+    decoder = 3 * 6 * 2 * 2 * ((8 + 8) + (16 + 8))
+    projector = 2 * 2 * 2 * (4 + 8)
+    through = BY_HAND["decoder_linears"] + 2 * BY_HAND["decoder_attention"] + BY_HAND["head"]
+    expected = sum(BY_HAND.values()) + through + 3 * decoder + 2 * projector
+    assert flops.training_step(model, ONE, frozen) == expected
+    # Without the projector's, the first block's still need what comes to them from behind.
+    alone = dataclasses.replace(model, adapters=model.adapters[:2])
+    assert flops.training_step(alone, ONE, frozen) == expected - 2 * projector
 
 
 def test_a_tied_head_is_trained_with_the_embedding():
