@@ -8,6 +8,7 @@ from typing import Any
 from qwen_audio_jax.audio.silence import silence_frames
 from qwen_audio_jax.models.presets import (
     FAMILIES,
+    Adapter,
     DecoderConfig,
     EncoderConfig,
     ModelConfig,
@@ -28,6 +29,7 @@ class Parts:
         encoder, decoder: None where there is none.
         audio_begin, audio_end: ids of the tokens around a clip; -1 where nothing tells.
         audio_token: id of the placeholder of one audio token; likewise.
+        adapters: of its linears, whose `lora_a` and `lora_b` lie beside their kernels.
     """
 
     family: str = ""
@@ -36,6 +38,7 @@ class Parts:
     audio_begin: int = -1
     audio_end: int = -1
     audio_token: int = -1
+    adapters: tuple[Adapter, ...] = ()
 
     @property
     def whole(self) -> bool:
@@ -51,6 +54,7 @@ class Parts:
             self.decoder,
             audio_begin=self.audio_begin,
             audio_end=self.audio_end,
+            adapters=self.adapters,
         )
 
 
@@ -63,6 +67,7 @@ def parts_of(model: ModelConfig, audio_token: int) -> Parts:
         model.audio_begin,
         model.audio_end,
         audio_token,
+        model.adapters,
     )
 
 
@@ -97,6 +102,7 @@ def read_parts(folder: pathlib.Path) -> Parts:
             | {
                 "encoder": encoder and _typed(EncoderConfig, encoder),
                 "decoder": decoder and _typed(DecoderConfig, decoder),
+                "adapters": tuple(_typed(Adapter, one) for one in values.get("adapters", ())),
             },
         )
         if parts.encoder:
@@ -131,11 +137,12 @@ def _typed(kind: type, values: dict[str, Any]) -> Any:
             least = -1 if kind is Parts else 0 if field.default == 0 else 1
             right = type(value) is int and least <= value <= _LARGEST
         elif field.type is float:
-            right = type(value) in (int, float) and 0 < value < 1e38
+            above = value >= 0 if field.default == 0 else value > 0
+            right = type(value) in (int, float) and above and value < 1e38
         elif field.type in (bool, str):
             right = type(value) is field.type
         else:
-            right = value is None or dataclasses.is_dataclass(value)
+            right = value is None or isinstance(value, tuple) or dataclasses.is_dataclass(value)
         if not right:
             raise ValueError(f"{field.name} is {str(value)[:60]!r}")
     return made

@@ -82,6 +82,24 @@ class DecoderConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class Adapter:
+    """A low-rank change of a linear layer (LoRA): y = x kernel + scale * (x lora_a) lora_b.
+
+    Attributes:
+        path: of the linear, such as "decoder/blocks/query"; `lora_a` [in, rank] and `lora_b`
+            [rank, out] lie beside its kernel, with a leading layer axis where that has one.
+        rank: columns of `lora_a`, rows of `lora_b`.
+        scale: what their product is multiplied by.
+        dropout: in training, the share of what enters `lora_a` that is set to 0.
+    """
+
+    path: str
+    rank: int
+    scale: float
+    dropout: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
 class Compute:
     """How a model is computed, which changes no more than the last digits of what comes out.
 
@@ -109,6 +127,7 @@ class ModelConfig:
             around a clip (Qwen-Audio).
         audio_begin, audio_end: ids of those tokens.
         compute: how it is computed.
+        adapters: of its linears; none by default.
     """
 
     family: str
@@ -119,6 +138,7 @@ class ModelConfig:
     audio_begin: int
     audio_end: int
     compute: Compute = Compute()
+    adapters: tuple[Adapter, ...] = ()
 
 
 _SIZES = {
@@ -205,6 +225,7 @@ def model_config(
     audio_begin: int,
     audio_end: int,
     compute: Compute = Compute(),
+    adapters: tuple[Adapter, ...] = (),
 ) -> ModelConfig:
     """The configuration of a family with these parts."""
     return ModelConfig(
@@ -214,5 +235,6 @@ def model_config(
         audio_begin=audio_begin,
         audio_end=audio_end,
         compute=compute,
+        adapters=adapters,
         **FAMILY_FIELDS[family],
     )
