@@ -9,7 +9,7 @@ BEAM = ["apache-beam>=2.60,<3"]
 TFDS = ["tensorflow>=2.18,<3; python_version<'3.14'"]
 SYNTHETIC = ["espeakng-loader>=0.2.4,<1"]
 # Newer releases may round differently from the one that the golden arrays were made with.
-PARITY = ["asrfront>=0.2.2,<0.3", "torch>=2.13,<2.13.1", "transformers>=5.23,<6"]
+PARITY = ["asrfront>=0.2.2,<0.3", "peft>=0.21,<1", "torch>=2.13,<2.13.1", "transformers>=5.23,<6"]
 TEST = [
     "hypothesis>=6.100,<7",
     "import-linter>=2.5,<3",
