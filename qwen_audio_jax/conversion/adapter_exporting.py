@@ -99,6 +99,11 @@ def run(
         f"{parts.family}: adapter of rank {ranks}, {len(planned)} tensors{also}\nwritten to {out}; "
         "with PEFT it goes onto the model that it was trained on"
     )
+    if saved.base is None and (folder / "config.json").is_file():
+        print(
+            f"note: {step} holds all parameters, so what else was trained cannot be told; if "
+            "anything was, the adapter lacks it"
+        )
 
 
 def _compare(parts: Parts, saved: SavedParameters) -> None:

@@ -72,15 +72,23 @@ def target_modules(wanted: Collection[Linear], parts: Parts, spelling: str) -> l
     The ends of their names, as other programs like it best; but only where no other module has the
     same end, as `q_proj` of the decoder is `q_proj` of the encoder too. Else an expression.
     """
-    others = {module_of(row) for row in rows_of(parts, spelling)} - {one.name for one in wanted}
-    ends = [_end(linear.name, others) for linear in wanted]
-    return sorted(ends) if all(ends) else expression(linear.name for linear in wanted)
+    mine = {linear.name for linear in wanted}
+    modules = {module_of(row) for row in rows_of(parts, spelling)}
+    around = {".".join(words[:n]) for words in map(_words, modules) for n in range(1, len(words))}
+    ends = [_end(name, (modules | around) - mine) for name in mine]
+    return sorted({*ends}) if all(ends) else expression(linear.name for linear in wanted)
+
+
+def _words(name: str) -> list[str]:
+    return name.split(".")
 
 
 def _end(name: str, others: Iterable[str]) -> str:
     """The shortest end of a module's name, behind the layer's number, that no other has, or ""."""
-    words = name.rpartition("{}.")[2].split(".")
+    words = _words(name.rpartition("{}.")[2])
     ends = (".".join(words[first:]) for first in reversed(range(len(words))))
+    # A number alone is a layer of any stack.
+    ends = (end for end in ends if not end.isdigit())
     return next((e for e in ends if not any(f".{o}".endswith(f".{e}") for o in others)), "")
 
 
