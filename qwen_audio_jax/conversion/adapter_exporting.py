@@ -15,6 +15,7 @@ from qwen_audio_jax.conversion import adapter_config, adapter_modules, names
 from qwen_audio_jax.conversion.adapter_importing import NOTE, WEIGHTS
 from qwen_audio_jax.conversion.adapter_modules import PREFIX, Linear, linears, module_of, rows_of
 from qwen_audio_jax.conversion.errors import ConversionError, listed
+from qwen_audio_jax.conversion.fields import Fields
 from qwen_audio_jax.conversion.finite import cast
 from qwen_audio_jax.conversion.json_files import read_json
 from qwen_audio_jax.conversion.output import whole_folder
@@ -72,16 +73,16 @@ def run(
         raise ConversionError(f"{folder}: has no adapters; {_MERGED}")
     saved = SavedParameters(step, moved_to)
     _compare(parts, saved)
-    note = _note(folder)
+    base, whole_before = _note(folder)
     pairs = [_pair(saved, linear, of) for linear, of in _adapted(parts, spelling)]
     if not any(pair.lora_b.any() for pair in pairs):
         raise ConversionError(
             f"{step}: lora_b is 0 in all of its adapters, so they change nothing; train first, or "
             + _MERGED
         )
-    whole = _whole(parts, saved, spelling, {*note["whole"], *_trained(saved)}, pairs)
+    whole = _whole(parts, saved, spelling, whole_before | _trained(saved), pairs)
     config = _config(parts, spelling, pairs, sorted({module for module, _, _ in whole}))
-    config["base_model_name_or_path"] = note["base"]
+    config["base_model_name_or_path"] = base
 
     arrays = itertools.chain.from_iterable(pair.tensors() for pair in pairs)
     tensors = {
@@ -146,10 +147,20 @@ def _trained(saved: SavedParameters) -> set[str]:
     return {path for path in saved.own if not _is_adapter(path)} | _trained(saved.inherited)
 
 
-def _note(folder: pathlib.Path) -> dict[str, Any]:
-    """What the import of an adapter noted, from which this one went on."""
+def _note(folder: pathlib.Path) -> tuple[str, set[str]]:
+    """(the base's name, paths of what is whole), as the import of an adapter noted them."""
     path = folder / COMPANIONS / NOTE
-    return read_json(path) if path.is_file() else {"base": "", "whole": []}
+    if not path.is_file():
+        return "", set()
+    note = Fields(read_json(path), str(path))
+    base, whole = note.get("base"), note.get("whole")
+    if not isinstance(base, str) or not isinstance(whole, list) or not all(map(_is_text, whole)):
+        raise ConversionError(f"{path}: is not what an import of an adapter writes; delete it")
+    return base, set(whole)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _adapted(parts: Parts, spelling: str) -> Iterator[tuple[Linear, list[Adapter | None]]]:
