@@ -102,6 +102,7 @@ class AdapterConfig:
         return any(re.match(rf"(^|.*\.){name}($|\..*)", module) for name in self.whole)
 
     def rank_of(self, module: str) -> int:
+        """Rows of A, columns of B."""
         return _by_pattern(self.rank_pattern, module, self.rank)
 
     def scale_of(self, module: str) -> float:

@@ -1,8 +1,6 @@
 """The adapters of a checkpoint as a folder that PEFT opens."""
 
-import collections
 import dataclasses
-import itertools
 import json
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from qwen_audio_jax.checkpoint import last_step, run_folder
-from qwen_audio_jax.conversion import adapter_config, adapter_modules, names
+from qwen_audio_jax.conversion import adapter_config, adapter_modules, adapter_scales, names
 from qwen_audio_jax.conversion.adapter_importing import NOTE, WEIGHTS
 from qwen_audio_jax.conversion.adapter_modules import PREFIX, Linear, linears, module_of, rows_of
 from qwen_audio_jax.conversion.errors import ConversionError, listed
 from qwen_audio_jax.conversion.fields import Fields
 from qwen_audio_jax.conversion.finite import cast
 from qwen_audio_jax.conversion.json_files import read_json
+from qwen_audio_jax.conversion.names import Row
 from qwen_audio_jax.conversion.output import whole_folder
 from qwen_audio_jax.conversion.safetensors_writer import Planned, write_shards
 from qwen_audio_jax.conversion.shapes import parameter_shapes
@@ -81,17 +80,23 @@ def run(
             + _MERGED
         )
     whole = _whole(parts, saved, spelling, whole_before | _trained(saved), pairs)
-    config = _config(parts, spelling, pairs, sorted({module for module, _, _ in whole}))
+    config = _config(parts, spelling, pairs, sorted({module_of(row) for row in whole}))
     config["base_model_name_or_path"] = base
-
-    arrays = itertools.chain.from_iterable(pair.tensors() for pair in pairs)
-    tensors = {
-        name: cast(array, dtype or array.dtype.name, f"{step}: {name}")
-        for name, array in itertools.chain(arrays, ((name, array) for _, name, array in whole))
-    }
-    planned = [Planned(name, array.shape, array.dtype.name) for name, array in tensors.items()]
+    planned = [
+        Planned(name, array.shape, dtype or array.dtype.name)
+        for pair in pairs
+        for name, array in pair.tensors()
+    ]
+    for row in whole:
+        store = saved.stores[row.path]
+        shape = row.tensor_shape(tuple(store.shape))
+        planned.append(Planned(PREFIX + row.name, shape, dtype or store.dtype.name))
+    arrays = (
+        (name, cast(array, dtype or array.dtype.name, f"{step}: {name}"))
+        for name, array in _tensors(saved, pairs, whole)
+    )
     with whole_folder(out, sum(tensor.bytes for tensor in planned)) as place:
-        write_shards(place, {WEIGHTS: planned}, tensors.items())
+        write_shards(place, {WEIGHTS: planned}, arrays)
         path = place / adapter_config.FILE
         path.write_text(json.dumps(config, indent=2) + "\n")
     ranks = ", ".join(map(str, sorted({pair.rank for pair in pairs})))
@@ -216,10 +221,8 @@ def _whole(
     spelling: str,
     paths: set[str],
     pairs: Sequence[_Pair],
-) -> list[tuple[str, str, np.ndarray]]:
-    """(module, tensor's name, tensor) of what was trained beside the adapters, modules whole."""
-    if not paths:
-        return []
+) -> list[Row]:
+    """The tensors of what was trained beside the adapters, all of a module's if any was."""
     rows = rows_of(parts, spelling)
     modules = {module_of(row) for row in rows if row.path in paths}
     adapted = {pair.linear.name for pair in pairs}
@@ -229,25 +232,26 @@ def _whole(
                 f"{saved.step}: {row.path} was trained beside its adapters, and a PEFT folder has "
                 f"no place for that; {_MERGED}"
             )
-    return [
-        (
-            module_of(row),
-            PREFIX + row.name,
-            names.to_parameter(array, row.layout),
-        )
-        for row in rows
-        if module_of(row) in modules
-        for array in [saved.read(row.path, saved.stores[row.path])]
-    ]
+    return [row for row in rows if module_of(row) in modules]
+
+
+def _tensors(
+    saved: SavedParameters, pairs: Sequence[_Pair], whole: Sequence[Row]
+) -> Iterator[tuple[str, np.ndarray]]:
+    for pair in pairs:
+        yield from pair.tensors()
+    for row in whole:
+        array = saved.read(row.path, saved.stores[row.path])
+        yield PREFIX + row.name, names.to_parameter(array, row.layout)
 
 
 def _config(
     parts: Parts, spelling: str, pairs: Sequence[_Pair], whole: Sequence[str]
 ) -> dict[str, Any]:
     """The content of adapter_config.json but its base."""
-    rslora, alphas = _alphas(pairs)
-    rank = collections.Counter(pair.rank for pair in pairs).most_common(1)[0][0]
-    alpha = collections.Counter(alphas).most_common(1)[0][0]
+    ranks = [pair.rank for pair in pairs]
+    rslora, alphas = adapter_scales.alphas([(pair.rank, pair.scale) for pair in pairs])
+    rank, alpha = adapter_scales.usual(ranks), adapter_scales.usual(alphas)
     expressions = [adapter_modules.expression([pair.linear.name]) for pair in pairs]
 
     def pattern(values: Sequence[float], usual: float) -> Mapping[str, float]:
@@ -265,7 +269,7 @@ def _config(
         "modules_to_save": list(whole) or None,
         "peft_type": "LORA",
         "r": rank,
-        "rank_pattern": pattern([pair.rank for pair in pairs], rank),
+        "rank_pattern": pattern(ranks, rank),
         "target_modules": adapter_modules.target_modules(
             [pair.linear for pair in pairs], parts, spelling
         ),
@@ -273,17 +277,3 @@ def _config(
         "use_dora": False,
         "use_rslora": rslora,
     }
-
-
-def _alphas(pairs: Sequence[_Pair]) -> tuple[bool, list[float]]:
-    """(use_rslora, lora_alpha of each) that give the scales: to the bit, where whole ones do."""
-    for rslora in (False, True):
-        alphas = [
-            round(pair.scale / adapter_config.scale(1, pair.rank, rslora=rslora)) for pair in pairs
-        ]
-        if all(
-            adapter_config.scale(alpha, pair.rank, rslora=rslora) == pair.scale
-            for alpha, pair in zip(alphas, pairs, strict=True)
-        ):
-            return rslora, alphas
-    return False, [pair.scale * pair.rank for pair in pairs]

@@ -21,6 +21,7 @@ from qwen_audio_jax.conversion.adapter_modules import (
     module_of,
     rows_of,
 )
+from qwen_audio_jax.conversion.adapter_scales import training_flags
 from qwen_audio_jax.conversion.errors import ConversionError, listed
 from qwen_audio_jax.conversion.finite import require_finite
 from qwen_audio_jax.conversion.names import Row
@@ -97,7 +98,8 @@ class PeftAdapter:
         whole = f"; whole: {', '.join(self.whole)}" * bool(self.whole)
         return (
             f"PEFT adapter: {self.folder}, {len(self.tensors)} tensors, rank "
-            f"{', '.join(map(str, ranks))}{trained_on}{whole}"
+            f"{', '.join(map(str, ranks))}{trained_on}{whole}; as a run trains it on: "
+            + training_flags(self.adapters)
         )
 
     def parameters(self) -> Iterator[tuple[str, np.ndarray]]:
