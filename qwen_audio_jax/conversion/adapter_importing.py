@@ -98,8 +98,8 @@ class PeftAdapter:
         whole = f"; whole: {', '.join(self.whole)}" * bool(self.whole)
         return (
             f"PEFT adapter: {self.folder}, {len(self.tensors)} tensors, rank "
-            f"{', '.join(map(str, ranks))}{trained_on}{whole}; as a run trains it on: "
-            + training_flags(self.adapters)
+            f"{', '.join(map(str, ranks))}{trained_on}{whole}\n"
+            f"to train it on: {training_flags(self.adapters)}"
         )
 
     def parameters(self) -> Iterator[tuple[str, np.ndarray]]:

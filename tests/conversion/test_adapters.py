@@ -145,7 +145,7 @@ def random_adapters(start: pathlib.Path, out: pathlib.Path, adapters, **extra) -
 
 
 @pytest.mark.parametrize("scales", [(2.0, 2.0, 2.0), (2.0, 0.7, 3.0)])
-def test_adapters_of_their_own_make_a_fused_one(first, tmp_path, scales):
+def test_adapters_of_their_own_make_a_fused_one(first, tmp_path, capsys, scales):
     names = ("query", "key", "value")
     adapters = [
         Adapter(f"decoder/blocks/{name}", rank, scale)
@@ -166,7 +166,12 @@ def test_adapters_of_their_own_make_a_fused_one(first, tmp_path, scales):
             change = scale * (b @ a)[16 * number : 16 * (number + 1)]
             np.testing.assert_allclose(change, wanted, rtol=1e-6, atol=1e-6)
 
+    capsys.readouterr()
     again = adapted(first, out, tmp_path / "again")
+    flags = (
+        """--config.lora.rank_pattern='{"^decoder/blocks/key$": 3, "^decoder/blocks/value$": 1}'"""
+    )
+    assert flags in capsys.readouterr().out
     assert [adapter.rank for adapter in read_parts(again).adapters] == [2, 3, 1]
     if len(set(scales)) == 1:
         assert read_parts(again) == read_parts(start)
@@ -243,6 +248,23 @@ def training_on(start, out, trained, parts: Parts) -> pathlib.Path:
     }
     (step / "frozen" / "data.json").write_text(json.dumps(content))
     return out
+
+
+@pytest.mark.parametrize("rslora", [False, True])
+def test_a_run_is_told_how_to_train_it_on(base, tmp_path, capsys, rslora):
+    pattern = {r"layers\.\d+\.self_attn\.o_proj": 5}
+    adapter = write_adapter(tmp_path / "adapter", use_rslora=rslora, alpha_pattern=pattern)
+    start = adapted(base, adapter, tmp_path / "start")
+    scales = {adapter.path: adapter.scale for adapter in read_parts(start).adapters}
+    divisor = 2**0.5 if rslora else 2
+    assert scales == {"decoder/blocks/out": 5 / divisor, "decoder/blocks/gate": 4 / divisor}
+    flag = "--config.lora.rslora=True " * rslora
+    assert (
+        f"to train it on: --config.lora.rank=2 --config.lora.alpha=5 {flag}"
+        "--config.lora.dropout=0.05 "
+        """--config.lora.targets='("^decoder/blocks/out$", "^decoder/blocks/gate$",)' """
+        """--config.lora.alpha_pattern='{"^decoder/blocks/gate$": 4}'"""
+    ) in capsys.readouterr().out
 
 
 def test_alone_it_says_that_it_needs_its_base(base, tmp_path, capsys):
