@@ -59,7 +59,13 @@ def logits_of(model) -> np.ndarray:
         return model.eval()(**given).logits[given["attention_mask"] == 1].numpy()
 
 
-@pytest.fixture(scope="module", params=VARIANTS)
+@pytest.fixture(
+    scope="module",
+    params=[
+        *("rank_stabilised", "patterns", "some_whole"),
+        pytest.param("expression", marks=pytest.mark.slow),
+    ],
+)
 def trained(request, tmp_path_factory):
     """An adapter after a few steps: its folder, that of its base, and its logits."""
     folder = tmp_path_factory.mktemp(request.param)
