@@ -28,6 +28,7 @@ class SavedParameters:
     Attributes:
         step: the step folder.
         base: what it points to; None if it holds everything itself.
+        inherited: the parameters of that; likewise.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class SavedParameters:
         """
         self.step, self.base = step, read_base(step, moved_to)
         self._error = BaseError if before else CheckpointError
-        self._inherited = None
+        self.inherited = None
         if self.base is not None:
             before = (*before, step.resolve())
             if self.base.step.resolve() in before:
@@ -52,7 +53,7 @@ class SavedParameters:
                     f"{step}: points to {self.base.step} for what is frozen, which is itself or "
                     "points back to it; name where that lies with --config.init_from"
                 )
-            self._inherited = SavedParameters(self.base.step, before=before)
+            self.inherited = SavedParameters(self.base.step, before=before)
 
     @functools.cached_property
     def stores(self) -> dict[str, tensorstore.TensorStore]:
@@ -64,6 +65,11 @@ class SavedParameters:
         if self.base is None:
             return own
         return own | {path: self._joined(path, own) for path in self.base.fingerprints}
+
+    @property
+    def own(self) -> set[str]:
+        """Paths of what lies here itself, in whole or in part: all of it where there is no base."""
+        return set(self._names())
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Of every parameter, by path."""
@@ -201,7 +207,7 @@ class SavedParameters:
             return tensorstore.concat(ordered, axis=cut.axis)
 
     def _of_base(self, path: str) -> tensorstore.TensorStore:
-        stores = self._inherited.stores
+        stores = self.inherited.stores
         if path not in stores:
             raise _another(self.base.step, path, "is missing there")
         return stores[path]
@@ -211,12 +217,12 @@ class SavedParameters:
         store, cut = self._of_base(path), self.base.cuts.get(path)
         store = store if cut is None else _side(store, cut, frozen=True)
         if not store.shape:
-            return partial_sums(self._inherited.read(path, store), ())
+            return partial_sums(self.inherited.read(path, store), ())
         length = store.shape[0]
         bytes_each = store.size // max(length, 1) * store.dtype.numpy_dtype.itemsize
         together, sums = max(1, _PIECE_BYTES // max(bytes_each, 1)), np.zeros(2, np.uint32)
         for first in range(0, length, together):
-            piece = self._inherited.read(path, store[first : min(first + together, length)])
+            piece = self.inherited.read(path, store[first : min(first + together, length)])
             sums += partial_sums(piece, (first, *(0,) * (store.ndim - 1)))
         return sums
 

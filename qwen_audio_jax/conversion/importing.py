@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import ctypes
+import dataclasses
 import gc
 import itertools
 import math
@@ -14,7 +15,7 @@ import numpy as np
 from orbax.checkpoint import v1 as ocp
 from tqdm import tqdm
 
-from qwen_audio_jax.conversion import companions, names, vocabulary
+from qwen_audio_jax.conversion import adapter_importing, companions, names, vocabulary
 from qwen_audio_jax.conversion.errors import ConversionError
 from qwen_audio_jax.conversion.finite import require_finite
 from qwen_audio_jax.conversion.names import Row
@@ -43,11 +44,15 @@ def run(folders: Sequence[pathlib.Path], out: pathlib.Path, languages: Sequence[
         languages: codes that get a tag beside those that every vocabulary has.
 
     Raises:
-        ConversionError: see `sources.open_source`, `combine`, `vocabulary` and
-            `output.whole_folder`.
+        ConversionError: see `sources.open_source`, `combine`, `adapter_importing`, `vocabulary`
+            and `output.whole_folder`.
     """
-    sources = [open_source(folder) for folder in folders]
+    models, adapter_folder = adapter_importing.part(folders)
+    sources, adapter = [open_source(folder) for folder in models], None
     parts = combine(sources)
+    if adapter_folder:
+        adapter = adapter_importing.open_adapter(adapter_folder, sources[0])
+        sources, parts = [adapter.base], dataclasses.replace(parts, adapters=adapter.adapters)
     tokenizer, first_new = vocabulary.take_tokenizer(sources, parts, languages)
     decoder = next((source for source in sources if source.parts.decoder), sources[0])
     config = decoder.folder / "config.json"
@@ -58,15 +63,19 @@ def run(folders: Sequence[pathlib.Path], out: pathlib.Path, languages: Sequence[
     for source in sources:
         if source.parts.encoder:
             companions.check_features(source.folder, source.parts.encoder)
-    needed = sum(map(total_bytes, sources))
+    needed = sum(map(total_bytes, [*sources, *filter(None, [adapter])]))
     with whole_folder(out, needed) as folder:
         arrays = itertools.chain.from_iterable(map(parameters, sources))
+        if adapter:
+            arrays = itertools.chain(arrays, adapter.parameters())
         arrays = vocabulary.with_rows(arrays, parts, tokenizer)
         write_checkpoint(folder / "checkpoints" / "0", arrays, needed)
         write_parts(folder, parts)
         if tokenizer:
             tokenizer.save(folder / "tokenizer")
         companions.take(kept, folder)
+        if adapter:
+            adapter.note(folder)
     for source in sources:
         print(f"{source.title}: {source.folder}, {len(source.tensors)} tensors")
     if parts.decoder and not tokenizer:
@@ -74,6 +83,8 @@ def run(folders: Sequence[pathlib.Path], out: pathlib.Path, languages: Sequence[
             f"no vocabulary: {decoder.folder} holds neither tokenizer.json nor qwen.tiktoken; a "
             "run takes its corpus's, whose ids are other words"
         )
+    if adapter:
+        print(adapter.summary)
     print(_summary(parts, tokenizer, out))
 
 
@@ -133,7 +144,7 @@ def load_original(folder: pathlib.Path | str) -> tuple[Parts, dict]:
     return source.parts, tree
 
 
-def total_bytes(source: Source) -> int:
+def total_bytes(source: Source | adapter_importing.PeftAdapter) -> int:
     """Bytes of a source's tensors."""
     sizes = {"F32": 4, "BF16": 2, "F16": 2}
     return sum(sizes[t.dtype] * int(np.prod(t.shape)) for t in source.tensors.values())

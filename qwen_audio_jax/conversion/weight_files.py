@@ -5,7 +5,7 @@ import json
 import math
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -61,7 +61,7 @@ def find_tensors(folder: pathlib.Path, config: Mapping[str, Any]) -> dict[str, S
     """
     tensors: dict[str, Stored] = {}
     for file in _weight_files(folder, config):
-        here = _read_header(file)
+        here = read_header(file)
         for name in here.keys() & tensors.keys():
             raise ConversionError(
                 f"{file}: has {name}, as has {tensors[name].file.name}; delete the file that is "
@@ -80,7 +80,7 @@ def _weight_files(folder: pathlib.Path, config: Mapping[str, Any]) -> list[pathl
         raise ConversionError(
             f"{folder}: holds a PEFT adapter (adapter_config.json), which transformers adds to the "
             "weights only where peft is installed; merge it (model.merge_and_unload(), then "
-            "save_pretrained) or move its files elsewhere"
+            "save_pretrained), or move its files elsewhere and name that folder as another --source"
         )
     named = config.get("transformers_weights")
     if named is not None:
@@ -91,7 +91,7 @@ def _weight_files(folder: pathlib.Path, config: Mapping[str, Any]) -> list[pathl
         return _indexed(folder, folder / _INDEX)
     files = sorted(path for path in folder.glob("*.safetensors") if path.is_file())
     if not files or any((folder / name).is_file() for name in _PICKLED_MODELS):
-        _refuse(folder)
+        refuse_weights(folder)
     return files
 
 
@@ -125,7 +125,8 @@ def _indexed(folder: pathlib.Path, index: pathlib.Path) -> list[pathlib.Path]:
     return files
 
 
-def _refuse(folder: pathlib.Path) -> None:
+def refuse_weights(folder: pathlib.Path) -> NoReturn:
+    """Tells that a folder has no safetensors file, and whether it has pickles."""
     pickles = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
     if pickles:
         raise ConversionError(
@@ -136,8 +137,12 @@ def _refuse(folder: pathlib.Path) -> None:
     raise ConversionError(f"{folder}: holds no *.safetensors file")
 
 
-def _read_header(file: pathlib.Path) -> dict[str, Stored]:
-    """The tensors of a file. The library checks it; where they begin, it does not tell."""
+def read_header(file: pathlib.Path) -> dict[str, Stored]:
+    """The tensors of a file. The library checks it; where they begin, it does not tell.
+
+    Raises:
+        ConversionError: it is broken.
+    """
     try:
         with safe_open(file, "numpy"):
             pass
