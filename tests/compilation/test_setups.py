@@ -41,3 +41,19 @@ def test_search_recommends_what_it_compiled():
     found = report("small", "v5e:2x2", "--search", "--config.data.shapes=((64,1280,3264),)")
     assert found["fits"]
     assert found["mfu_bound"] > 0
+
+
+@pytest.mark.tpu_aot
+def test_adapters_keep_moments_of_themselves_alone():
+    """What is frozen is bfloat16 then, and has none: a sixth, and the batch."""
+    every, adapters = (
+        report(
+            "small",
+            "v5e:2x2",
+            f"--config.lora.rank={rank}",
+            "--config.data.shapes=((64,1280,3264),)",
+        )
+        for rank in (0, 16)
+    )
+    assert adapters["parameters"] > every["parameters"]
+    assert adapters["hbm_arguments_gib"] < every["hbm_arguments_gib"] / 3
