@@ -20,6 +20,7 @@ from qwen_audio_jax.conversion.names import Row
 from qwen_audio_jax.conversion.output import whole_folder
 from qwen_audio_jax.conversion.safetensors_writer import Planned, write_shards
 from qwen_audio_jax.conversion.shapes import parameter_shapes
+from qwen_audio_jax.models.adapters import is_adapter
 from qwen_audio_jax.models.parts import COMPANIONS, Parts, read_parts
 from qwen_audio_jax.models.presets import Adapter
 from qwen_audio_jax.saved_parameters import SavedParameters
@@ -125,7 +126,7 @@ def _compare(parts: Parts, saved: SavedParameters) -> None:
         *layers, inputs, outputs = kernels[f"{adapter.path}/kernel"]
         wanted[f"{adapter.path}/lora_a"] = (*layers, inputs, adapter.rank)
         wanted[f"{adapter.path}/lora_b"] = (*layers, adapter.rank, outputs)
-    shapes = {path: shape for path, shape in saved.shapes().items() if _is_adapter(path)}
+    shapes = {path: shape for path, shape in saved.shapes().items() if is_adapter(path)}
     wrong = [
         f"{path}: is {shapes.get(path, 'missing')}, and by model.json it should be "
         f"{wanted.get(path, 'missing')}"
@@ -138,18 +139,14 @@ def _compare(parts: Parts, saved: SavedParameters) -> None:
         )
 
 
-def _is_adapter(path: str) -> bool:
-    return path.endswith(("/lora_a", "/lora_b"))
-
-
 def _trained(saved: SavedParameters) -> set[str]:
     """What was trained beside the adapters, in all runs that trained these, if that can be told.
 
     It cannot where the base lies in the checkpoint too, as in an imported folder.
     """
-    if saved.base is None or not any(map(_is_adapter, saved.stores)):
+    if saved.base is None or not any(map(is_adapter, saved.stores)):
         return set()
-    return {path for path in saved.own if not _is_adapter(path)} | _trained(saved.inherited)
+    return {path for path in saved.own if not is_adapter(path)} | _trained(saved.inherited)
 
 
 def _note(folder: pathlib.Path) -> tuple[str, set[str]]:

@@ -73,8 +73,9 @@ def check_start(config: RunConfig, start: Parts, model: ModelConfig) -> None:
             of the model that would stay as it was drawn.
     """
     there, here = (_by_path(of.adapters) for of in (start, model))
-    if there and there != here:
-        path = min(path for path in there | here if there.get(path) != here.get(path))
+    differing = [path for path in there | here if not _same(there.get(path), here.get(path))]
+    if there and differing:
+        path = min(differing)
         raise ConfigError(
             f"config.lora: {path} has {_told(there.get(path))} in {config.init_from} and "
             f"{_told(here.get(path))} here; give the config.lora that those adapters were trained "
@@ -102,6 +103,13 @@ def check_start(config: RunConfig, start: Parts, model: ModelConfig) -> None:
 
 def _by_path(adapters: Collection[Adapter]) -> dict[str, tuple[int, float]]:
     return {adapter.path: (adapter.rank, adapter.scale) for adapter in adapters}
+
+
+def _same(one: tuple[int, float] | None, other: tuple[int, float] | None) -> bool:
+    """Whether rank and scale are the same; a scale may come from another order of divisions."""
+    if one is None or other is None:
+        return one is other
+    return one[0] == other[0] and math.isclose(one[1], other[1], rel_tol=1e-12)
 
 
 def _told(adapter: tuple[int, float] | None) -> str:
