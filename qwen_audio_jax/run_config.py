@@ -117,12 +117,16 @@ class EvaluateConfig:
     loss: whether it measures the loss per token, with each record's own clips and with another's.
     loss_every: steps from one measurement of the loss alone to the next, since that costs much less
         than answers; 0 measures it with the evaluations only.
-    data: the corpus to evaluate on, a folder in `config.data.root`; "" is the mixture's first with
-        a validation split.
-    limit: records at most, spread evenly over the split; 0 is all.
+    data: the corpus to evaluate on, a folder in `config.data.root`; "" is all of the mixture that
+        have a validation split.
+    limit: records of a corpus at most, spread evenly over the split; 0 is all.
     rows: prompts answered together; fewer where clips last over 30 s.
     max_new_tokens: longest answer, in tokens.
     examples: validation examples shown in the report.
+    controls: whether conversations are answered twice more, with silence in place of each clip, and
+        with another conversation's clips: what they are worth.
+    before: whether the start is evaluated too, before the first step, so that the table has both:
+        what was learned, and what was forgotten. It needs `config.init_from`.
     """
 
     every: CountOrZero
@@ -134,6 +138,8 @@ class EvaluateConfig:
     answers: bool = True
     loss: bool = True
     loss_every: CountOrZero = 0
+    controls: bool = False
+    before: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,6 +217,12 @@ class RunConfig:
             raise ConfigError(
                 f"config.mesh: only one axis can take what the others leave, and "
                 f"{' and '.join(left_open)} are -1"
+            )
+        if self.evaluate.before and not self.init_from:
+            raise ConfigError(
+                "config.init_from: is empty, and this configuration tunes a model that is there "
+                "(config.evaluate.before measures it first); give --config.init_from=RUN, the "
+                "folder of a run or of what convert import wrote"
             )
         corpora = [*self.data.mixture, *([self.evaluate.data] if self.evaluate.data else [])]
         for key in ("tasks", "languages"):

@@ -14,11 +14,16 @@ from jax.sharding import Mesh
 from data_pipelines.pipeline import PackedBatches, batches
 from qwen_audio_jax.checkpoint import Checkpoints
 from qwen_audio_jax.evaluation.validation import (
+    BEFORE_FILE,
+    NOTHING,
     Evaluation,
     Validation,
     make_validation,
+    read_before,
     shown_examples,
+    with_before,
     write_evaluation,
+    write_table,
 )
 from qwen_audio_jax.models.cuts import Cuts, merge
 from qwen_audio_jax.models.presets import ModelConfig
@@ -32,14 +37,14 @@ from qwen_audio_jax.parallel.sharding import make_mesh, place_rows, shardings
 from qwen_audio_jax.run_config import RunConfig, to_json
 from qwen_audio_jax.training import agreement
 from qwen_audio_jax.training.corpus_digests import Digests
-from qwen_audio_jax.training.description import origin_told, parameters_told, run_info
+from qwen_audio_jax.training.description import run_info, start_told
 from qwen_audio_jax.training.duration import Duration, duration_of
 from qwen_audio_jax.training.errors import TrainingError, exhaustion_told
 from qwen_audio_jax.training.needed_tags import check_tags
 from qwen_audio_jax.training.profile_window import ProfileWindow
 from qwen_audio_jax.training.start import (
     Data,
-    find_validation_split,
+    find_validation_splits,
     open_data,
     restore_or_init,
     use_compilation_cache,
@@ -132,6 +137,8 @@ def train(
         # Kernels that the compiler cannot divide over the mesh ask for it.
         with jax.set_mesh(run.mesh):
             with StopSignal() as stop:
+                if first_step == 0:
+                    evaluate_start(run, state, log)
                 state, over = loop(run, state, next_slot, log, stop)
             with clock.spend("checkpoint"):
                 run.checkpoints.close()
@@ -163,9 +170,9 @@ def build_run(
     check_config(workdir, config)
     own = own_parts(workdir)
     data, model = open_data(config, mesh, own)
-    validation = find_validation_split(config, data.corpora)
+    validation = find_validation_splits(config, data.corpora)
     splits = {name: (corpus, "train") for name, corpus in data.corpora.items()}
-    splits |= {"validation split": validation} if validation else {}
+    splits |= {f"validation split of {name}": split for name, split in validation.items()}
     corpora = {name: corpus for name, (corpus, _) in splits.items()}
     group.barrier("the data", agreement.of_data(config, corpora, mesh, own is not None))
     digests = {}
@@ -191,10 +198,9 @@ def build_run(
         duration=duration,
         cuts=cuts,
         step=jax.jit(step, donate_argnums=0, out_shardings=(layout, None)),
-        validation=validation
-        and make_validation(
+        validation=make_validation(
             config.evaluate,
-            *validation,
+            validation,
             data.preprocessor,
             data.local_rows,
             graph,
@@ -298,12 +304,27 @@ def split_data_position(
     return batch, position | {f"epochs/{name}": epoch for name, epoch in epochs}
 
 
+def evaluate_start(run: Run, state: TrainState, log: RunLog) -> None:
+    """Evaluates what the run starts from, if that is asked for; the last table has it beside."""
+    if not (run.validation and run.config.evaluate.before):
+        return
+    with run.clock.spend("evaluation"):
+        found = run.validation(merge(state.parameters, state.frozen, run.cuts))
+    log.write_evaluation(0, found.rows)
+    if jax.process_index() == 0:
+        write_table(run.workdir / BEFORE_FILE, found.rows)
+    log.restart_clock()
+
+
 def evaluate(run: Run, state: TrainState, log: RunLog, *, whole: bool) -> Evaluation:
-    """Evaluates the validation split. Unless it is whole, the loss alone is measured and logged."""
+    """Evaluates the validation splits. Unless it is whole, the loss alone is measured and logged."""
     step = int(state.step)
     with run.clock.spend("evaluation"):
         parameters = merge(state.parameters, state.frozen, run.cuts)
-        found = run.validation(parameters, whole=whole)
+        controls = run.config.evaluate.controls
+        found = run.validation(parameters, whole=whole, controls=controls)
+    if whole and (before := read_before(run.workdir)):
+        found = dataclasses.replace(found, rows=with_before(found.rows, before))
     log.write_evaluation(step, found.rows)
     log.add(step, found.metrics)
     if jax.process_index() == 0 and whole:
@@ -314,7 +335,7 @@ def evaluate(run: Run, state: TrainState, log: RunLog, *, whole: bool) -> Evalua
 
 def finish(run: Run, state: TrainState, log: RunLog) -> list[dict[str, Any]]:
     """The end: what was learned, as a table and as a page. Returns the table's rows."""
-    found = evaluate(run, state, log, whole=True) if run.validation else Evaluation([], [], {})
+    found = evaluate(run, state, log, whole=True) if run.validation else NOTHING
     run.clock.lap(int(state.step))
     if jax.process_index() == 0:
         config = run.config
@@ -383,18 +404,11 @@ def has_line(run: Run, step: int, last: bool) -> bool:
 
 def describe(run: Run, state: TrainState) -> None:
     """Prints what is about to be trained."""
-    config, model, plan = run.config, run.model, run.data.plan
-    axes = ", ".join(f"{axis} {size}" for axis, size in run.mesh.shape.items())
-    new = model.decoder.vocab_size - model.decoder.first_new_token
-    added = f", {new:,} of them new" if model.decoder.first_new_token else ""
+    plan, resumed_from = run.data.plan, run.checkpoints.latest
     print(
-        f"{origin_told(config, model, run.checkpoints.latest)}: "
-        f"{parameters_told(state)}, {model.compute.dtype}, "
-        f"vocabulary of {model.decoder.vocab_size:,}{added}\n"
-        f"data: {', '.join(plan.components)}, {plan.records:,} records, "
-        f"conditioned by {config.data.conditioning}\n"
-        f"mesh: {axes} ({jax.devices()[0].platform})\n"
-        f"{run.duration.told(int(state.step), run.clock)}\n"
+        start_told(run.config, run.model, plan, run.mesh, state, resumed_from),
+        run.duration.told(int(state.step), run.clock),
         f"everything goes to {run.workdir}",
+        sep="\n",
         flush=True,
     )

@@ -15,7 +15,7 @@ from qwen_audio_jax.evaluation.validation import (
     make_validation,
     write_evaluation,
 )
-from qwen_audio_jax.metrics import Answer, score_by_language
+from qwen_audio_jax.metrics import Answer, score_by_part
 from qwen_audio_jax.run_config import EvaluateConfig
 
 OPTIONS = EvaluateConfig(every=4, data="", limit=0, rows=9, max_new_tokens=4, examples=2)
@@ -84,7 +84,7 @@ def rows_of(answers):
     by_task = collections.defaultdict(list)
     for task, answer in answers:
         by_task[task].append(answer)
-    return [row for task in sorted(by_task) for row in score_by_language(task, by_task[task])]
+    return [row for task in sorted(by_task) for row in score_by_part(task, by_task[task])]
 
 
 def test_answers_scored_anew_from_their_file_give_the_table(tmp_path):
