@@ -28,6 +28,9 @@ from qwen_audio_jax.models.layers import REMAT
 from qwen_audio_jax.models.presets import FAMILIES, PRESETS
 from qwen_audio_jax.step_config import MESH_AXES, Count, CountOrZero, OptimizerConfig
 
+AUTO = "auto"
+"""What is left to the model that a run tunes, see `training/tuning.py`."""
+
 ENDS = ("steps", "hours", "epochs")
 """Keys of `config.train` of which one says when a run ends."""
 
@@ -36,7 +39,7 @@ ENDS = ("steps", "hours", "epochs")
 class ModelChoice:
     """Attributes:
     family: which of the two models it is; they differ in mel bins, in what marks a clip, and in
-        the decoder.
+        the decoder. "auto" is that of the whole model in `config.init_from`.
     preset: the size, from `models/presets.py`; a part that `config.init_from` has keeps its own.
     dtype: number format of activations; parameters are float32. "auto" is bfloat16 on a GPU or TPU
         and float32 on a CPU.
@@ -52,7 +55,7 @@ class ModelChoice:
         Whisper's.
     """
 
-    family: Annotated[str, OneOf(FAMILIES)]
+    family: Annotated[str, OneOf((AUTO, *FAMILIES))]
     preset: Annotated[str, OneOf(tuple(PRESETS))]
     dtype: Annotated[str, OneOf(("auto", "bfloat16", "float32"))]
     attention: Annotated[str, OneOf(("auto", *BACKENDS))]
@@ -217,12 +220,6 @@ class RunConfig:
             raise ConfigError(
                 f"config.mesh: only one axis can take what the others leave, and "
                 f"{' and '.join(left_open)} are -1"
-            )
-        if self.evaluate.before and not self.init_from:
-            raise ConfigError(
-                "config.init_from: is empty, and this configuration tunes a model that is there "
-                "(config.evaluate.before measures it first); give --config.init_from=RUN, the "
-                "folder of a run or of what convert import wrote"
             )
         corpora = [*self.data.mixture, *([self.evaluate.data] if self.evaluate.data else [])]
         for key in ("tasks", "languages"):

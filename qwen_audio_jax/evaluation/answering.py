@@ -27,7 +27,6 @@ from qwen_audio_jax.tasks import CHAT, KINDS
 from qwen_audio_jax.tasks.conversation import places
 from qwen_audio_jax.text.control_tokens import IM_END
 
-
 Asked = tuple[Record, "Question", Example, str]
 """A record, the question, its prompt and the reference."""
 

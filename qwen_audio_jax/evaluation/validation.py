@@ -78,18 +78,17 @@ class Validation:
         alone = bool(self.losses) and _is_multiple(step, self.options.loss_every)
         return alone or self.whole(step)
 
-    def __call__(
-        self, parameters: Any, *, whole: bool = True, controls: bool = False
-    ) -> Evaluation:
+    def __call__(self, parameters: Any, *, whole: bool = True, controls: bool = True) -> Evaluation:
         """Evaluates the splits.
 
         Args:
             parameters: the model's.
             whole: whether answers are asked for; else only the loss is measured.
-            controls: whether conversations are answered with other sound too.
+            controls: whether conversations are answered with other sound too, if the options ask
+                for that.
         """
         results = {
-            name: evaluator(parameters, controls=controls)
+            name: evaluator(parameters, controls=controls and self.options.controls)
             for name, evaluator in self.answers.items()
             if whole
         }
@@ -162,14 +161,6 @@ def _with(result: Result, control: str) -> Answer:
     return Answer(result.annotation, result.controls.get(control, result.hypothesis))
 
 
-def with_before(
-    rows: Sequence[dict[str, Any]], before: Sequence[dict[str, Any]]
-) -> list[dict[str, Any]]:
-    """The rows with the value of each in an earlier table, as "before"; None where it had none."""
-    known = {(row["task"], row["metric"]): row["value"] for row in before}
-    return [row | {"before": known.get((row["task"], row["metric"]))} for row in rows]
-
-
 def _is_multiple(step: int, of: int) -> bool:
     return of > 0 and step % of == 0
 
@@ -221,10 +212,21 @@ def write_table(path: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
     _replace(path, json.dumps(rows, indent=1) + "\n")
 
 
-def read_before(workdir: pathlib.Path) -> list[dict[str, Any]]:
-    """The table of what the run started from; empty if it was not evaluated."""
+def write_before(workdir: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Keeps the table of what the run starts from."""
+    write_table(workdir / BEFORE_FILE, rows)
+
+
+def with_before(workdir: pathlib.Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with the value that each had at the start, as "before"; as they are if it was not
+    evaluated.
+    """
     path = workdir / BEFORE_FILE
-    return json.loads(path.read_text()) if path.is_file() else []
+    if not path.is_file():
+        return rows
+    before = json.loads(path.read_text())
+    known = {(row["task"], row["metric"]): row["value"] for row in before}
+    return [row | {"before": known.get((row["task"], row["metric"]))} for row in rows]
 
 
 def _line(
@@ -246,12 +248,12 @@ def _line(
         **{f"answer_{name}": text for name, text in result.controls.items()},
         **counts(record.task, Answer(annotation, result.hypothesis)),
     }
-    if loss := losses.get((corpus, record.id)):
-        # Of a conversation it is that of all its answers, so it stands with the last of them.
-        if asked(record.task, record.annotation)[-1] == annotation:
-            line |= {"tokens": loss.tokens, "loss": loss.loss / loss.tokens}
-            if loss.other is not None:
-                line["loss_another_clip"] = loss.other / loss.tokens
+    loss = losses.get((corpus, record.id))
+    # Of a conversation it is that of all its answers, so it stands with the last of them.
+    if loss and asked(record.task, record.annotation)[-1] == annotation:
+        line |= {"tokens": loss.tokens, "loss": loss.loss / loss.tokens}
+        if loss.other is not None:
+            line["loss_another_clip"] = loss.other / loss.tokens
     return line | {"annotation": annotation}
 
 

@@ -4,26 +4,24 @@ import dataclasses
 import logging
 import math
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from data_pipelines.pipeline import PackedBatches, batches
+from data_pipelines.pipeline import PackedBatches, batches, split_data_position
 from qwen_audio_jax.checkpoint import Checkpoints
 from qwen_audio_jax.evaluation.validation import (
-    BEFORE_FILE,
     NOTHING,
     Evaluation,
     Validation,
     make_validation,
-    read_before,
     shown_examples,
     with_before,
+    write_before,
     write_evaluation,
-    write_table,
 )
 from qwen_audio_jax.models.cuts import Cuts, merge
 from qwen_audio_jax.models.presets import ModelConfig
@@ -137,7 +135,7 @@ def train(
         # Kernels that the compiler cannot divide over the mesh ask for it.
         with jax.set_mesh(run.mesh):
             with StopSignal() as stop:
-                if first_step == 0:
+                if first_step == 0 and run.validation and config.evaluate.before:
                     evaluate_start(run, state, log)
                 state, over = loop(run, state, next_slot, log, stop)
             with clock.spend("checkpoint"):
@@ -294,37 +292,24 @@ def save(run: Run, step: int, state: TrainState, next_slot: int) -> None:
     run.clock.lap(step)
 
 
-def split_data_position(
-    batch: dict[str, np.ndarray], components: Sequence[str]
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Parts what the model reads from the data position."""
-    batch = dict(batch)
-    position = {"slot": int(batch.pop("slot")), "dropped": int(batch.pop("dropped"))}
-    epochs = zip(components, batch.pop("epochs").tolist(), strict=True)
-    return batch, position | {f"epochs/{name}": epoch for name, epoch in epochs}
-
-
 def evaluate_start(run: Run, state: TrainState, log: RunLog) -> None:
-    """Evaluates what the run starts from, if that is asked for; the last table has it beside."""
-    if not (run.validation and run.config.evaluate.before):
-        return
+    """Evaluates what the run starts from; later tables have it beside."""
     with run.clock.spend("evaluation"):
-        found = run.validation(merge(state.parameters, state.frozen, run.cuts))
+        found = run.validation(merge(state.parameters, state.frozen, run.cuts), controls=False)
     log.write_evaluation(0, found.rows)
     if jax.process_index() == 0:
-        write_table(run.workdir / BEFORE_FILE, found.rows)
+        write_before(run.workdir, found.rows)
     log.restart_clock()
 
 
 def evaluate(run: Run, state: TrainState, log: RunLog, *, whole: bool) -> Evaluation:
-    """Evaluates the validation splits. Unless it is whole, the loss alone is measured and logged."""
+    """Evaluates validation splits. Unless it is whole, the loss alone is measured and logged."""
     step = int(state.step)
     with run.clock.spend("evaluation"):
         parameters = merge(state.parameters, state.frozen, run.cuts)
-        controls = run.config.evaluate.controls
-        found = run.validation(parameters, whole=whole, controls=controls)
-    if whole and (before := read_before(run.workdir)):
-        found = dataclasses.replace(found, rows=with_before(found.rows, before))
+        found = run.validation(parameters, whole=whole)
+    if whole:
+        found = dataclasses.replace(found, rows=with_before(run.workdir, found.rows))
     log.write_evaluation(step, found.rows)
     log.add(step, found.metrics)
     if jax.process_index() == 0 and whole:
