@@ -144,7 +144,7 @@ def score_rows(results: Mapping[str, Sequence[Result]]) -> list[dict[str, Any]]:
         known = {row["metric"] for row in scored}
         scored += [r for r in score_by_part(task, given, corpora) if r["metric"] not in known]
         followed = {
-            control: score_by_part(task, [_with(one, control) for one in answered])
+            control: score_by_part(task, [_with(one, control) for one in some])
             for control in CONTROLS
             if any(control in one.controls for one in some)
         }
