@@ -29,8 +29,8 @@ def get_config(name: str = "tiny") -> ConfigDict:
         config.checkpoint.every = 500
         return config
     config.model.family = "auto"
-    # For conversations with clips of 10 s in all, of 30 s in all.
-    config.data.shapes = ((8, 448, 1024), (8, 1280, 3264))
+    # Several conversations a row: with clips of up to 10 s, and of 30 s, in all.
+    config.data.shapes = ((8, 576, 1024), (8, 1280, 3264))
     config.optimizer.update(learning_rate=5e-4, final_learning_rate=1e-5, warmup_steps=20)
     config.train.steps = 500
     config.evaluate.update(limit=480, loss_every=250)
