@@ -191,7 +191,7 @@ def go_on(config: run_config.RunConfig) -> Outcome:
         json.dumps(run_config.to_json(config), allow_nan=False)
         mesh = make_mesh(config.mesh)
         data, model = start.open_data(config, mesh)
-        start.find_validation_split(config, data.corpora)
+        start.find_validation_splits(config, data.corpora)
         _, init = step.make_init(recipe_of(config, model, duration_of(config.train, data.plan)))
         jax.eval_shape(init)
         source = PackedBatches(

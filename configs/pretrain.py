@@ -86,6 +86,8 @@ def _base(preset: str) -> ConfigDict:
             "rows": 64,
             "max_new_tokens": 64,
             "examples": 62,
+            "controls": False,
+            "before": False,
         }
     )
     config.mesh = ConfigDict({"replica": 1, "fsdp": -1, "tensor": 1})

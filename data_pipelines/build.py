@@ -66,11 +66,13 @@ from data_pipelines.sources import (
     tfds_dataset,
 )
 from qwen_audio_jax.rendering import texts_of
+from qwen_audio_jax.tasks import CHAT
 from qwen_audio_jax.text.tokenizer import train_sentencepiece
 
-SYNTHETIC = "synthetic"
-"""Name of the corpus that training builds by itself."""
+SYNTHETIC, TALKS = "synthetic", "talks"
+"""Names of the corpora that training builds by itself."""
 
+TRAIN_TALKS, VALIDATION_TALKS = 6000, 480
 TOKENIZER_FOLDER = "tokenizer"
 VOCABULARY_RECORDS = 100_000
 """Whose text a vocabulary is trained on, at most."""
@@ -155,16 +157,21 @@ def _make_shards(
 
 
 def build_synthetic_if_missing(root: pathlib.Path | str, mixture: Iterable[str]) -> None:
-    """Builds the built-in corpus below `root` if the mixture names it and it is not there."""
-    out = pathlib.Path(root) / SYNTHETIC
-    if SYNTHETIC not in mixture or (out / "train.index.jsonl").is_file():
+    """Builds the built-in corpora below `root` that the mixture names and that are not there."""
+    for name in BUILT_IN:
+        if name in mixture:
+            _build_if_missing(pathlib.Path(root) / name, name)
+
+
+def _build_if_missing(out: pathlib.Path, name: str) -> None:
+    if (out / "train.index.jsonl").is_file():
         return
     print(
-        f"building the synthetic corpus in {out} (once, about a minute on two cores)",
+        f"building the {name} corpus in {out} (once, about a minute on two cores)",
         file=sys.stderr,
     )
     try:
-        build_corpus(out, synthetic_work())
+        build_corpus(out, BUILT_IN[name]())
     except CorpusError:
         # Several processes may start on one file system; the first to finish has built it for all.
         if not (out / "train.index.jsonl").is_file():
@@ -189,6 +196,15 @@ def synthetic_work(
         for split, count in counts.items()
         if count
     }
+
+
+def talks_work() -> dict[str, Work]:
+    """Both splits of the built-in conversations."""
+    return synthetic_work(TRAIN_TALKS, VALIDATION_TALKS, SEED, (CHAT,))
+
+
+BUILT_IN = {SYNTHETIC: synthetic_work, TALKS: talks_work}
+"""Corpora that training builds by itself."""
 
 
 def manifest_work(path: pathlib.Path | str, split: str) -> dict[str, Work]:

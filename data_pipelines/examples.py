@@ -35,7 +35,7 @@ from qwen_audio_jax.rendering import (
 from qwen_audio_jax.rendering.prompts import Templates
 from qwen_audio_jax.rendering.spans import Span
 from qwen_audio_jax.tasks import CHAT, KINDS
-from qwen_audio_jax.tasks.conversation import learned, places
+from qwen_audio_jax.tasks.conversation import learned, places, up_to_answers
 from qwen_audio_jax.text.control_tokens import IM_END
 from qwen_audio_jax.text.tokenizer import Tokenizer
 
@@ -207,30 +207,28 @@ class Preprocessor:
         spans = self._spans(record.id, record.task, annotation, heard[gone:], rate)
         return self._example(spans, waves[gone:], end=closes(record.task))
 
-    def questions(self, record: Record) -> list[tuple[Example, str]]:
-        """What a record asks, and the reference answers' texts.
+    def questions(
+        self, record: Record, waves: Sequence[np.ndarray] | None = None
+    ) -> list[tuple[Example, str]]:
+        """What a record asks, and the reference answers' texts: `question` of each of `asked`."""
+        waves = [decode(data) for data in record.audio] if waves is None else waves
+        each = asked(record.task, record.annotation)
+        return [self.question(record.task, annotation, waves) for annotation in each]
 
-        Of a conversation that is each answer that is learned, after the turns before it as they
-        are in the record; of another record its prompt, in the first wording.
-        """
-        waves = [decode(data) for data in record.audio]
-        if record.task != CHAT:
-            return [self._question(record.task, record.annotation, waves)]
-        messages, asked = record.annotation["messages"], []
-        for number, message in enumerate(messages):
-            if learned(message):
-                before = messages[: number + 1]
-                heard = waves[: places(before)]
-                asked.append(self._question(CHAT, record.annotation | {"messages": before}, heard))
-        return asked
-
-    def _question(
+    def question(
         self, task: str, annotation: dict[str, Any], waves: Sequence[np.ndarray]
     ) -> tuple[Example, str]:
-        """One of them.
+        """What one of `asked` asks, in the first wording, and the reference answer's text.
 
         Where an answer begins with the language, that is given, as in the released evaluation.
+
+        Args:
+            task: of the record.
+            annotation: one of those that `asked` gives.
+            waves: of the record's clips; the first of them are heard, up to the answer.
         """
+        if task == CHAT:
+            waves = waves[: places(annotation["messages"])]
         prompt, label = self._rendered(task, annotation)
         while label and label[0].language:
             prompt.append(dataclasses.replace(label.pop(0), loss=False))
@@ -287,6 +285,17 @@ class Preprocessor:
         annotation = annotation_at(annotation, rate, sum(samples) / SAMPLE_RATE)
         prompt, label = self._rendered(task, annotation, wording)
         return in_windows([*prompt, *label], samples)
+
+
+def asked(task: str, annotation: dict[str, Any]) -> list[dict[str, Any]]:
+    """The annotations that a record is asked by, of an answer each.
+
+    Of a conversation one for each answer that is learned, with the turns before it as they are in
+    the record; of another record its own.
+    """
+    if task != CHAT:
+        return [annotation]
+    return [annotation | {"messages": m} for m in up_to_answers(annotation["messages"])]
 
 
 class RecordLengths:

@@ -5,7 +5,8 @@
 
 The first writes one self-contained page, DATA/inspect.html: records and hours by task, language and
 source, how long clips and texts are, and examples of each task with player, spectrogram and the
-exact text in both conditionings, the part that bears the loss highlighted.
+exact text in both conditionings, the part that bears the loss highlighted. A conversation is shown
+turn by turn, as each family reads it.
 
 With `--plan` it packs the corpus into candidate row shapes instead, prints what share of tokens and
 frames would be useful, and recommends a `--config.data.shapes`. How many tokens a record has
@@ -39,17 +40,18 @@ from qwen_audio_jax.audio.silence import CLIP, KNOWN, silence_frames
 from qwen_audio_jax.config_fields import ConfigError, checked
 from qwen_audio_jax.models.parts import Parts, read_parts
 from qwen_audio_jax.models.presets import FAMILIES, FAMILY_FIELDS, MEL_BINS
-from qwen_audio_jax.monitoring.html_page import SMOOTH, Chart, chart, clip_of, write_page
+from qwen_audio_jax.monitoring.html_page import SMOOTH, Chart, Clip, chart, clip_of, write_page
 from qwen_audio_jax.rendering import render, wording_of
+from qwen_audio_jax.rendering.chat import LEARN, Form
 from qwen_audio_jax.rendering.prompts import (
     PROMPT_LANGUAGES,
-    Templates,
     Wordings,
     check_wordings,
     templates_of,
 )
 from qwen_audio_jax.rendering.spans import Span
-from qwen_audio_jax.tasks import CONDITIONINGS
+from qwen_audio_jax.tasks import CHAT, CONDITIONINGS
+from qwen_audio_jax.text.control_tokens import IM_START
 from qwen_audio_jax.text.tokenizer import load_tokenizer
 
 _MOST_ROWS = 40  # of a table of the page: all tasks, and as many languages or sources
@@ -100,7 +102,7 @@ def write_inspection(
             _shown(
                 corpus.record(split, number),
                 preprocessor.lengths([index[number]])[0],
-                preprocessor.templates,
+                preprocessor,
             )
             for number in tqdm(shown, desc="examples", unit="record", disable=None, leave=False)
         ),
@@ -144,10 +146,15 @@ def _histogram(values: np.ndarray, label: str, unit: str) -> Chart:
     return chart(draw, label, said, wide=True)
 
 
-def _shown(
-    record: Record, length: np.ndarray, templates: Templates | None = None
-) -> dict[str, Any]:
+def _shown(record: Record, length: np.ndarray, preprocessor: Preprocessor) -> dict[str, Any]:
     """What a card shows; its texts are spans, what the model reads and then what it writes."""
+    clips = [
+        clip_of(clip, f"{record.task} {record.id}, clip {number}")
+        for number, clip in enumerate(record.audio, start=1)
+    ]
+    shown = {"task": record.task, "id": record.id, "tokens": int(length[0])}
+    if record.task == CHAT:
+        return shown | {"clips": [], "texts": {}, "turns": _turns(record, clips, preprocessor)}
     texts = {}
     for conditioning in ("tags", "prompts"):
         wording = wording_of(record.id)
@@ -156,19 +163,34 @@ def _shown(
             record.annotation,
             conditioning,
             wording=wording,
-            templates=templates,
+            templates=preprocessor.templates,
         )
         texts[conditioning] = [*prompt, *label, _END]
-    return {
-        "task": record.task,
-        "id": record.id,
-        "tokens": int(length[0]),
-        "clips": [
-            clip_of(clip, f"{record.task} {record.id}, clip {number}")
-            for number, clip in enumerate(record.audio, start=1)
-        ],
-        "texts": texts,
-    }
+    return shown | {"clips": clips, "texts": texts, "turns": []}
+
+
+def _turns(
+    record: Record, clips: Sequence[Clip], preprocessor: Preprocessor
+) -> list[dict[str, Any]]:
+    """The messages of a conversation: whose each is, its clips, and its spans in both families."""
+    written = []
+    for family in FAMILIES:
+        form = Form(family, preprocessor.learn, preprocessor.learn_newline)
+        prompt, answer = render(record.task, record.annotation, "tags", form=form)
+        messages: list[list[Span]] = []
+        for span in [*prompt, *answer]:
+            if span.tag == IM_START:
+                messages.append([])
+            messages[-1].append(span)
+        written.append(messages)
+    return [
+        {
+            "role": spans[0][1].text.partition("\n")[0],
+            "clips": [clips[span.clip] for span in spans[0] if span.clip >= 0],
+            "texts": dict(zip(FAMILIES, spans, strict=True)),
+        }
+        for spans in zip(*written, strict=True)
+    ]
 
 
 def plan(lengths: np.ndarray, batch_tokens: int) -> tuple[list[Efficiency], Efficiency]:
@@ -262,7 +284,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--batch_tokens", type=int, default=4096, help="of a batch, about (default: 4096)"
     )
-    group = parser.add_argument_group("what lengths are counted for")
+    group = parser.add_argument_group("what lengths are counted for, and texts shown")
     group.add_argument(
         "--family", choices=FAMILIES, help="of the model (default: qwen2_audio, or the start's)"
     )
@@ -284,6 +306,12 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--prompts", type=_prompts, default={}, help="as config.data.prompts, with --conditioning"
     )
     group.add_argument("--prompt_language", choices=("all", *PROMPT_LANGUAGES), default="all")
+    group.add_argument(
+        "--learn", choices=LEARN, default=LEARN[0], help="of conversations, as config.data.learn"
+    )
+    group.add_argument(
+        "--learn_newline", action="store_true", help="likewise, as config.data.learn_newline"
+    )
     group = parser.add_argument_group("which records are counted; names are parted by commas")
     group.add_argument("--tasks", type=_names, default=(), help="as config.data.tasks")
     group.add_argument("--languages", type=_names, default=(), help="as config.data.languages")
@@ -313,6 +341,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             FAMILY_FIELDS[family]["frame_rounding"],
             templates=templates_of(given.prompts, given.prompt_language),
             silence=silence_frames(given.window),
+            learn=given.learn,
+            learn_newline=given.learn_newline,
         )
         if given.plan:
             index = corpus.index(given.split)

@@ -6,7 +6,7 @@ import os
 import pathlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import grain
 import numpy as np
@@ -273,3 +273,13 @@ def batches(
         shared = dataset.mp_prefetch(options)
         return ({name: np.array(array) for name, array in batch.items()} for batch in shared)
     return iter(dataset)
+
+
+def split_data_position(
+    batch: dict[str, np.ndarray], components: Sequence[str]
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Parts what the model reads from the data position."""
+    batch = dict(batch)
+    position = {"slot": int(batch.pop("slot")), "dropped": int(batch.pop("dropped"))}
+    epochs = zip(components, batch.pop("epochs").tolist(), strict=True)
+    return batch, position | {f"epochs/{name}": epoch for name, epoch in epochs}

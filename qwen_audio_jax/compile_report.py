@@ -61,6 +61,7 @@ def main(argv: list[str]) -> None:
     from qwen_audio_jax import run_config
     from qwen_audio_jax.compilation import overview, search, verdict
     from qwen_audio_jax.compilation.topology import parse_topology
+    from qwen_audio_jax.training.tuning import follow_start
 
     named = flags.FLAGS["config"].config_filename.partition("@")[2]
     console = Console()
@@ -72,7 +73,7 @@ def main(argv: list[str]) -> None:
         if not (_TOPOLOGY.value or named):
             raise ValueError("--topology is missing; try --topology=v5p:4x4x4")
         topology = parse_topology(_TOPOLOGY.value or named)
-        config = run_config.from_mapping(mapping)
+        config = follow_start(run_config.from_mapping(mapping))
         with console.status(f"compiling for {topology}: a minute or more"):
             if _SEARCH.value:
                 best = search.search(config, topology, tell)

@@ -59,19 +59,24 @@ def main(argv: list[str]) -> None:
 
 def train_together(config: "RunConfig", group: "Group") -> None:
     """What every process of a run does; the first one tells of it."""
-    from data_pipelines.build import build_synthetic_if_missing
+    from data_pipelines.build import TALKS, build_synthetic_if_missing
     from qwen_audio_jax import run_config
     from qwen_audio_jax.metrics.scales import evaluation_table
     from qwen_audio_jax.monitoring.goodput import Clock
     from qwen_audio_jax.training import agreement, loop
     from qwen_audio_jax.training.start import check_start
+    from qwen_audio_jax.training.tuning import check_tuned, follow_start
+    from qwen_audio_jax.training.workdir import has_begun
 
+    config = follow_start(config, pathlib.Path(_WORKDIR.value) if _WORKDIR.value else None)
     group.barrier("the configuration", agreement.of_config(config))
     stem = pathlib.Path(flags.FLAGS["config"].config_filename).stem
     workdir = pathlib.Path(
         _WORKDIR.value or f"runs/{stem}-{config.model.preset}-{run_config.short_hash(config)}"
     )
     check_start(config, workdir)
+    if not has_begun(workdir):
+        check_tuned(config, talks=TALKS in config.data.mixture)
     if group.index == 0:
         build_synthetic_if_missing(config.data.root, config.data.mixture)
     group.barrier("the synthetic corpus")

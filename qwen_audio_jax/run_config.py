@@ -34,6 +34,9 @@ from qwen_audio_jax.step_config import (
     OptimizerConfig,
 )
 
+AUTO = "auto"
+"""What is left to the model that a run tunes, see `training/tuning.py`."""
+
 ENDS = ("steps", "hours", "epochs")
 """Keys of `config.train` of which one says when a run ends."""
 
@@ -42,7 +45,7 @@ ENDS = ("steps", "hours", "epochs")
 class ModelChoice:
     """Attributes:
     family: which of the two models it is; they differ in mel bins, in what marks a clip, and in
-        the decoder.
+        the decoder. "auto" is that of the whole model in `config.init_from`.
     preset: the size, from `models/presets.py`; a part that `config.init_from` has keeps its own.
     dtype: number format of activations; parameters are float32. "auto" is bfloat16 on a GPU or TPU
         and float32 on a CPU.
@@ -58,7 +61,7 @@ class ModelChoice:
         Whisper's.
     """
 
-    family: Annotated[str, OneOf(FAMILIES)]
+    family: Annotated[str, OneOf((AUTO, *FAMILIES))]
     preset: Annotated[str, OneOf(tuple(PRESETS))]
     dtype: Annotated[str, OneOf(("auto", "bfloat16", "float32"))]
     attention: Annotated[str, OneOf(("auto", *BACKENDS))]
@@ -123,12 +126,16 @@ class EvaluateConfig:
     loss: whether it measures the loss per token, with each record's own clips and with another's.
     loss_every: steps from one measurement of the loss alone to the next, since that costs much less
         than answers; 0 measures it with the evaluations only.
-    data: the corpus to evaluate on, a folder in `config.data.root`; "" is the mixture's first with
-        a validation split.
-    limit: records at most, spread evenly over the split; 0 is all.
+    data: the corpus to evaluate on, a folder in `config.data.root`; "" is all of the mixture that
+        have a validation split.
+    limit: records of a corpus at most, spread evenly over the split; 0 is all.
     rows: prompts answered together; fewer where clips last over 30 s.
     max_new_tokens: longest answer, in tokens.
     examples: validation examples shown in the report.
+    controls: whether conversations are answered twice more, with silence in place of each clip, and
+        with another conversation's clips: what they are worth.
+    before: whether the start is evaluated too, before the first step, so that the table has both:
+        what was learned, and what was forgotten. It needs `config.init_from`.
     """
 
     every: CountOrZero
@@ -140,6 +147,8 @@ class EvaluateConfig:
     answers: bool = True
     loss: bool = True
     loss_every: CountOrZero = 0
+    controls: bool = False
+    before: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,7 +42,8 @@ class OptimizerConfig:
     frozen: regular expressions; a parameter is not trained if one is found in its path, such as
         `decoder/blocks/query/kernel`. Behind one a range of layers may stand, as Python writes it:
         `^decoder/blocks[0:20]` freezes the first twenty layers, `^decoder/blocks[:-4]` all but the
-        last four. Each must be found in a path, and leave something to train.
+        last four. Each must be found in a path, and leave something to train. `("auto",)` is what
+        the originals froze when they tuned: the encoder of Qwen-Audio, nothing of Qwen2-Audio.
     train_new_tokens: whether rows of `decoder/embedding` and columns of `decoder/head` that an
         import added for new tokens (from the model's `first_new_token` on) are trained although
         `frozen` holds the others.

@@ -3,11 +3,11 @@
 import collections
 import copy
 import functools
-import importlib.util
 import inspect
 import io
 import os
 import pathlib
+import runpy
 import signal
 import subprocess
 import sys
@@ -203,13 +203,10 @@ def write_corpus(
     train_sentencepiece(text, ["en"], folder / "tokenizer", pieces=16)
 
 
-def pretrain_values(name: str = "tiny") -> dict:
-    """The keys of configs/pretrain.py, as `main` reads them."""
-    path = TESTS.parent / "configs" / "pretrain.py"
-    spec = importlib.util.spec_from_file_location("pretrain", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config(name).to_dict()
+def pretrain_values(name: str = "tiny", file: str = "pretrain") -> dict:
+    """The keys of configs/pretrain.py, or another of the files there, as `main` reads them."""
+    module = runpy.run_path(str(TESTS.parent / "configs" / f"{file}.py"))
+    return module["get_config"](name).to_dict()
 
 
 def changed(values: dict, key: str, value) -> dict:

@@ -91,7 +91,7 @@ def test_groups_have_a_section_each(tables):
 @pytest.mark.parametrize(
     ("key", "names"),
     [
-        ("model.family", FAMILIES),
+        ("model.family", ("auto", *FAMILIES)),
         ("model.preset", PRESETS),
         ("model.attention", ("auto", *BACKENDS)),
         ("model.remat", REMAT),

@@ -38,7 +38,7 @@ def values():
         ("train.steps", 10**30, ": must be a whole number .*, not 1000000000000000000000000000000"),
         ("train.seed", 2**32, ": must be a whole number from 0 to 4,294,967,295, not 4294967296"),
         ("train", 3, ": must be a mapping with the keys steps, seed, .*, not 3"),
-        ("model.family", "qwen3", ": must be one of qwen_audio, qwen2_audio, not 'qwen3'"),
+        ("model.family", "qwen3", ": must be one of auto, qwen_audio, qwen2_audio, not 'qwen3'"),
         ("model.preset", "huge", ": must be one of tiny, .*, not 'huge'"),
         ("model.dtype", "int8", ": must be one of auto, bfloat16, float32, not 'int8'"),
         ("data.conditioning", "tag", ": must be one of tags, prompts, none, not 'tag'"),

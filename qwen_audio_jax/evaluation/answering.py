@@ -1,10 +1,11 @@
-"""Evaluation: greedy answers to a validation split, scored by each task's own metric."""
+"""Greedy answers to a validation split."""
 
 import dataclasses
 import functools
+import itertools
 import logging
-from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -13,37 +14,72 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
-from data_pipelines.examples import Example, Preprocessor, empty_batch, fill_row
+from data_pipelines.examples import Example, Preprocessor, asked, empty_batch, fill_row
 from data_pipelines.records import Corpus, IndexRow, Record
+from qwen_audio_jax.audio.decode import decode
 from qwen_audio_jax.audio.lengths import WINDOW_SAMPLES
+from qwen_audio_jax.evaluation.other_clips import others_of
 from qwen_audio_jax.evaluation.selection import UNFIT, reason, spread
 from qwen_audio_jax.inference.generate import generate
-from qwen_audio_jax.metrics import Answer, score_by_language
 from qwen_audio_jax.parallel.sharding import local_rows, place_rows, row_shards
 from qwen_audio_jax.run_config import EvaluateConfig
-from qwen_audio_jax.tasks import TASKS
+from qwen_audio_jax.tasks import CHAT, KINDS
+from qwen_audio_jax.tasks.conversation import places
+from qwen_audio_jax.text.control_tokens import IM_END
+
+Asked = tuple[Record, "Question", Example, str]
+"""A record, the question, its prompt and the reference."""
+
+Waves = Callable[["Question", Record], Sequence[np.ndarray]]
+"""What is heard in a question's clips, as many as it has."""
+
+SILENCE, ANOTHER_CLIP = "silence", "another_clip"
+CONTROLS = (SILENCE, ANOTHER_CLIP)
+"""What conversations are heard with to see what their clips are worth: as much silence as each clip
+lasts, and the clips of another conversation."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What is answered: a record, or of a conversation one answer behind the turns before it.
+
+    Attributes:
+        number: of the record in its split.
+        place: of the question among those of the record.
+        annotation: it is asked by, see `data_pipelines.examples.asked`.
+        samples: of the clips that are heard.
+    """
+
+    number: int
+    place: int
+    annotation: dict[str, Any]
+    samples: tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What one record was answered.
+    """What a question was answered.
 
     Attributes:
         record: the record.
+        annotation: it was asked by: that of a conversation ends with the reference.
         prompt: what it was asked, without the audio's placeholders.
         reference: the label's text, tags written out.
         hypothesis: the model's, likewise.
+        controls: what the model answered to other sound, by CONTROLS.
     """
 
     record: Record
+    annotation: dict[str, Any]
     prompt: str
     reference: str
     hypothesis: str
+    controls: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluator:
-    """Answers and scores a split.
+    """Answers a split.
 
     Attributes:
         corpus: where the records lie.
@@ -61,77 +97,137 @@ class Evaluator:
     mesh: Mesh
     options: EvaluateConfig
 
-    def __call__(self, parameters: Any) -> tuple[list[dict[str, Any]], list[Result]]:
-        """Returns (rows of the table: task, metric, value, baseline, n; all results)."""
-        results: list[Result] = []
-        numbers = self._numbers()
-        waiting: deque[tuple[list[Record], list[Any], jax.Array]] = deque()
+    def __call__(self, parameters: Any, *, controls: bool = False) -> list[Result]:
+        """All results.
+
+        Args:
+            parameters: the model's.
+            controls: whether conversations are answered again with other sound.
+        """
+        questions = self._questions()
+        results = self._results(parameters, questions, self._own, "evaluating")
+        if not controls:
+            return list(results.values())
+        heard = [q for q in questions if q.samples and self._row(q).task == CHAT]
+        for name, waves_of in zip(CONTROLS, (self._silence, self._others), strict=True):
+            asked = [q for q in heard if name == SILENCE or q.number in self._other_clips]
+            for key, one in self._results(parameters, asked, waves_of, name).items():
+                if key in results:
+                    results[key].controls[name] = one.hypothesis
+        return list(results.values())
+
+    def _results(
+        self, parameters: Any, questions: Sequence[Question], waves_of: Waves, told: str
+    ) -> dict[tuple[int, int], Result]:
+        """Results by number and place."""
+        results: dict[tuple[int, int], Result] = {}
+        waiting: deque[tuple[list[Asked], jax.Array]] = deque()
 
         def read():
-            records, questions, ids = waiting.popleft()
-            texts = self._texts(ids, len(records))
-            for record, (example, reference), text in zip(records, questions, texts, strict=True):
-                results.append(Result(record, self._prompt_text(example), reference, text))
-            bar.update(len(records))
+            group, ids = waiting.popleft()
+            texts = self._texts(ids, len(group))
+            for (record, question, example, reference), text in zip(group, texts, strict=True):
+                results[question.number, question.place] = Result(
+                    record, question.annotation, self._prompt_text(example), reference, text
+                )
+            bar.update(len(group))
 
         with tqdm(
-            total=len(numbers),
-            desc="evaluating",
-            unit="example",
+            total=len(questions),
+            desc=told.replace("_", " "),
+            unit="answer",
             leave=False,
             disable=jax.process_index() > 0 or None,  # None: unless it is not a terminal
         ) as bar:
-            for rows, records, questions in self._groups(numbers):
-                examples = [example for example, _ in questions]
+            for rows, group in self._groups(questions, waves_of):
+                examples = [example for *_, example, _ in group]
                 # A group is on its way before the answers of the one before are read, so clips are
                 # decoded while the devices write.
-                waiting.append((records, questions, self._answer(parameters, examples, rows)))
+                waiting.append((group, self._answer(parameters, examples, rows)))
                 if len(waiting) > 1:
                     read()
             while waiting:
                 read()
-        by_task = defaultdict(list)
-        for result in results:
-            answer = Answer(result.record.annotation, result.hypothesis)
-            by_task[result.record.task].append(answer)
-        rows = [row for task in sorted(by_task) for row in score_by_language(task, by_task[task])]
-        return rows, results
+        return results
+
+    def _row(self, question: Question) -> IndexRow:
+        return self.corpus.index(self.split)[question.number]
+
+    def _questions(self) -> list[Question]:
+        """In the order of their length, so that a group pads little."""
+        index, questions = self.corpus.index(self.split), []
+        for number in self._numbers():
+            row = index[number]
+            try:
+                for place, annotation in enumerate(asked(row.task, row.annotation)):
+                    heard = places(annotation["messages"]) if row.task == CHAT else None
+                    samples = row.samples[:heard]
+                    questions.append(Question(number, place, annotation, samples))
+            except UNFIT as error:
+                logging.warning("record %s is dropped: %s", row.id, reason(row, error))
+        return sorted(questions, key=lambda q: (sum(q.samples), q.number, q.place))
 
     def _numbers(self) -> list[int]:
-        """Record numbers in the order of their length, so that a group pads little.
+        """Those records that are asked.
 
         Those longer than `config.data.max_seconds` are named and dropped.
         """
         index = self.corpus.index(self.split)
-        asked = [i for i, row in enumerate(index) if self._is_asked(row)]
-        chosen = spread(asked, self.options.limit)
-        return sorted(chosen, key=lambda i: (sum(index[i].samples), i))
+        numbers = [i for i, row in enumerate(index) if self._is_asked(row)]
+        return spread(numbers, self.options.limit)
 
     def _is_asked(self, row: IndexRow) -> bool:
-        if row.task in TASKS and self.preprocessor.too_long(row):
+        known = row.task in KINDS and bool(KINDS[row.task].metric)
+        if known and self.preprocessor.too_long(row):
             logging.warning("record %s is dropped: %s", row.id, self.preprocessor.too_large(row))
             return False
-        return row.task in TASKS
+        return known
 
-    def _groups(self, numbers: Sequence[int]) -> Iterator[tuple[int, list[Record], list[Any]]]:
-        """(rows to answer them in, records, their questions and references)."""
-        index, first = self.corpus.index(self.split), 0
-        while first < len(numbers):
-            longest = numbers[first : first + self.options.rows][-1]
-            rows = rows_for(sum(index[longest].samples), self.options.rows)
-            rows = min(rows, len(numbers))
-            group, first = numbers[first : first + rows], first + rows
-            records, questions = [], []
-            for number in group:
-                record = self.corpus.record(self.split, number)
+    def _groups(
+        self, questions: Sequence[Question], waves_of: Waves
+    ) -> Iterator[tuple[int, list[Asked]]]:
+        """(rows to answer them in, what is asked)."""
+        first, dropped = 0, set()
+        while first < len(questions):
+            longest = questions[first : first + self.options.rows][-1]
+            rows = min(rows_for(sum(longest.samples), self.options.rows), len(questions))
+            chosen, first = questions[first : first + rows], first + rows
+            group = []
+            for question in chosen:
+                record = self.corpus.record(self.split, question.number)
                 try:
-                    questions += self.preprocessor.questions(record)
+                    waves = waves_of(question, record)
+                    example, reference = self.preprocessor.question(
+                        record.task, question.annotation, waves
+                    )
                 except UNFIT as error:
-                    logging.warning("record %s is dropped: %s", record.id, reason(record, error))
+                    if question.number not in dropped:
+                        told = reason(record, error)
+                        logging.warning("record %s is dropped: %s", record.id, told)
+                    dropped.add(question.number)
                     continue
-                records.append(record)
-            if records:
-                yield rows, records, questions
+                group.append((record, question, example, reference))
+            if group:
+                yield rows, group
+
+    def _own(self, question: Question, record: Record) -> list[np.ndarray]:
+        # Also where clips and places are not as many, which is told when it is rendered.
+        heard = len(question.samples) if record.task == CHAT else None
+        return [decode(clip) for clip in record.audio[:heard]]
+
+    def _silence(self, question: Question, record: Record) -> list[np.ndarray]:
+        return [np.zeros(n, np.float32) for n in question.samples]
+
+    def _others(self, question: Question, record: Record) -> list[np.ndarray]:
+        other = self.corpus.record(self.split, self._other_clips[question.number])
+        return [decode(clip) for clip in other.audio[: len(question.samples)]]
+
+    @functools.cached_property
+    def _other_clips(self) -> dict[int, int]:
+        """Whose clips each conversation with clips is heard with."""
+        index = self.corpus.index(self.split)
+        numbers = [n for n in self._numbers() if index[n].task == CHAT and index[n].samples]
+        return others_of(self.corpus, self.split, numbers, self.preprocessor.conditioning)
 
     def _answer(self, parameters: Any, examples: Sequence[Example], rows: int) -> jax.Array:
         """Ids of the answers, int32 [rows, max_new_tokens], on their way."""
@@ -145,12 +241,18 @@ class Evaluator:
         placed = place_rows({name: array[mine] for name, array in batch.items()}, self.mesh)
         return self._greedy(parameters, placed)
 
+    @property
+    def _stop(self) -> tuple[int, ...]:
+        """What ends an answer: a text's end, and a message's, of a vocabulary that has it."""
+        tokenizer = self.preprocessor.tokenizer
+        message = tokenizer.control_ids.get(IM_END)
+        return (tokenizer.end_of_text, *([] if message is None else [message]))
+
     def _texts(self, ids: jax.Array, number: int) -> list[str]:
         """The first answers as texts, each up to its end."""
-        tokenizer = self.preprocessor.tokenizer
         # By id: a text may say "<|endoftext|>" and go on.
         rows = np.asarray(ids)[:number].tolist()
-        return [tokenizer.decode(_up_to(row, tokenizer.end_of_text)) for row in rows]
+        return [self.preprocessor.tokenizer.decode(_up_to(row, self._stop)) for row in rows]
 
     @functools.cached_property
     def _greedy(self):
@@ -159,7 +261,7 @@ class Evaluator:
                 self.graph,
                 parameters,
                 batch,
-                stop=(self.preprocessor.tokenizer.end_of_text,),
+                stop=self._stop,
                 max_new_tokens=self.options.max_new_tokens,
             )
 
@@ -171,8 +273,8 @@ class Evaluator:
         return self.preprocessor.tokenizer.decode(text.tokens[text.audio < 0])
 
 
-def _up_to(ids: list[int], end: int) -> list[int]:
-    return ids[: ids.index(end)] if end in ids else ids
+def _up_to(ids: list[int], ends: tuple[int, ...]) -> list[int]:
+    return list(itertools.takewhile(lambda token: token not in ends, ids))
 
 
 def rows_for(samples: int, rows: int) -> int:

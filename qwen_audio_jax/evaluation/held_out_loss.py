@@ -3,9 +3,8 @@
 import collections
 import dataclasses
 import functools
-import hashlib
 import logging
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,13 +18,15 @@ from data_pipelines.one_pass import OnePass, packed_once
 from data_pipelines.packing import PlannedBatch, RowShape
 from data_pipelines.pipeline import batches
 from data_pipelines.records import Corpus, IndexRow
-from qwen_audio_jax.evaluation.other_clips import Heard, other_clips
+from qwen_audio_jax.evaluation.other_clips import others_of
 from qwen_audio_jax.evaluation.selection import UNFIT, reason, spread
-from qwen_audio_jax.metrics import language_of
+from qwen_audio_jax.metrics import part_of
 from qwen_audio_jax.metrics.answer import table_row
 from qwen_audio_jax.parallel.sharding import place_rows
-from qwen_audio_jax.rendering import render
 from qwen_audio_jax.tasks import KINDS
+
+_SEGMENTS = 16
+"""Examples of a row are summed in multiples of so many: few programs, which corpora share."""
 
 Losses = Callable[[Any, dict[str, jax.Array]], jax.Array]
 """(parameters, batch) -> what each position gives to the loss, float32 [B, L]."""
@@ -115,26 +116,16 @@ class HeldOutLoss:
             read()
         return found
 
-    @functools.cached_property
-    def _sums(self):
+    def _sums(self, parameters: Any, batch: dict[str, jax.Array]) -> jax.Array:
         own, other = self._passes
         most = max(len(row) for one in (own, other) for batch in one.planned for row in batch.rows)
-
-        def sums(parameters, batch):
-            """Sums of losses and of weights by example, float32 [2, B, most]."""
-            losses = self.losses(parameters, batch)
-            mine = batch["segments"][..., None] == jnp.arange(1, most + 1)
-            both = jnp.stack([losses, batch["loss_weights"]])[..., None]
-            return jnp.sum(jnp.where(mine, both, 0), axis=2)
-
-        # Whole on every host, so that each has the same table.
-        return jax.jit(sums, out_shardings=NamedSharding(self.mesh, PartitionSpec()))
+        return _sums_of(self.losses, self.mesh)(parameters, batch, _round_up(most))
 
     @functools.cached_property
     def _passes(self) -> tuple[OnePass, OnePass]:
         """All records with their own clips, and those with others' that have them."""
         numbers = self._numbers()
-        others = self._others([number for number in numbers if self._row(number).samples])
+        others = self._others([number for number in numbers if self.row(number).samples])
         return self._pass([(n, n) for n in numbers]), self._pass(sorted(others.items()))
 
     def _pass(self, records: Sequence[tuple[int, int]]) -> OnePass:
@@ -144,7 +135,8 @@ class HeldOutLoss:
             self.corpus, self.split, self.preprocessor, records, planned, self.local_rows
         )
 
-    def _row(self, number: int) -> IndexRow:
+    def row(self, number: int) -> IndexRow:
+        """What is known of a record."""
         return self.corpus.index(self.split)[number]
 
     def _numbers(self) -> list[int]:
@@ -171,7 +163,7 @@ class HeldOutLoss:
 
         @functools.cache
         def length(number: int, heard: int) -> tuple[int, int]:
-            row = dataclasses.replace(self._row(number), samples=self._row(heard).samples)
+            row = dataclasses.replace(self.row(number), samples=self.row(heard).samples)
             ((tokens, frames),) = self.preprocessor.lengths([row])
             return int(tokens), int(frames)
 
@@ -183,17 +175,9 @@ class HeldOutLoss:
 
     def _others(self, numbers: Sequence[int]) -> dict[int, int]:
         """Whose clips each record with clips is heard with."""
-        sounds = self._sounds(numbers)
-        heard = []
-        for number in numbers:
-            row = self._row(number)
-            _, label = render(row.task, row.annotation, self.preprocessor.conditioning)
-            clips, language = len(row.samples), language_of(row.task, row.annotation)
-            kinds = ((clips, row.task, language), (clips, row.task), (clips,))
-            text = "".join(span.tag or span.text for span in label)
-            heard.append(Heard(number, sum(row.samples), text, sounds[number], kinds))
-        others = other_clips(heard, self._fits)
-        if alone := [self._row(n).id for n in numbers if n not in others]:
+        conditioning = self.preprocessor.conditioning
+        others = others_of(self.corpus, self.split, numbers, conditioning, self._fits)
+        if alone := [self.row(n).id for n in numbers if n not in others]:
             logging.warning(
                 "%d records have no others' clips of another sound to be heard with, such as %s; "
                 "their loss counts alike in both",
@@ -202,41 +186,46 @@ class HeldOutLoss:
             )
         return others
 
-    def _sounds(self, numbers: Sequence[int]) -> dict[int, Hashable]:
-        """What is equal where clips are: of those that are equally long, a digest."""
-        lengths = {number: self._row(number).samples for number in numbers}
-        common = collections.Counter(lengths.values())
-        return {
-            number: (samples, self._digest(number) if common[samples] > 1 else b"")
-            for number, samples in lengths.items()
-        }
 
-    def _digest(self, number: int) -> bytes:
-        clips = self.corpus.record(self.split, number).audio
-        return b"".join(hashlib.blake2b(clip, digest_size=16).digest() for clip in clips)
+@functools.lru_cache(maxsize=8)
+def _sums_of(losses: Losses, mesh: Mesh) -> Callable[[Any, dict[str, jax.Array], int], jax.Array]:
+    """The compiled (parameters, batch, most) -> sums that all corpora of a run share."""
 
-    def rows(self, found: Mapping[int, RecordLoss]) -> list[dict[str, Any]]:
-        """Rows "loss" of the table, of each task and of all, with the task's languages if several.
+    def sums(parameters, batch, most):
+        """Sums of losses and of weights by example, float32 [2, B, most]."""
+        mine = batch["segments"][..., None] == jnp.arange(1, most + 1)
+        both = jnp.stack([losses(parameters, batch), batch["loss_weights"]])[..., None]
+        return jnp.sum(jnp.where(mine, both, 0), axis=2)
 
-        The value is nats a token; the baseline is that with other records' clips. Records without
-        another's, such as text, count alike in both; where none has one, there is no baseline.
-        """
-        by_task = collections.defaultdict(list)
-        for number, loss in found.items():
-            by_task[self._row(number).task].append((number, loss))
-        rows = []
-        for task in sorted(by_task):
-            by_language = collections.defaultdict(list)
-            for number, loss in by_task[task]:
-                by_language[language_of(task, self._row(number).annotation)].append(loss)
-            rows.append(_loss_row(task, "loss", [loss for _, loss in by_task[task]]))
-            by_language.pop("", None)
-            if len(by_language) > 1:
-                rows += [
-                    _loss_row(task, f"loss/{language}", by_language[language])
-                    for language in sorted(by_language)
-                ]
-        return [*rows, _loss_row(ALL, "loss", list(found.values()))]
+    # Whole on every host, so that each has the same table.
+    whole = NamedSharding(mesh, PartitionSpec())
+    return jax.jit(sums, static_argnums=2, out_shardings=whole)
+
+
+def _round_up(segments: int) -> int:
+    return -(-segments // _SEGMENTS) * _SEGMENTS
+
+
+def loss_rows(found: Iterable[tuple[IndexRow, RecordLoss]]) -> list[dict[str, Any]]:
+    """Rows "loss" of the table, of each task and of all, with the task's parts if several.
+
+    The value is nats a token; the baseline is that with other records' clips. Records without
+    another's, such as text, count alike in both; where none has one, there is no baseline.
+    """
+    by_task = collections.defaultdict(list)
+    for row, loss in found:
+        by_task[row.task].append((part_of(row.task, row.annotation), loss))
+    rows = []
+    for task in sorted(by_task):
+        by_part = collections.defaultdict(list)
+        for part, loss in by_task[task]:
+            by_part[part].append(loss)
+        rows.append(_loss_row(task, "loss", [loss for _, loss in by_task[task]]))
+        by_part.pop("", None)
+        if len(by_part) > 1:
+            rows += [_loss_row(task, f"loss/{part}", by_part[part]) for part in sorted(by_part)]
+    whole = [loss for losses in by_task.values() for _, loss in losses]
+    return [*rows, _loss_row(ALL, "loss", whole)]
 
 
 def _loss_row(task: str, metric: str, losses: Sequence[RecordLoss]) -> dict[str, Any]:

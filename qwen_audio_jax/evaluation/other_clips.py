@@ -4,8 +4,14 @@ import bisect
 import collections
 import dataclasses
 import functools
+import hashlib
 import itertools
 from collections.abc import Callable, Hashable, Iterable, Sequence
+
+from data_pipelines.records import Corpus, IndexRow
+from qwen_audio_jax.metrics import part_of
+from qwen_audio_jax.rendering import render
+from qwen_audio_jax.tasks import CHAT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +24,8 @@ class Heard:
         text: of its label.
         sound: equal where the clips are.
         kinds: those that it may be exchanged within, the narrowest first: its task and language,
-            say, then its task.
+            say, then its task. What a conversation asks in writing makes its narrowest, so that
+            where answers are few, another sound has another answer.
     """
 
     number: int
@@ -126,3 +133,60 @@ def _nearest(
         if record.sound != other.sound and fits(record.number, other.number):
             return other
     return None
+
+
+def others_of(
+    corpus: Corpus,
+    split: str,
+    numbers: Sequence[int],
+    conditioning: str,
+    fits: Callable[[int, int], bool] = lambda number, other: True,
+) -> dict[int, int]:
+    """`other_clips` of records of a split, all of which have clips.
+
+    Args:
+        corpus, split: where they lie.
+        numbers: theirs.
+        conditioning: how they are rendered.
+        fits: see `other_clips`.
+    """
+    index = corpus.index(split)
+    rows = {number: index[number] for number in numbers}
+    sounds = _sounds(corpus, split, rows)
+    heard = []
+    for number, row in rows.items():
+        _, label = render(row.task, row.annotation, conditioning)
+        clips, part = len(row.samples), part_of(row.task, row.annotation)
+        kinds = (
+            (clips, row.task, part, _asked_in_writing(row)),
+            (clips, row.task, part),
+            (clips, row.task),
+            (clips,),
+        )
+        text = "".join(span.tag or span.text for span in label)
+        heard.append(Heard(number, sum(row.samples), text, sounds[number], kinds))
+    return other_clips(heard, fits)
+
+
+def _asked_in_writing(row: IndexRow) -> tuple[str, ...]:
+    if row.task != CHAT:
+        return ()
+    contents = (m["content"] for m in row.annotation["messages"] if m["role"] == "user")
+    parts = itertools.chain.from_iterable(
+        [{"text": content}] if isinstance(content, str) else content for content in contents
+    )
+    return tuple(part.get("text", "") for part in parts)
+
+
+def _sounds(corpus: Corpus, split: str, rows: dict[int, IndexRow]) -> dict[int, Hashable]:
+    """What is equal where clips are: of those that are equally long, a digest."""
+    common = collections.Counter(row.samples for row in rows.values())
+
+    def digest(number: int) -> bytes:
+        clips = corpus.record(split, number).audio
+        return b"".join(hashlib.blake2b(clip, digest_size=16).digest() for clip in clips)
+
+    return {
+        number: (row.samples, digest(number) if common[row.samples] > 1 else b"")
+        for number, row in rows.items()
+    }

@@ -4,20 +4,21 @@ import collections
 import dataclasses
 import logging
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from qwen_audio_jax.metrics.answer import Answer
 from qwen_audio_jax.metrics.bleu import bleu, caption
 from qwen_audio_jax.metrics.classification import accuracy, note, right_count
+from qwen_audio_jax.metrics.conversation import conversation, said_count
 from qwen_audio_jax.metrics.error_rate import edit_counts, wer
 from qwen_audio_jax.metrics.speakers import diarization, utterances
 from qwen_audio_jax.metrics.timelines import events, timestamps
 from qwen_audio_jax.metrics.understanding import entities, grounding, intent
 from qwen_audio_jax.rendering import render
-from qwen_audio_jax.tasks import KINDS, TASKS
+from qwen_audio_jax.tasks import CHAT, KINDS
 
-__all__ = ["METRICS", "Answer", "counts", "language_of", "score", "score_by_language"]
+__all__ = ["METRICS", "Answer", "counts", "part_of", "score", "score_by_part"]
 
 METRICS: dict[str, Callable[[list[Answer]], list[dict[str, Any]]]] = {
     "wer": wer,
@@ -32,11 +33,13 @@ METRICS: dict[str, Callable[[list[Answer]], list[dict[str, Any]]]] = {
     "entities": entities,
     "intent": intent,
     "grounding": grounding,
+    "conversation": conversation,
 }
 
 _COUNTS: dict[str, Callable[[Answer], dict[str, int]]] = {
     "wer": edit_counts,
     "accuracy": right_count,
+    "conversation": said_count,
 }
 """Of the metrics that divide sums over the answers: what one of them adds to those."""
 
@@ -45,7 +48,7 @@ def score(task: str, answers: list[Answer]) -> list[dict[str, Any]]:
     """Scores one task's answers with the metric that the task table names.
 
     Args:
-        task: a key of `qwen_audio_jax.tasks.TASKS`.
+        task: a key of `qwen_audio_jax.tasks.KINDS` that has a metric.
         answers: the answers to that task's records; may be empty.
 
     Returns:
@@ -54,7 +57,7 @@ def score(task: str, answers: list[Answer]) -> list[dict[str, Any]]:
         counts what was scored: an answer to a label that no build would take is left out, and a
         warning tells how many.
     """
-    metric = METRICS[TASKS[task].metric]
+    metric = METRICS[KINDS[task].metric]
     answers = [_prepared(task, answer) for answer in answers]
     try:
         rows = metric(answers)
@@ -71,39 +74,48 @@ def score(task: str, answers: list[Answer]) -> list[dict[str, Any]]:
     return [{"task": task, **row} for row in rows]
 
 
-def score_by_language(task: str, answers: list[Answer]) -> list[dict[str, Any]]:
-    """`score`, each row followed by one for each language, if there are several.
+def score_by_part(
+    task: str, answers: list[Answer], parts: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """`score`, each row followed by one for each part, if there are several.
 
-    Their metrics have the language behind a stroke: "wer/fr", "bleu/en-zh".
+    Their metrics have the part behind a stroke: "wer/fr", "bleu/en-zh", "accuracy/voice_chat".
+
+    Args:
+        task: likewise.
+        answers: likewise.
+        parts: that of each, "" for none; `part_of` its annotation if None.
     """
-    by_language = collections.defaultdict(list)
-    for answer in answers:
-        by_language[language_of(task, answer.annotation)].append(answer)
-    by_language.pop("", None)
-    parts = {one: score(task, by_language[one]) for one in sorted(by_language)}
+    if parts is None:
+        parts = [part_of(task, answer.annotation) for answer in answers]
+    by_part = collections.defaultdict(list)
+    for answer, part in zip(answers, parts, strict=True):
+        by_part[part].append(answer)
+    by_part.pop("", None)
+    scored = {part: score(task, by_part[part]) for part in sorted(by_part)}
     rows = []
     for place, row in enumerate(score(task, answers)):
         rows.append(row)
-        if len(parts) > 1:
-            rows += [
-                part[place] | {"metric": f"{row['metric']}/{one}"} for one, part in parts.items()
-            ]
+        if len(scored) > 1:
+            rows += [of[place] | {"metric": f"{row['metric']}/{p}"} for p, of in scored.items()]
     return rows
 
 
-def language_of(task: str, annotation: dict[str, Any]) -> str:
-    """The language that a record is told apart by, "en"; of a translation "en-zh".
+def part_of(task: str, annotation: dict[str, Any]) -> str:
+    """What a record is told apart by within its task: its language, or a conversation's kind.
 
-    "" where the task's records have none, or this one does not.
+    A language is "en", of a translation "en-zh". "" where the task's records have none, or this one
+    does not.
     """
     known = KINDS[task].fields | KINDS[task].optional
-    said = [annotation.get(f) for f in ("language", "target_language") if f in known]
+    of = ("kind",) if task == CHAT else ("language", "target_language")
+    said = [annotation.get(field) for field in of if field in known]
     return "-".join(one for one in said if isinstance(one, str))
 
 
 def counts(task: str, answer: Answer) -> dict[str, int]:
     """What one answer adds to the sums that its task's metric divides; {} where it has none."""
-    of = _COUNTS.get(TASKS[task].metric)
+    of = _COUNTS.get(KINDS[task].metric)
     return of(_prepared(task, answer)) if of else {}
 
 

@@ -8,6 +8,8 @@ import rich.box
 import rich.table
 import rich.text
 
+from qwen_audio_jax.tasks import CHAT
+
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
@@ -44,6 +46,7 @@ SCALES = {
     "accuracy": Scale("Accuracy", "%", 1.0),
     "velocity_accuracy": Scale("Accuracy, velocity", "%", 1.0),
     "instrument_accuracy": Scale("Accuracy, instrument", "%", 1.0),
+    "token_f1": Scale("Words shared (F1)", "%", 1.0),
     "event_f1": Scale("Event F1", "%", 1.0),
     "entity_f1": Scale("Entity F1", "%", 1.0),
     "der": Scale("DER", "%", 0.0, lower_is_better=True),
@@ -55,13 +58,13 @@ SCALES = {
 def scale_of(metric: str) -> Scale:
     """The metric's scale; one that is not listed shows as a plain number, higher is better.
 
-    One of a language, "wer/fr", has that in its name.
+    One of a part, "wer/fr", "accuracy/voice_chat/silence", has that in its name.
     """
-    known, _, language = metric.partition("/")
+    known, *parts = metric.split("/")
     if known not in SCALES:
         return Scale(metric, "", None)
     scale = SCALES[known]
-    return dataclasses.replace(scale, name=f"{scale.name}, {language}") if language else scale
+    return dataclasses.replace(scale, name=", ".join([scale.name, *parts]))
 
 
 def gain(row: dict[str, Any]) -> float | None:
@@ -90,13 +93,20 @@ _MOST_ROWS = 40
 
 
 def parted(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """(rows to show first, the rest) of a long table: the rest are languages, losses of tasks."""
+    """(rows to show first, the rest) of a long table: the rest are languages, losses of tasks, and
+    of conversations all but the accuracies.
+    """
     if len(rows) <= _MOST_ROWS:
         return list(rows), []
     tasks = {row["task"] for row in rows if row["metric"] != "loss"}
-    rest = [
-        "/" in row["metric"] or (row["metric"] == "loss" and row["task"] in tasks) for row in rows
-    ]
+
+    def is_detail(task: str, metric: str) -> bool:
+        known, *parts = metric.split("/")
+        if task == CHAT and known == "accuracy":
+            return False
+        return bool(parts) or (known == "loss" and task in tasks)
+
+    rest = [is_detail(row["task"], row["metric"]) for row in rows]
     first = [row for row, later in zip(rows, rest, strict=True) if not later]
     return first, [row for row, later in zip(rows, rest, strict=True) if later]
 
@@ -107,9 +117,11 @@ def evaluation_table(rows: list[dict[str, Any]]) -> rich.table.Table:
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
     if rest:
         table.caption = f"{len(rest)} more, losses and languages, in evaluation.json and the report"
+    before = any("before" in row for row in rows)
     for name, justify in (
         ("task", "left"),
         ("metric", "left"),
+        *([("before", "right")] if before else []),
         ("value", "right"),
         ("baseline", "right"),
         ("n", "right"),
@@ -124,6 +136,7 @@ def evaluation_table(rows: list[dict[str, Any]]) -> rich.table.Table:
             # Text, not str: rich would read square brackets as markup.
             rich.text.Text("" if row["task"] == task else row["task"]),
             rich.text.Text(f"{scale.name} {arrow}"),
+            *([rich.text.Text(scale.text(row.get("before")), style="dim")] if before else []),
             rich.text.Text(scale.text(row["value"]), style=colours.get(verdict(row), "")),
             rich.text.Text(scale.text(row["baseline"]), style="dim"),
             f"{row['n']:,}",

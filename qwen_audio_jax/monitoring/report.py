@@ -2,29 +2,41 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from qwen_audio_jax.metrics.classification import is_correct
+from qwen_audio_jax.metrics.conversation import is_said
 from qwen_audio_jax.metrics.scales import gain, parted, scale_of, verdict
-from qwen_audio_jax.monitoring.html_page import INK, RAW, SMOOTH, Chart, chart, clip_of, write_page
-from qwen_audio_jax.tasks import TASKS
+from qwen_audio_jax.monitoring.html_page import (
+    INK,
+    RAW,
+    SMOOTH,
+    Chart,
+    Clip,
+    chart,
+    clip_of,
+    write_page,
+)
+from qwen_audio_jax.tasks import KINDS
 
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """A record of the validation split and the model's answer to it.
+    """A record of a validation split and the model's answer to it.
 
     Attributes:
-        task: a key of `qwen_audio_jax.tasks.TASKS`.
+        task: a key of `qwen_audio_jax.tasks.KINDS`.
         id: the record's.
         prompt: what the model was asked, as text.
         clips: encoded audio, as stored (FLAC, Ogg, WAV, MP3).
         reference: the right answer.
         hypothesis: the model's.
+        messages: of a conversation, which has more than the three texts.
+        answers: by the number of a message, from 1, what the model said in its place.
     """
 
     task: str
@@ -33,6 +45,8 @@ class Example:
     clips: Sequence[bytes]
     reference: str
     hypothesis: str
+    messages: Sequence[dict[str, Any]] = ()
+    answers: Mapping[int, str] = dataclasses.field(default_factory=dict)
 
 
 def write_report(
@@ -62,6 +76,7 @@ def write_report(
         title=title,
         run_info=run_info,
         charts=_charts(metrics),
+        has_before=any("before" in row for row in evaluation),
         scores=[_score(row) for row in first],
         more_scores=[_score(row) for row in rest],
         examples=[_shown(example) for example in examples],
@@ -170,6 +185,7 @@ def _score(row: dict[str, Any]) -> dict[str, Any]:
         "task": row["task"],
         "metric": scale.name,
         "lower_is_better": scale.lower_is_better,
+        "before": scale.text(row.get("before")),
         "value": scale.text(row["value"]),
         "baseline": scale.text(row["baseline"]),
         "verdict": verdict(row),
@@ -185,20 +201,40 @@ def _score(row: dict[str, Any]) -> dict[str, Any]:
 
 def _shown(example: Example) -> dict[str, Any]:
     """What a card shows; `right` is None where answers are not simply right or wrong."""
-    right = None
-    if example.task in TASKS and TASKS[example.task].metric == "accuracy":
-        right = is_correct(example.reference, example.hypothesis)
-    return {
-        "task": example.task,
-        "id": example.id,
-        "right": right,
-        "clips": [
-            clip_of(clip, f"{example.task} {example.id}, clip {number}")
-            for number, clip in enumerate(example.clips, start=1)
-        ],
-        "texts": {
-            "Prompt": example.prompt,
-            "Reference": example.reference,
-            "Answer": example.hypothesis,
-        },
+    clips = [
+        clip_of(clip, f"{example.task} {example.id}, clip {number}")
+        for number, clip in enumerate(example.clips, start=1)
+    ]
+    shown = {"task": example.task, "id": example.id, "right": None, "turns": [], "texts": {}}
+    if example.messages:
+        return shown | {"clips": [], "turns": _turns(example, clips)}
+    if example.task in KINDS and KINDS[example.task].metric == "accuracy":
+        shown["right"] = is_correct(example.reference, example.hypothesis)
+    texts = {
+        "Prompt": example.prompt,
+        "Reference": example.reference,
+        "Answer": example.hypothesis,
     }
+    return shown | {"clips": clips, "texts": texts}
+
+
+def _turns(example: Example, clips: Sequence[Clip]) -> list[dict[str, Any]]:
+    """The messages of a conversation: who speaks, what is heard and written, what was answered."""
+    left, turns = iter(clips), []
+    for number, message in enumerate(example.messages, start=1):
+        content = message["content"]
+        parts = [{"text": content}] if isinstance(content, str) else content
+        written = "".join(part.get("text", "") for part in parts)
+        answer = example.answers.get(number)
+        turns.append(
+            {
+                "role": message["role"],
+                # A clip where the message has it, else a text.
+                "parts": [
+                    next(left) if part.get("type") == "audio" else part["text"] for part in parts
+                ],
+                "answer": answer,
+                "right": answer is not None and is_said(written, answer),
+            }
+        )
+    return turns

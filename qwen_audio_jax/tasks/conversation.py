@@ -59,6 +59,16 @@ def learned(message: dict[str, Any]) -> bool:
     return message["role"] == "assistant" and message.get("loss", True)
 
 
+def up_to_answers(messages: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """The conversation up to each message that is learned, that included."""
+    return [messages[: n + 1] for n, message in enumerate(messages) if learned(message)]
+
+
+def answered(messages: list[dict[str, Any]]) -> int:
+    """How many turns have their answer in the messages."""
+    return sum(message["role"] == "assistant" for message in messages)
+
+
 def places(messages: list[dict[str, Any]]) -> int:
     """How many clips the messages have a place for."""
     return sum(
@@ -154,7 +164,7 @@ CONVERSATIONS: dict[str, Task] = {
         label="",
         prompts=("",),
         prompt_languages=("",),
-        metric="",
+        metric="conversation",
         parse=parse.text,
         clips=None,
         survives=(),

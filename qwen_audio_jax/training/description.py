@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from data_pipelines.packing import PackPlan
 from qwen_audio_jax.checkpoint import by_path, last_step, saved_shapes
@@ -50,6 +51,28 @@ def parameters_told(state: TrainState) -> str:
     if by_path(state.frozen).keys() <= {"encoder/positions"}:  # nobody has frozen that table
         return f"{trained + frozen:,} parameters"
     return f"{trained + frozen:,} parameters ({trained:,} trained, {frozen:,} frozen)"
+
+
+def start_told(
+    config: RunConfig,
+    model: ModelConfig,
+    plan: PackPlan,
+    mesh: Mesh,
+    state: TrainState,
+    resumed_from: int | None,
+) -> str:
+    """Lines on what is about to be trained, on what, and where."""
+    axes = ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+    new = model.decoder.vocab_size - model.decoder.first_new_token
+    added = f", {new:,} of them new" if model.decoder.first_new_token else ""
+    return (
+        f"{origin_told(config, model, resumed_from)}: "
+        f"{parameters_told(state)}, {model.compute.dtype}, "
+        f"vocabulary of {model.decoder.vocab_size:,}{added}\n"
+        f"data: {', '.join(plan.components)}, {plan.records:,} records, "
+        f"conditioned by {config.data.conditioning}\n"
+        f"mesh: {axes} ({jax.devices()[0].platform})"
+    )
 
 
 def run_info(

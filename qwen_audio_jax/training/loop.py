@@ -4,20 +4,23 @@ import dataclasses
 import logging
 import math
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from data_pipelines.pipeline import PackedBatches, batches
+from data_pipelines.pipeline import PackedBatches, batches, split_data_position
 from qwen_audio_jax.checkpoint import Checkpoints
 from qwen_audio_jax.evaluation.validation import (
+    NOTHING,
     Evaluation,
     Validation,
     make_validation,
     shown_examples,
+    with_before,
+    write_before,
     write_evaluation,
 )
 from qwen_audio_jax.models.cuts import Cuts, merge
@@ -32,7 +35,7 @@ from qwen_audio_jax.parallel.sharding import make_mesh, place_rows, shardings
 from qwen_audio_jax.run_config import RunConfig, to_json
 from qwen_audio_jax.training import agreement
 from qwen_audio_jax.training.corpus_digests import Digests
-from qwen_audio_jax.training.description import origin_told, parameters_told, run_info
+from qwen_audio_jax.training.description import run_info, start_told
 from qwen_audio_jax.training.duration import Duration, duration_of
 from qwen_audio_jax.training.errors import TrainingError, exhaustion_told
 from qwen_audio_jax.training.lora import optimizer_of
@@ -40,7 +43,7 @@ from qwen_audio_jax.training.needed_tags import check_tags
 from qwen_audio_jax.training.profile_window import ProfileWindow
 from qwen_audio_jax.training.start import (
     Data,
-    find_validation_split,
+    find_validation_splits,
     open_data,
     restore_or_init,
     use_compilation_cache,
@@ -133,6 +136,8 @@ def train(
         # Kernels that the compiler cannot divide over the mesh ask for it.
         with jax.set_mesh(run.mesh):
             with StopSignal() as stop:
+                if first_step == 0 and run.validation and config.evaluate.before:
+                    evaluate_start(run, state, log)
                 state, over = loop(run, state, next_slot, log, stop)
             with clock.spend("checkpoint"):
                 run.checkpoints.close()
@@ -164,9 +169,9 @@ def build_run(
     check_config(workdir, config)
     own = own_parts(workdir)
     data, model = open_data(config, mesh, own)
-    validation = find_validation_split(config, data.corpora)
+    validation = find_validation_splits(config, data.corpora)
     splits = {name: (corpus, "train") for name, corpus in data.corpora.items()}
-    splits |= {"validation split": validation} if validation else {}
+    splits |= {f"validation split of {name}": split for name, split in validation.items()}
     corpora = {name: corpus for name, (corpus, _) in splits.items()}
     group.barrier("the data", agreement.of_data(config, corpora, mesh, own is not None))
     digests = {}
@@ -192,10 +197,9 @@ def build_run(
         duration=duration,
         cuts=cuts,
         step=jax.jit(step, donate_argnums=0, out_shardings=(layout, None)),
-        validation=validation
-        and make_validation(
+        validation=make_validation(
             config.evaluate,
-            *validation,
+            validation,
             data.preprocessor,
             data.local_rows,
             graph,
@@ -289,22 +293,24 @@ def save(run: Run, step: int, state: TrainState, next_slot: int) -> None:
     run.clock.lap(step)
 
 
-def split_data_position(
-    batch: dict[str, np.ndarray], components: Sequence[str]
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Parts what the model reads from the data position."""
-    batch = dict(batch)
-    position = {"slot": int(batch.pop("slot")), "dropped": int(batch.pop("dropped"))}
-    epochs = zip(components, batch.pop("epochs").tolist(), strict=True)
-    return batch, position | {f"epochs/{name}": epoch for name, epoch in epochs}
+def evaluate_start(run: Run, state: TrainState, log: RunLog) -> None:
+    """Evaluates what the run starts from; later tables have it beside."""
+    with run.clock.spend("evaluation"):
+        found = run.validation(merge(state.parameters, state.frozen, run.cuts), controls=False)
+    log.write_evaluation(0, found.rows)
+    if jax.process_index() == 0:
+        write_before(run.workdir, found.rows)
+    log.restart_clock()
 
 
 def evaluate(run: Run, state: TrainState, log: RunLog, *, whole: bool) -> Evaluation:
-    """Evaluates the validation split. Unless it is whole, the loss alone is measured and logged."""
+    """Evaluates validation splits. Unless it is whole, the loss alone is measured and logged."""
     step = int(state.step)
     with run.clock.spend("evaluation"):
         parameters = merge(state.parameters, state.frozen, run.cuts)
         found = run.validation(parameters, whole=whole)
+    if whole:
+        found = dataclasses.replace(found, rows=with_before(run.workdir, found.rows))
     log.write_evaluation(step, found.rows)
     log.add(step, found.metrics)
     if jax.process_index() == 0 and whole:
@@ -315,7 +321,7 @@ def evaluate(run: Run, state: TrainState, log: RunLog, *, whole: bool) -> Evalua
 
 def finish(run: Run, state: TrainState, log: RunLog) -> list[dict[str, Any]]:
     """The end: what was learned, as a table and as a page. Returns the table's rows."""
-    found = evaluate(run, state, log, whole=True) if run.validation else Evaluation([], [], {})
+    found = evaluate(run, state, log, whole=True) if run.validation else NOTHING
     run.clock.lap(int(state.step))
     if jax.process_index() == 0:
         config = run.config
@@ -385,18 +391,11 @@ def has_line(run: Run, step: int, last: bool) -> bool:
 
 def describe(run: Run, state: TrainState) -> None:
     """Prints what is about to be trained."""
-    config, model, plan = run.config, run.model, run.data.plan
-    axes = ", ".join(f"{axis} {size}" for axis, size in run.mesh.shape.items())
-    new = model.decoder.vocab_size - model.decoder.first_new_token
-    added = f", {new:,} of them new" if model.decoder.first_new_token else ""
+    plan, resumed_from = run.data.plan, run.checkpoints.latest
     print(
-        f"{origin_told(config, model, run.checkpoints.latest)}: "
-        f"{parameters_told(state)}, {model.compute.dtype}, "
-        f"vocabulary of {model.decoder.vocab_size:,}{added}\n"
-        f"data: {', '.join(plan.components)}, {plan.records:,} records, "
-        f"conditioned by {config.data.conditioning}\n"
-        f"mesh: {axes} ({jax.devices()[0].platform})\n"
-        f"{run.duration.told(int(state.step), run.clock)}\n"
+        start_told(run.config, run.model, plan, run.mesh, state, resumed_from),
+        run.duration.told(int(state.step), run.clock),
         f"everything goes to {run.workdir}",
+        sep="\n",
         flush=True,
     )

@@ -46,7 +46,7 @@ def check_tags(
         for corpus, split in splits.values()
         for (task, *languages), n in _count(corpus.index(split), conditioning).items()
     ]
-    _check_tasks(sorted({task for _, task, _, _ in counts}), conditioning, tokenizer)
+    check_tasks(sorted({task for _, task, _, _ in counts}), conditioning, tokenizer)
     unknown = tokenizer.control_ids.get(f"<|{UNKNOWN}|>")
     lacking = collections.defaultdict(collections.Counter)
     records = 0
@@ -99,7 +99,8 @@ def _mend(tokenizer: Tokenizer, lacking: Iterable[str], imported: bool) -> str:
     return "The vocabulary is that of a whole model, and stays as it is"
 
 
-def _check_tasks(tasks: Iterable[str], conditioning: str, tokenizer: Tokenizer) -> None:
+def check_tasks(tasks: Iterable[str], conditioning: str, tokenizer: Tokenizer) -> None:
+    """Raises ConfigError if the vocabulary lacks control tokens that the tasks need."""
     told = []
     for task in tasks:
         lacking = [tag for tag in _needed(task, conditioning) if tag not in tokenizer.control_ids]

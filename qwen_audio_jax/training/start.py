@@ -276,26 +276,29 @@ def use_compilation_cache(choice: str, workdir: pathlib.Path, processes: int) ->
     jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
 
 
-def find_validation_split(
+def find_validation_splits(
     config: RunConfig, corpora: dict[str, Corpus]
-) -> tuple[Corpus, str] | None:
-    """The corpus and split to evaluate on; None, with a warning, if there is none."""
+) -> dict[str, tuple[Corpus, str]]:
+    """The corpora and splits to evaluate on, by name; none, with a warning, if there are none."""
     if name := config.evaluate.data:
         corpus = Corpus(pathlib.Path(config.data.root) / name, config.data.chosen.get(name, ALL))
-        return corpus, "validation" if "validation" in corpus.splits else corpus.splits[0]
-    for corpus in corpora.values():
+        split = "validation" if "validation" in corpus.splits else corpus.splits[0]
+        return {name: (corpus, split)}
+    found = {}
+    for name, corpus in corpora.items():
         if "validation" in corpus.splits:
             try:
                 corpus.index("validation")
             except NothingChosen as error:
                 logging.warning("note: %s, so it is not evaluated on", error)
                 continue
-            return corpus, "validation"
-    logging.warning(
-        "no corpus of the mixture has a validation split, so nothing is evaluated; build one with "
-        "data_pipelines.build --split=validation, or name a corpus in config.evaluate.data"
-    )
-    return None
+            found[name] = (corpus, "validation")
+    if not found:
+        logging.warning(
+            "no corpus of the mixture has a validation split, so nothing is evaluated; build one "
+            "with data_pipelines.build --split=validation, or name a corpus in config.evaluate.data"
+        )
+    return found
 
 
 def restore_or_init(

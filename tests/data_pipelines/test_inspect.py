@@ -11,6 +11,7 @@ import pytest
 from conftest import tiny_config, tone_record, write_corpus
 
 from data_pipelines import inspect
+from data_pipelines.examples import Preprocessor
 from data_pipelines.records import Record
 from data_pipelines.shards import write_split
 from qwen_audio_jax.models.parts import Parts, parts_of, write_parts
@@ -89,6 +90,56 @@ def test_a_text_that_looks_like_markup_stays_text(tmp_path):
     assert {name for _, attributes in page.tags for name in attributes if name[:2] == "on"} == set()
     values = [value for _, attributes in page.tags for value in attributes.values()]
     assert sum(hostile in value for value in values if value) == 3  # alt, title, player's label
+
+
+HEARD, WRITTEN = {"type": "audio"}, {"type": "text", "text": "What <audio> & <|im_end|>?"}
+TALK = [
+    {"role": "user", "content": [HEARD, WRITTEN]},
+    {"role": "assistant", "content": "A <b>bell</b>."},
+    {"role": "user", "content": "And?"},
+    {"role": "assistant", "content": "Nothing.", "loss": False},
+    {"role": "user", "content": [WRITTEN, HEARD, HEARD]},
+    {"role": "assistant", "content": "Noise."},
+]
+
+
+@pytest.mark.parametrize(
+    ("flags", "learned"),
+    [
+        ((), {2: "A <b>bell</b>.<|im_end|>", 6: "Noise.<|im_end|>"}),
+        (("--learn=last",), {6: "Noise.<|im_end|>"}),
+        (("--learn_newline",), {2: "A <b>bell</b>.<|im_end|>\n", 6: "Noise.<|im_end|>\n"}),
+    ],
+)
+def test_a_talk_is_shown_turn_by_turn_with_exactly_what_is_learned(tmp_path, flags, learned):
+    clips = tuple(tone_record(number).audio[0] for number in range(3))
+    record = Record("talk", "chat", clips, {"messages": TALK, "kind": "several_turns"})
+    folder = tmp_path / "talks"
+    folder.mkdir()
+    write_split(folder, "train", [(record, (4000, 4160, 4320))])
+    texts = [m["content"] for m in TALK if isinstance(m["content"], str)]
+    tokenizer = train_sentencepiece(texts, [], folder / "tokenizer", pieces=16)
+    assert inspect.main([f"--data={folder}", *flags]) == 0
+    source = (folder / "inspect.html").read_text(encoding="utf-8")
+    # The default system message, then those of the record, each with its players before its text.
+    (card,) = re.findall(r"<article>.*?</article>", source, re.DOTALL)
+    turns = re.split(r'<dt class="role">', card)[1:]
+    roles = [turn.partition("<")[0] for turn in turns]
+    assert roles == ["system", *(message["role"] for message in TALK)]
+    assert [turn.count("<audio ") for turn in turns] == [0, 1, 0, 0, 0, 2, 0]
+    given = {"learn": "last" if flags == ("--learn=last",) else "assistant"}
+    given["learn_newline"] = flags == ("--learn_newline",)
+    for family in ("qwen_audio", "qwen2_audio"):
+        parts = [re.search(rf"<dt>{family}</dt><dd.*?>(.*?)</dd>", t, re.DOTALL)[1] for t in turns]
+        marked = [Marked(part).marked for part in parts]
+        assert {n: text for n, text in enumerate(marked) if text} == learned
+        # And that is what bears the loss in training.
+        preprocessor = Preprocessor(tokenizer, family, "tags", 16, "floor", **given)
+        text = preprocessor.example(record).text
+        assert tokenizer.decode(text.tokens[text.loss_weights > 0]) == "".join(marked)
+        shown = "".join(Marked(part).text for part in parts)
+        assert shown.count("What <audio> & <|im_end|>?") == 2
+        assert shown.count("<|im_start|>") == 7
 
 
 def test_the_plan_recommends_shapes_that_a_config_takes(corpus, capsys):

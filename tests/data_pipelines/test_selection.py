@@ -17,7 +17,7 @@ from data_pipelines.shards import write_split
 from qwen_audio_jax.run_config import from_mapping
 from qwen_audio_jax.text.tokenizer import load_tokenizer
 from qwen_audio_jax.training.corpus_digests import digests_of
-from qwen_audio_jax.training.start import find_validation_split
+from qwen_audio_jax.training.start import find_validation_splits
 
 KINDS = [("asr", "en"), ("asr", "fr"), ("keyword_spotting", "fr"), ("language_identification", "")]
 SHAPE = RowShape(2, 64, 256)
@@ -118,12 +118,12 @@ def test_names_of_which_nothing_is_left_are_told(root):
 def test_the_validation_split_is_chosen_from_likewise(root, caplog):
     def found(**data):
         config = config_of(root, **data)
-        return find_validation_split(config, open_mixture(root, {"mixed": 1}, config.data.chosen))
+        return find_validation_splits(config, open_mixture(root, {"mixed": 1}, config.data.chosen))
 
-    corpus, split = found(tasks={"mixed": ("asr", "keyword_spotting")})
+    ((corpus, split),) = found(tasks={"mixed": ("asr", "keyword_spotting")}).values()
     assert [row.task for row in corpus.index(split)] == ["asr"] * 3  # it has none of the other
     with caplog.at_level(logging.WARNING):
-        assert found(languages={"mixed": ("fr",)}) is None
+        assert found(languages={"mixed": ("fr",)}) == {}
     assert "no record of the validation split is of language fr" in caplog.text
     assert "so it is not evaluated on" in caplog.text
 
@@ -131,11 +131,11 @@ def test_the_validation_split_is_chosen_from_likewise(root, caplog):
 def test_the_corpus_that_is_named_for_evaluation_is_chosen_from(root):
     values = changed(pretrain_values(), "evaluate.data", "mixed")
     values["data"] |= {"root": str(root), "languages": {"mixed": ("en",)}}
-    corpus, split = find_validation_split(from_mapping(values), {})
+    corpus, split = find_validation_splits(from_mapping(values), {})["mixed"]
     assert len(corpus.index(split)) == 3
     values["data"]["languages"] = {"mixed": ("fr",)}
     with pytest.raises(NothingChosen):
-        find_validation_split(from_mapping(values), {})[0].index("validation")
+        find_validation_splits(from_mapping(values), {})["mixed"][0].index("validation")
 
 
 def test_a_run_does_not_see_what_becomes_of_other_records(root, tmp_path):

@@ -36,9 +36,9 @@ def evaluator(tmp_path):
 
 
 def test_long_records_are_answered_a_few_at_a_time(evaluator, caplog):
-    groups = list(evaluator._groups(evaluator._numbers()))
-    assert [(rows, len(records)) for rows, records, _ in groups] == [(9, 9), (9, 9), (2, 2), (2, 2)]
-    asked = [record.id for _, records, _ in groups for record in records]
+    groups = list(evaluator._groups(evaluator._questions(), evaluator._own))
+    assert [(rows, len(group)) for rows, group in groups] == [(9, 9), (9, 9), (2, 2), (2, 2)]
+    asked = [record.id for _, group in groups for record, *_ in group]
     assert len(set(asked)) == 22
     assert asked[-2:] == ["long-40", "long-50"]
     assert "record long-80 is dropped: a clip of it lasts 80.0 s, and config.data" in caplog.text
@@ -62,8 +62,8 @@ def test_a_record_that_cannot_be_asked_is_dropped_by_name(tmp_path, evaluator, c
     folder.mkdir()
     write_split(folder, "validation", [(record, samples) for record in [*broken, good]])
     asked = dataclasses.replace(evaluator, corpus=Corpus(folder))
-    ((_, records, _),) = asked._groups(range(len(broken) + 1))
-    assert [record.id for record in records] == ["long-1"]
+    ((_, group),) = asked._groups(asked._questions(), asked._own)
+    assert [record.id for record, *_ in group] == ["long-1"]
     for record in broken:
         assert f"record {record.id} is dropped: " in caplog.text
 
@@ -74,17 +74,17 @@ def test_an_answer_ends_at_the_end_token_and_not_at_its_name(evaluator, monkeypa
     said = "tone<|endoftext|> on"
     ids = [*tokenizer.encode(said), tokenizer.end_of_text, *tokenizer.encode("more")]
     monkeypatch.setattr(Evaluator, "_greedy", lambda self, *_: np.array([ids]))
-    ((_, _, questions),) = evaluator._groups(evaluator._numbers()[:1])
+    ((_, group),) = evaluator._groups(evaluator._questions()[:1], evaluator._own)
     mesh = make_mesh({"replica": 1, "fsdp": -1, "tensor": 1})
     answering = dataclasses.replace(evaluator, mesh=mesh)
-    asked = answering._answer(None, [example for example, _ in questions], 1)
+    asked = answering._answer(None, [example for *_, example, _ in group], 1)
     assert answering._texts(asked, 1) == [said]
 
 
 def test_a_limit_is_spread_over_what_can_be_asked(evaluator):
     limited = dataclasses.replace(evaluator, options=dataclasses.replace(OPTIONS, limit=3))
-    (rows, records, _), *rest = limited._groups(limited._numbers())
-    asked = [*records, *(record for _, records, _ in rest for record in records)]
+    (rows, group), *rest = limited._groups(limited._questions(), limited._own)
+    asked = [*group, *(one for _, group in rest for one in group)]
     assert len(asked) == 3
     assert rows == 2
 

@@ -13,9 +13,10 @@ from qwen_audio_jax.evaluation.validation import (
     Evaluation,
     Validation,
     make_validation,
+    score_rows,
     write_evaluation,
 )
-from qwen_audio_jax.metrics import Answer, score_by_language
+from qwen_audio_jax.metrics import Answer, score_by_part
 from qwen_audio_jax.run_config import EvaluateConfig
 
 OPTIONS = EvaluateConfig(every=4, data="", limit=0, rows=9, max_new_tokens=4, examples=2)
@@ -23,7 +24,8 @@ OPTIONS = EvaluateConfig(every=4, data="", limit=0, rows=9, max_new_tokens=4, ex
 
 def validation(**options):
     changed = dataclasses.replace(OPTIONS, **options)
-    return make_validation(changed, None, "validation", None, {}, None, None, None)
+    splits = {"tones": (None, "validation")}
+    return make_validation(changed, splits, None, {}, None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -44,23 +46,25 @@ def test_the_loss_may_be_had_more_often_than_answers(options, whole, due):
 
 
 def test_either_can_be_off_and_so_can_both():
-    assert (validation().answers is None, validation().loss is None) == (False, False)
-    assert validation(answers=False).answers is None
-    assert validation(loss=False).loss is None
+    both = validation()
+    assert (both.answers.keys(), both.losses.keys()) == ({"tones"}, {"tones"})
+    assert not validation(answers=False).answers
+    assert not validation(loss=False).losses
     assert validation(answers=False, loss=False) is None
 
 
-def test_without_answers_none_are_asked_for():
-    def answers(parameters):
-        asked.append(parameters)
-        return [{"task": "asr", "metric": "wer", "value": 1.0, "baseline": 1.0, "n": 1}], ["it"]
+def test_without_answers_none_are_asked_for_and_without_need_no_controls():
+    def answers(parameters, *, controls):
+        asked.append((parameters, controls))
+        return []
 
     asked = []
-    both = Validation(answers, None, OPTIONS)
-    assert both("parameters", whole=False) == Evaluation([], [], {})
-    assert asked == []
-    assert both("parameters", whole=True).results == ["it"]
-    assert asked == ["parameters"]
+    for options in (OPTIONS, dataclasses.replace(OPTIONS, controls=True)):
+        both = Validation({"tones": answers}, {}, options)
+        assert both("parameters", whole=False) == Evaluation([], {}, {})
+        assert both("parameters", controls=False).results == {"tones": []}
+        assert both("parameters").results == {"tones": []}
+    assert asked == [("parameters", controls) for controls in (False, False, False, True)]
 
 
 SAID = [
@@ -76,7 +80,7 @@ def results():
     for number, (task, text, said, language) in enumerate(SAID):
         annotation = {"text": text, "language": language, "source": "test"}
         record = Record(f"r{number}", task, (b"clip",), annotation)
-        yield Result(record, f"<|{language}|>", text, said)
+        yield Result(record, annotation, f"<|{language}|>", text, said)
 
 
 def rows_of(answers):
@@ -84,7 +88,7 @@ def rows_of(answers):
     by_task = collections.defaultdict(list)
     for task, answer in answers:
         by_task[task].append(answer)
-    return [row for task in sorted(by_task) for row in score_by_language(task, by_task[task])]
+    return [row for task in sorted(by_task) for row in score_by_part(task, by_task[task])]
 
 
 def test_answers_scored_anew_from_their_file_give_the_table(tmp_path):
@@ -92,8 +96,9 @@ def test_answers_scored_anew_from_their_file_give_the_table(tmp_path):
     rows = rows_of(
         (one.record.task, Answer(one.record.annotation, one.hypothesis)) for one in found
     )
-    losses = {"r0": RecordLoss(4.0, 6.0, 8.0), "r1": RecordLoss(2.0, 1.0)}
-    write_evaluation(tmp_path, 7, Evaluation(rows, found, losses))
+    losses = {("x", "r0"): RecordLoss(4.0, 6.0, 8.0), ("x", "r1"): RecordLoss(2.0, 1.0)}
+    assert score_rows({"x": found}) == rows
+    write_evaluation(tmp_path, 7, Evaluation(rows, {"x": found}, losses))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.jsonl", "evaluation.json"]
     lines = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
     table = json.loads((tmp_path / "evaluation.json").read_text())
@@ -110,6 +115,7 @@ def test_answers_scored_anew_from_their_file_give_the_table(tmp_path):
     assert value["speaker_gender", "accuracy"] == sum(x.get("right", 0) for x in lines) / 2
     assert lines[0] == {
         "id": "r0",
+        "corpus": "x",
         "task": "asr",
         "language": "en",
         "step": 7,
@@ -130,7 +136,7 @@ def test_answers_scored_anew_from_their_file_give_the_table(tmp_path):
 
 
 def test_the_last_answers_stay_where_only_the_loss_is_measured(tmp_path):
-    write_evaluation(tmp_path, 7, Evaluation([], list(results()), {}))
+    write_evaluation(tmp_path, 7, Evaluation([], {"x": list(results())}, {}))
     before = (tmp_path / "answers.jsonl").read_text()
-    write_evaluation(tmp_path, 8, Evaluation([], [], {}))
+    write_evaluation(tmp_path, 8, Evaluation([], {}, {}))
     assert (tmp_path / "answers.jsonl").read_text() == before

@@ -6,7 +6,7 @@ import jiwer
 import pytest
 import sacrebleu
 
-from qwen_audio_jax.metrics import Answer, counts, score, score_by_language
+from qwen_audio_jax.metrics import Answer, counts, score, score_by_part
 from qwen_audio_jax.metrics.error_rate import word_error_rate
 from qwen_audio_jax.metrics.scales import scale_of
 from qwen_audio_jax.metrics.text import base_language, scoring_units, without_tags
@@ -63,13 +63,13 @@ def test_counts_of_single_answers_add_up_to_the_rates():
 
 def test_languages_have_rows_of_their_own_where_there_are_several():
     answers = [asr("a b", "a"), asr("c d", "c d", "fr"), asr("e", "f", "fr"), asr("g", "g", None)]
-    rows = score_by_language("asr", answers)
+    rows = score_by_part("asr", answers)
     assert [(row["metric"], row["value"], row["n"]) for row in rows] == [
         ("wer", 2 / 6, 4), ("wer/en", 1 / 2, 1), ("wer/fr", 1 / 3, 2),
         ("cer", 3 / 8, 4), ("cer/en", 2 / 3, 1), ("cer/fr", 1 / 4, 2),
     ]  # fmt: skip
     assert scale_of("wer/fr").name == "WER, fr"
-    assert score_by_language("asr", answers[:1]) == score("asr", answers[:1])
+    assert score_by_part("asr", answers[:1]) == score("asr", answers[:1])
 
 
 def test_translations_are_told_apart_by_both_languages():
@@ -77,13 +77,13 @@ def test_translations_are_told_apart_by_both_languages():
         Answer({"text": text, "language": "de", "target_language": target}, text)
         for text, target in (("a b c d", "en"), ("e f g h", "fr"))
     ]
-    rows = score_by_language("speech_translation", answers)
+    rows = score_by_part("speech_translation", answers)
     assert [row["metric"] for row in rows] == ["bleu", "bleu/de-en", "bleu/de-fr"]
 
 
 def test_the_language_that_is_asked_for_parts_nothing():
     answers = [Answer({"text": text, "language": text}, text) for text in ("de", "en")]
-    assert len(score_by_language("language_identification", answers)) == 1
+    assert len(score_by_part("language_identification", answers)) == 1
 
 
 def test_wer_sums_edits_over_the_set_and_mixes_words_with_characters():

@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from qwen_audio_jax.metrics import METRICS, Answer, score
-from qwen_audio_jax.metrics.scales import SCALES, evaluation_table, gain, parted, verdict
-from qwen_audio_jax.tasks import TASKS
+from qwen_audio_jax.metrics.scales import SCALES, evaluation_table, gain, parted, scale_of, verdict
+from qwen_audio_jax.tasks import CHAT, KINDS, TASKS
 
 ANNOTATION = {
     "text": "yes",
@@ -30,6 +30,7 @@ ANNOTATION = {
     "scenario": "alarm",
     "action": "set",
     "phrase": "a dog barks",
+    "messages": [{"role": "user", "content": "Is it?"}, {"role": "assistant", "content": "Yes."}],
     "segments": [{"start": 0.5, "end": 1.2}, {"start": 3.0, "end": 3.4}],
 }
 NASTY = [
@@ -56,12 +57,12 @@ NASTY = [
 
 
 def test_every_task_has_a_metric_and_every_metric_a_scale():
-    assert {row.metric for row in TASKS.values()} <= METRICS.keys()
+    assert {row.metric for row in KINDS.values() if row.metric} == METRICS.keys()
     for metric in METRICS.values():
         assert {row["metric"] for row in metric([])} <= SCALES.keys()
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [*TASKS, CHAT])
 @pytest.mark.parametrize("answers", [[], *[[text] for text in NASTY], NASTY])
 def test_nonsense_is_scored_and_never_crashes(task, answers):
     rows = score(task, [Answer(ANNOTATION, text) for text in answers])
@@ -106,6 +107,21 @@ def test_table_for_the_terminal():
         assert text in out.getvalue()
 
 
+def test_what_was_before_has_a_column_where_it_is_known():
+    rows = [row("wer", 0.5, 1.0) | {"before": 0.75}, row("cer", 0.5, 1.0) | {"before": None}]
+    out = io.StringIO()
+    Console(file=out, width=100).print(evaluation_table(rows))
+    head, _, wer, cer, *_ = out.getvalue().strip().splitlines()
+    assert head.split() == ["task", "metric", "before", "value", "baseline", "n"]
+    assert wer.split()[-7:] == ["75.0", "%", "50.0", "%", "100.0", "%", "1,234"]
+    assert cer.split()[-6:] == ["-", "50.0", "%", "100.0", "%", "1,234"]
+
+
+def test_a_metric_of_a_part_has_it_in_its_name():
+    assert scale_of("accuracy/voice_chat/silence").name == "Accuracy, voice_chat, silence"
+    assert scale_of("wer/fr").lower_is_better
+
+
 def test_a_long_table_leaves_languages_and_losses_of_tasks_to_the_page():
     languages = [f"{a}{b}" for a in "abcdefg" for b in "abcdefg"]
     rows = [row("wer", 0.5, 1.0), *(row(f"wer/{one}", 0.25, 1.0) for one in languages)]
@@ -117,4 +133,7 @@ def test_a_long_table_leaves_languages_and_losses_of_tasks_to_the_page():
     assert "50 more, losses and languages, in evaluation.json" in out.getvalue()
     first, rest = parted(rows)
     assert sorted(map(str, first + rest)) == sorted(map(str, rows))
+    talks = [row(name, 0.5, 0.5) | {"task": "chat"} for name in ("accuracy/a/silence", "token_f1")]
+    folded = row("token_f1/a", 0.5, 0.5) | {"task": "chat"}
+    assert parted([*rows, *talks, folded]) == ([*first, *talks], [*rest, folded])
     assert parted(rows[:40]) == (rows[:40], [])

@@ -226,3 +226,43 @@ def test_audio_type_by_content():
     assert audio_type(b"") == audio_type(b"ID3\x04") == "application/octet-stream"
     assert audio_type(b"\0\0\0\x20ftypM4A \0\0\0\0") == "audio/mp4"
     assert audio_type(b"\x1a\x45\xdf\xa3") == "audio/webm"
+
+
+def test_a_conversation_is_shown_turn_by_turn(tmp_path):
+    heard, written = {"type": "audio"}, {"type": "text", "text": HOSTILE}
+    messages = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": [heard, written, heard]},
+        {"role": "assistant", "content": "A bell."},
+        {"role": "user", "content": [heard]},
+        {"role": "assistant", "content": "Kept out.", "loss": False},
+        {"role": "user", "content": "Why?"},
+        {"role": "assistant", "content": "No idea."},
+    ]
+    clips = [encoded("FLAC", seconds=0.5 + number / 10) for number in range(3)]
+    talk = Example("chat", "t", "", clips, "A bell.", "", messages, {3: "a bell", 7: HOSTILE})
+    source = report(tmp_path / "report.html", examples=[talk])
+    (card,) = re.findall(r"<article>.*?</article>", source, re.DOTALL)
+    page = Page(card)
+    roles = re.findall(r"<dt[^>]*>(.*?)</dt>", card)
+    assert roles == [
+        *("system", "user", "assistant", "✓ model"),
+        *("user", "assistant", "user", "assistant", "✗ model"),
+    ]
+    first, second = re.findall(r"<dt>user</dt>(.*?)</dd>", card, re.DOTALL)[:2]
+    assert (first.count("<audio "), second.count("<audio ")) == (2, 1)
+    # Players stand where the message has its clips, around the text.
+    assert first.index("<audio ") < first.index("alert(") < first.rindex("<audio ")
+    stored = [base64.b64decode(src.partition(",")[2]) for src in page.attributes("audio", "src")]
+    assert stored == clips
+    assert page.text.count(HOSTILE) == 2
+    assert "<script>" not in card
+    assert page.text.index("A bell.") < page.text.index("a bell") < page.text.index("Kept out.")
+
+
+def test_the_table_has_what_was_before(tmp_path):
+    before = [row | {"before": 0.75 if row["value"] else None} for row in EVALUATION]
+    source = report(tmp_path / "report.html", evaluation=before)
+    assert ">Before</th>" in source
+    assert source.count('<td class="num dim">75.0 %</td>') == 2
+    assert ">Before</th>" not in report(tmp_path / "report.html")

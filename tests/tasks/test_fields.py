@@ -2,7 +2,14 @@
 
 import pytest
 
-from qwen_audio_jax.tasks import KINDS, TEMPLATED, AnnotationError, check_annotation, check_times
+from qwen_audio_jax.tasks import (
+    KINDS,
+    TASKS,
+    TEMPLATED,
+    AnnotationError,
+    check_annotation,
+    check_times,
+)
 from qwen_audio_jax.tasks.check import LATE
 from qwen_audio_jax.tasks.fields import MAX_SECONDS, Listed, Text, Timeline
 
@@ -117,7 +124,7 @@ def test_a_field_that_is_missing_null_or_of_another_form_is_named(task):
         assert refused(task, without).startswith(f"field {field!r}: missing or empty")
 
 
-@pytest.mark.parametrize("task", [name for name, row in KINDS.items() if row.metric])
+@pytest.mark.parametrize("task", TASKS)
 def test_a_tag_in_an_answer_is_refused(task):
     """It would be taken out of what is scored."""
     row = KINDS[task]

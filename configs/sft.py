@@ -1,0 +1,37 @@
+"""Instruction tuning: `--config=configs/sft.py[:PRESET[@TOPOLOGY]] --config.init_from=RUN`.
+
+Tunes a model that `configs/pretrain.py` has trained, or one that `convert import` has read, on
+conversations; all keys are those of configs/pretrain.py. The sizes are those of what it starts
+from, so a preset says how that is computed and for how long.
+
+Neither paper publishes how its model was tuned. What is known: Qwen-Audio-Chat's encoder was
+frozen. All other values are this project's own.
+"""
+
+import pathlib
+import runpy
+
+from ml_collections import ConfigDict
+
+pretrain = runpy.run_path(str(pathlib.Path(__file__).with_name("pretrain.py")))["get_config"]
+
+
+def get_config(name: str = "tiny") -> ConfigDict:
+    """The configuration; docs/configuration.md describes each key."""
+    config = pretrain(name)
+    # Some of the pre-training, so that it is not forgotten.
+    config.data.mixture = {"talks": 0.75, "synthetic": 0.25}
+    config.optimizer.frozen = ("auto",)
+    config.evaluate.update(before=True, controls=True)
+    if name.partition("@")[0].endswith("_7b"):
+        config.optimizer.update(learning_rate=1e-5, final_learning_rate=1e-6, warmup_steps=100)
+        config.train.steps = 5000
+        config.checkpoint.every = 500
+        return config
+    config.model.family = "auto"
+    # Several conversations a row: with clips of up to 10 s, and of 30 s, in all.
+    config.data.shapes = ((8, 576, 1024), (8, 1280, 3264))
+    config.optimizer.update(learning_rate=5e-4, final_learning_rate=1e-5, warmup_steps=20)
+    config.train.steps = 500
+    config.evaluate.update(limit=480, loss_every=250)
+    return config
