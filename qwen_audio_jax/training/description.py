@@ -94,10 +94,11 @@ def _parts(model: ModelConfig) -> dict[str, str]:
     sized = {"encoder": model.encoder, "decoder": model.decoder}
     told = {name: f"{name} ({of.layers} layers of {of.width})" for name, of in sized.items()}
     delimiters = {"delimiters": "delimiters"} if model.delimiter_embeddings else {}
-    ranks = sorted({adapter.rank for adapter in model.adapters})
-    ranks = f"rank {_and([*map(str, ranks)])}"
-    adapters = {_ADAPTERS: f"adapters ({len(model.adapters)} linears, {ranks})"}
-    return told | {"projector": "projector"} | delimiters | (adapters if model.adapters else {})
+    told |= {"projector": "projector"} | delimiters
+    if model.adapters:
+        ranks = _and([str(rank) for rank in sorted({one.rank for one in model.adapters})])
+        told[_ADAPTERS] = f"adapters ({len(model.adapters)} linears, rank {ranks})"
+    return told
 
 
 def _and(names: Sequence[str]) -> str:
