@@ -184,7 +184,6 @@ def go_on(config: run_config.RunConfig) -> Outcome:
     from qwen_audio_jax.training import agreement, start, step
     from qwen_audio_jax.training.duration import duration_of
     from qwen_audio_jax.training.errors import TrainingError
-    from qwen_audio_jax.training.loop import recipe_of
 
     try:
         agreement.of_config(config)
@@ -192,7 +191,8 @@ def go_on(config: run_config.RunConfig) -> Outcome:
         mesh = make_mesh(config.mesh)
         data, model = start.open_data(config, mesh)
         start.find_validation_splits(config, data.corpora)
-        _, init = step.make_init(recipe_of(config, model, duration_of(config.train, data.plan)))
+        steps = duration_of(config.train, data.plan).steps
+        _, init = step.make_init(start.recipe_of(config, model, steps))
         jax.eval_shape(init)
         source = PackedBatches(
             data.corpora,

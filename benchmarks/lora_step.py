@@ -10,6 +10,8 @@ of two programs.
 
 import argparse
 import dataclasses
+import pathlib
+import runpy
 import statistics
 import time
 
@@ -18,7 +20,6 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from configs.pretrain import get_config
 from data_pipelines.examples import Example, empty_batch, fill_row
 from qwen_audio_jax.audio.lengths import audio_tokens, packed_frames
 from qwen_audio_jax.models.presets import PRESETS, model_config, preset_parts
@@ -29,6 +30,7 @@ from qwen_audio_jax.step_config import LoraConfig
 from qwen_audio_jax.training.lora import optimizer_of, with_adapters
 from qwen_audio_jax.training.step import Recipe, make_init, make_step
 
+PRETRAIN = pathlib.Path(__file__).parents[1] / "configs" / "pretrain.py"
 VOCABULARY, TEXT, CLIP_FRAMES = 4096, 32, 300
 ROWS, IN_A_ROW = 4, 3
 RANK = 16
@@ -64,7 +66,8 @@ class Arm:
     def __init__(self, preset: str, lora: LoraConfig):
         parts = preset_parts(preset, "qwen2_audio", VOCABULARY)
         model = with_adapters(lora, model_config("qwen2_audio", *parts, audio_begin=1, audio_end=2))
-        config = dataclasses.replace(from_mapping(get_config(preset).to_dict()), lora=lora)
+        values = runpy.run_path(str(PRETRAIN))["get_config"](preset).to_dict()
+        config = dataclasses.replace(from_mapping(values), lora=lora)
         recipe = Recipe(model, optimizer_of(config, model), steps=1000, seed=0)
         mesh = make_mesh({"replica": 1, "fsdp": -1, "tensor": 1})
         graph, init = make_init(recipe)

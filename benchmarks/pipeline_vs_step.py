@@ -25,7 +25,7 @@ from qwen_audio_jax.models.parts import Parts
 from qwen_audio_jax.parallel.sharding import local_rows, make_mesh, place_rows
 from qwen_audio_jax.text.tokenizer import load_tokenizer
 from qwen_audio_jax.training import loop
-from qwen_audio_jax.training.start import choose_model
+from qwen_audio_jax.training.start import choose_model, recipe_of
 from qwen_audio_jax.training.step import make_init, make_step
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -69,7 +69,7 @@ def main() -> None:
     pipeline = (time.perf_counter() - start) / len(made)
     stream.close()
 
-    recipe = loop.recipe_of(config, model)
+    recipe = recipe_of(config, model, config.train.steps)
     graph, init = make_init(recipe)
     state = jax.jit(init)()
     step = jax.jit(make_step(graph, recipe, mesh), donate_argnums=0)

@@ -36,7 +36,7 @@ from qwen_audio_jax.parallel.sharding import (
 from qwen_audio_jax.run_config import RunConfig
 from qwen_audio_jax.training.lora import optimizer_of, with_adapters
 from qwen_audio_jax.training.next_token import chunk_of
-from qwen_audio_jax.training.start import compute_for, with_window
+from qwen_audio_jax.training.start import compute_for, recipe_of, with_window
 from qwen_audio_jax.training.step import Recipe, make_init, make_step
 
 
@@ -149,8 +149,7 @@ def compile_step(
     model = model or model_of(config)
     train = config.train
     # How many steps the schedule has is but a number in the program.
-    optimizer = optimizer_of(config, model)
-    recipe = Recipe(model, optimizer, train.steps or 1, train.seed, train.accumulate)
+    recipe = recipe_of(config, model, train.steps or 1)
     axes = ", ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     started = time.perf_counter()
     state, lowered = _lower(recipe, mesh, shape)

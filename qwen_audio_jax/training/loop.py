@@ -45,6 +45,7 @@ from qwen_audio_jax.training.start import (
     Data,
     find_validation_splits,
     open_data,
+    recipe_of,
     restore_or_init,
     use_compilation_cache,
 )
@@ -183,7 +184,7 @@ def build_run(
 
     # Abstract first, so that nothing is ever laid out whole on one device.
     duration = duration_of(config.train, data.plan)
-    recipe = recipe_of(config, model, duration)
+    recipe = recipe_of(config, model, duration.steps)
     cuts = recipe_cuts(recipe)
     graph, init = make_init(recipe)
     layout = shardings(jax.eval_shape(init), mesh)
@@ -335,13 +336,6 @@ def finish(run: Run, state: TrainState, log: RunLog) -> list[dict[str, Any]]:
         )
         print(run.clock.summary())
     return found.rows
-
-
-def recipe_of(config: RunConfig, model: ModelConfig, duration: Duration) -> Recipe:
-    """What the run's step is made of."""
-    train = config.train
-    optimizer = optimizer_of(config, model)
-    return Recipe(model, optimizer, duration.steps, train.seed, train.accumulate)
 
 
 def log_step(

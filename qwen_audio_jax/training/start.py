@@ -301,6 +301,12 @@ def find_validation_splits(
     return found
 
 
+def recipe_of(config: RunConfig, model: ModelConfig, steps: int) -> Recipe:
+    """What the step of a run of so many is made of."""
+    train, optimizer = config.train, lora.optimizer_of(config, model)
+    return Recipe(model, optimizer, steps, train.seed, train.accumulate)
+
+
 def restore_or_init(
     config: RunConfig, checkpoints: Checkpoints, recipe: Recipe, layout: TrainState
 ) -> tuple[TrainState, int]:
