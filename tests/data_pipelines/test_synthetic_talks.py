@@ -46,7 +46,7 @@ VOICE_SOUNDS = {
     "Throat clearing": "clears the throat",
     "Sniff": "sniffs",
 }
-RECALLED = {"last word", "first word", "first one", "total"}
+RECALLED = {"last_word", "first_word", "first_one", "total"}
 """What is asked for that earlier answers tell, where the turn has no clip."""
 
 

@@ -89,9 +89,8 @@ def counted(name: str, count: int) -> str:
     return f"{NUMBERS[count - 1]} {strokes.removesuffix('s') if count == 1 else strokes}"
 
 
-def single_note(column: int, row: int, velocity: int, validation: bool, rng: Draw) -> Heard:
-    """A note by its instrument's and its pitch's number, a pair of this split."""
-    assert is_validation(row, column) == validation
+def single_note(column: int, row: int, velocity: int, rng: Draw) -> Heard:
+    """A note by its instrument's and its pitch's number."""
     instrument, pitch = INSTRUMENTS[column], PITCHES[row]
     wave = note(instrument, pitch, velocity, rng.uniform(0.5, 0.8), rng)
     facts = {"instrument": instrument, "pitch": pitch, "velocity": velocity}
@@ -119,8 +118,8 @@ def two_notes(column: int, validation: bool, rng: Draw, velocities: tuple[int, i
     ]
     row, other, other_row = choose(options, rng)
     return [
-        single_note(column, row, velocities[0], validation, rng),
-        single_note(other, other_row, velocities[1], validation, rng),
+        single_note(column, row, velocities[0], rng),
+        single_note(other, other_row, velocities[1], rng),
     ]
 
 
