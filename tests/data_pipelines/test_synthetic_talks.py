@@ -25,7 +25,7 @@ pytest.importorskip("espeakng_loader")
 KINDS = ["voice_chat", "audio_analysis", "several_clips", "several_turns"]
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight"]
 ORDER = ["first", "second", "third"]
-OPPOSITES = "up down, left right, on off, yes no, stop go, big small, white black"
+OPPOSITES = "up down, left right, on off, yes no, stop go"
 NOTES = {60: "C4", 67: "G4", 72: "C5", 77: "F5", 83: "B5"}
 STROKES = {"knock": "knock", "dog": "bark", "alarm": "beep"}
 NATIVE = {
@@ -46,7 +46,7 @@ VOICE_SOUNDS = {
     "Throat clearing": "clears the throat",
     "Sniff": "sniffs",
 }
-RECALLED = {"last word", "first word", "first one", "total"}
+RECALLED = {"last_word", "first_word", "first_one", "total"}
 """What is asked for that earlier answers tell, where the turn has no clip."""
 
 
@@ -115,9 +115,8 @@ def to_spoken(facts, rooms):
     if match := re.fullmatch(r"what is the opposite of (\w+)", said):
         pair = next(p for p in map(str.split, OPPOSITES.split(", ")) if match[1] in p)
         return f"The opposite is {pair[1 - pair.index(match[1])]}."
-    if match := re.fullmatch(r"what day comes (after|before) (\w+)", said):
-        day = days.index(match[2]) + {"after": 1, "before": -1}[match[1]]
-        return f"It is {calendar.day_name[day % 7]}."
+    if match := re.fullmatch(r"what day comes after (\w+)", said):
+        return f"It is {calendar.day_name[(days.index(match[1]) + 1) % 7]}."
     if match := re.fullmatch(r"turn (on|off) the lights in the (\w+)", said):
         rooms[:] = [match[2], match[1]]
     elif match := re.fullmatch(r"and in the (\w+)", said):
@@ -136,10 +135,7 @@ def to_command(said, facts):
     return {
         "play some": f"Now {name} is playing.",
         "stop the": f"The {name} has stopped.",
-        "call": f"Calling {name.title()}.",
         "how do you spell": f"It is spelled {' '.join(name.upper())}.",
-        "book a ticket to": f"A ticket to {name.title()} is booked.",
-        "wake me at": f"The alarm is set for {name}.",
         "which sound do you": f"It is {a(facts.get('behind', '?'))}.",
         "what did they talk": f"They talked about the {topic}.",
     }[said.removesuffix(f" {name}")]
@@ -290,6 +286,8 @@ def test_as_many_strokes_as_are_counted(corpus):
     for record in corpus["train"]:
         for wave, facts in zip(waves(record), record.annotation["heard"], strict=True):
             if "count" in facts:
+                # The same for any count, so that the length of a clip does not tell it.
+                assert wave.size == int(1.45 * 16_000)
                 loud = np.flatnonzero(np.abs(wave) > 0.25 * np.abs(wave).max())
                 assert 1 + np.sum(np.diff(loud) > 1600) == facts["count"], facts
                 checked += 1
@@ -459,7 +457,7 @@ def test_all_that_can_be_said_comes_round():
     answers = collections.Counter(
         spoken.answer for family in FAMILIES.values() for spoken in family
     )
-    assert max(answers.values()) <= 4  # of the sums, that of five
+    assert max(answers.values()) <= 3  # of the sums, four
 
 
 # ------------------------------------------------------------------ beside the other tasks

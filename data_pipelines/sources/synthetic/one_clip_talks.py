@@ -82,7 +82,7 @@ def _note(validation: bool, ordinal: int, rng: Draw) -> Asked:
     name = tuple(_NOTES)[ordinal % len(_NOTES)]
     row = PITCHES.index(_NOTES[name])
     able = [i for i in range(len(INSTRUMENTS)) if is_validation(row, i) == validation]
-    heard = single_note(choose(able, rng), row, choose((75, 100, 127), rng), validation, rng)
+    heard = single_note(choose(able, rng), row, choose((75, 100, 127), rng), rng)
     return heard, f"It is the note {name}."
 
 

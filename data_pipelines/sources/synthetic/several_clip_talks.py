@@ -52,7 +52,7 @@ def _one_of_three(validation: bool, ordinal: int, rng: Draw) -> list[Turn]:
     names[0], names[at] = names[at], names[0]
     text = f"What is heard in the {PLACES[at]} clip?"
     answer = f"The {PLACES[at]} clip has {named(names[at])}."
-    return [Turn("one of three", _sounds(names, validation, rng), text, answer)]
+    return [Turn("one_of_three", _sounds(names, validation, rng), text, answer)]
 
 
 def _where(validation: bool, ordinal: int, rng: Draw) -> list[Turn]:
@@ -121,7 +121,7 @@ def _language(validation: bool, ordinal: int, rng: Draw) -> list[Turn]:
     name = LANGUAGES[asked]
     text = choose((f"Which clip is in {name}?", f"Where is {name} spoken?"), rng)
     answer = f"The {PLACES[at]} clip is in {name}."
-    return [Turn("which language", tuple(clips), text, answer)]
+    return [Turn("which_language", tuple(clips), text, answer)]
 
 
 def _again(validation: bool, ordinal: int, rng: Draw) -> list[Turn]:

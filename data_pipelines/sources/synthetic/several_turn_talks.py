@@ -64,12 +64,12 @@ def _sounds(validation: bool, ordinal: int, rng: Draw) -> list[Turn]:
     one, other = mixture(validation, 2, rng, (NAMES[ordinal % len(NAMES)],))
     clip = sounds_in_turn([one, other], validation, rng)
     turns = [
-        Turn("first sound", (clip,), "Which sound comes first?", f"First comes {named(one)}."),
-        Turn("second sound", (), "And after that?", f"Then comes {named(other)}."),
+        Turn("first_sound", (clip,), "Which sound comes first?", f"First comes {named(one)}."),
+        Turn("second_sound", (), "And after that?", f"Then comes {named(other)}."),
     ]
     if turn_of(ordinal, len(NAMES), 3) == 0:
         text = "Say only the word that came last."
-        turns.append(Turn("last word", (), text, f"{other.capitalize()}."))
+        turns.append(Turn("last_word", (), text, f"{other.capitalize()}."))
     return turns
 
 
@@ -96,7 +96,7 @@ def _instruments(validation: bool, ordinal: int, rng: Draw) -> list[Turn]:
         turns.append(Turn("louder", (), "Is it louder than the one before?", answer))
     else:
         answer = f"The first one was {named(first)}."
-        turns.append(Turn("first one", (), "And what was the first one?", answer))
+        turns.append(Turn("first_one", (), "And what was the first one?", answer))
     return turns
 
 
@@ -114,7 +114,7 @@ def _counts(validation: bool, ordinal: int, rng: Draw) -> list[Turn]:
     turns = [
         Turn("count", (clips[0],), text, f"There {verbs[0]} {counted(name, count)}."),
         Turn(
-            "more or fewer",
+            "more_or_fewer",
             (clips[1],),
             "And here, more or fewer?",
             f"{compared}, there {verbs[1]} {counted(name, other)}.",
@@ -158,7 +158,7 @@ def _words(validation: bool, ordinal: int, rng: Draw) -> list[Turn]:
     ]
     if ordinal % 3 == 0:
         text = "Say only the word that came first."
-        turns.append(Turn("first word", (), text, f"{KEYWORDS[rows[0]].capitalize()}."))
+        turns.append(Turn("first_word", (), text, f"{KEYWORDS[rows[0]].capitalize()}."))
     return turns
 
 

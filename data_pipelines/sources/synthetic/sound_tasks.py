@@ -152,7 +152,7 @@ def scene_named(validation: bool, ordinal: int, rng: np.random.Generator) -> Mad
     return (clip(wave, rng),), {"text": name, "sounds": list(sounds)}
 
 
-def how_many(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:
+def _how_many(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:
     count = ordinal % len(COUNTS) + 1
     name = tuple(PLURALS)[ordinal // len(COUNTS) % len(PLURALS)]
     wave = struck(name, count, size(validation, rng), rng)
@@ -183,7 +183,7 @@ def _comes_first(validation: bool, ordinal: int, rng: np.random.Generator) -> Ma
     }
 
 
-_QUESTIONS = (how_many, _is_heard, _comes_first, higher_note)
+_QUESTIONS = (_how_many, _is_heard, _comes_first, higher_note)
 
 
 def asked(validation: bool, ordinal: int, rng: np.random.Generator) -> Made:

@@ -10,8 +10,9 @@ from data_pipelines.sources.synthetic.clips import clip, silence
 from data_pipelines.sources.synthetic.notes import INSTRUMENTS, PITCHES, note
 from data_pipelines.sources.synthetic.phrases import KEYWORDS
 from data_pipelines.sources.synthetic.scenes import SCENES
-from data_pipelines.sources.synthetic.sound_tasks import COUNTS, NAMES, PLURALS
-from data_pipelines.sources.synthetic.sounds import SAMPLE_RATE, event
+from data_pipelines.sources.synthetic.sound_tasks import NAMES, PLURALS
+from data_pipelines.sources.synthetic.sounds import SAMPLE_RATE, event, struck
+from data_pipelines.sources.synthetic.sounds import place as placed
 from data_pipelines.sources.synthetic.speaker_tasks import EMOTIONS
 from data_pipelines.sources.synthetic.speech_tasks import CODES
 from data_pipelines.sources.synthetic.split import choose, is_validation, size
@@ -21,6 +22,7 @@ from data_pipelines.sources.synthetic.vocal_sounds import VOCAL_SOUNDS, vocal_so
 Draw = np.random.Generator
 
 VOICE_SOUNDS = tuple(VOCAL_SOUNDS)
+_STROKES_SECONDS = 1.45
 FAR_APART = 5
 """Steps of the scale between two notes of which one is said to be higher."""
 
@@ -77,10 +79,15 @@ def sounds_in_turn(names: list[str], validation: bool, rng: Draw) -> Heard:
 
 
 def strokes(name: str, count: int, validation: bool, rng: Draw) -> Heard:
-    """So many (1 to 4) knocks, barks or beeps; `name` is a key of PLURALS."""
-    ordinal = count - 1 + len(COUNTS) * tuple(PLURALS).index(name)
-    (audio,), _ = sound_tasks.how_many(validation, ordinal, rng)
-    return Heard(audio, {"sound": name, "count": count})
+    """So many (1 to 4) knocks, barks or beeps; `name` is a key of PLURALS.
+
+    Somewhere in a clip of one length, which therefore does not tell how many they are.
+    """
+    u = size(validation, rng)
+    wave = struck(name, count, u, rng)
+    room = _STROKES_SECONDS - wave.size / SAMPLE_RATE
+    line = placed(int(_STROKES_SECONDS * SAMPLE_RATE), [(rng.uniform(0, room), wave)])
+    return Heard(clip(line, rng), {"sound": name, "count": count, "size": round(u, 3)})
 
 
 def counted(name: str, count: int) -> str:
@@ -89,9 +96,8 @@ def counted(name: str, count: int) -> str:
     return f"{NUMBERS[count - 1]} {strokes.removesuffix('s') if count == 1 else strokes}"
 
 
-def single_note(column: int, row: int, velocity: int, validation: bool, rng: Draw) -> Heard:
-    """A note by its instrument's and its pitch's number, a pair of this split."""
-    assert is_validation(row, column) == validation
+def single_note(column: int, row: int, velocity: int, rng: Draw) -> Heard:
+    """A note by its instrument's and its pitch's number."""
     instrument, pitch = INSTRUMENTS[column], PITCHES[row]
     wave = note(instrument, pitch, velocity, rng.uniform(0.5, 0.8), rng)
     facts = {"instrument": instrument, "pitch": pitch, "velocity": velocity}
@@ -119,8 +125,8 @@ def two_notes(column: int, validation: bool, rng: Draw, velocities: tuple[int, i
     ]
     row, other, other_row = choose(options, rng)
     return [
-        single_note(column, row, velocities[0], validation, rng),
-        single_note(other, other_row, velocities[1], validation, rng),
+        single_note(column, row, velocities[0], rng),
+        single_note(other, other_row, velocities[1], rng),
     ]
 
 

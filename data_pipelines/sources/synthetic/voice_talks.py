@@ -31,7 +31,7 @@ from data_pipelines.sources.synthetic.spoken_questions import (
 )
 from data_pipelines.sources.synthetic.talk_clips import Draw, Heard, Turn
 
-_STEP = 5  # prime to the number of sentences of every family
+_STEP = 17  # prime to the number of sentences of every family
 _QUICK = 215  # words per minute of the two who talk before the command
 
 
