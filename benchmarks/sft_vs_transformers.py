@@ -35,7 +35,7 @@ from qwen_audio_jax.tasks import CHAT
 from qwen_audio_jax.text.tokenizer import train_sentencepiece
 
 TALKS = 16
-SHAPE = RowShape(8, 640, 1856)
+SHAPE = RowShape(5, 976, 2592)
 WORDS = ("the", "a", "bell", "dog", "car", "rain", "light", "is", "was", "heard", "before", "loud")
 
 
