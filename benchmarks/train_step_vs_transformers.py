@@ -10,6 +10,7 @@ that the pack plan fills. Compilation is not counted. `useful` is `flops.trainin
 """
 
 import argparse
+import dataclasses
 import os
 import pathlib
 import statistics
@@ -72,13 +73,13 @@ def padded(made: list[Example]) -> dict[str, torch.Tensor]:
         return torch.tensor([[*row.tolist(), *[filling] * (longest - len(row))] for row in arrays])
 
     texts = [example.text for example in made]
-    frames = np.array([example.clip_frames for example in made])
+    frames = np.array([[n] for example in made for n in example.clip_frames])
     return dict(
         input_ids=rows([text.tokens for text in texts], PAD),
         attention_mask=rows([np.ones(len(text.tokens), int) for text in texts], 0),
         labels=rows([np.where(text.loss_weights, text.tokens, -100) for text in texts], -100),
         input_features=torch.from_numpy(
-            np.stack([example.clips[0][:WINDOW].T for example in made])
+            np.stack([clip[:WINDOW].T for example in made for clip in example.clips])
         ),
         feature_attention_mask=torch.from_numpy((np.arange(WINDOW) < frames).astype(np.int64)),
     )
@@ -86,18 +87,20 @@ def padded(made: list[Example]) -> dict[str, torch.Tensor]:
 
 def packed(made: list[Example], shape: RowShape) -> dict[str, np.ndarray]:
     """The same in rows of the pack plan."""
-    lengths = [(len(example.text.tokens), packed_frames(*example.clip_frames)) for example in made]
+    lengths = [(len(e.text.tokens), sum(map(packed_frames, e.clip_frames))) for e in made]
     plan = PackPlan({"": np.array(lengths)}, {"": 1.0}, [shape], seed=0)
     (planned,) = plan.window(0).batches
     batch = empty_batch(shape.rows, shape.tokens, shape.frames, MEL_BINS)
     for row, members in enumerate(planned.rows):
         here = [made[record] for _, record in members]
-        cut = [
-            Example(e.text, (e.clips[0][: packed_frames(*e.clip_frames)],), e.clip_frames)
-            for e in here
-        ]
-        fill_row(batch, row, cut)
+        fill_row(batch, row, list(map(cut, here)))
     return batch
+
+
+def cut(example: Example) -> Example:
+    """Its clips without the silence behind their margins."""
+    both = zip(example.clips, example.clip_frames, strict=True)
+    return dataclasses.replace(example, clips=tuple(mel[: packed_frames(n)] for mel, n in both))
 
 
 class Ours:
@@ -147,9 +150,8 @@ class Theirs:
         return float(torch.nn.utils.get_total_norm([p.grad for p in self.parameters]))
 
 
-def compare(folder: str, frames: list[int], shape: RowShape, turns: int, bar: tqdm):
+def compare(folder: str, made: list[Example], shape: RowShape, turns: int, bar: tqdm):
     """Seconds of each turn (ours, transformers'), float [turns, 2], and FLOPs of a step."""
-    made = examples(frames)
     ours, theirs = Ours(folder, made, shape), Theirs(folder, made)
     (loss, norm), their_loss = ours(), theirs()
     their_norm = theirs.norm()
@@ -185,7 +187,7 @@ def main() -> None:
     ):
         peer().save_pretrained(folder)
         for name, (frames, shape) in CASES.items():
-            times, work = compare(folder, frames, shape, options.turns, bar)
+            times, work = compare(folder, examples(frames), shape, options.turns, bar)
             for what, of in (("best", min), ("median", statistics.median)):
                 ours, theirs = (of(side.tolist()) for side in times.T)
                 rate = f"{work / ours / 1e9:.0f} GFLOP/s"

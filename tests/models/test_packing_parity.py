@@ -7,12 +7,32 @@ import pytest
 from conftest import make_example
 from flax import nnx
 
-from data_pipelines.examples import empty_batch, fill_row
+from data_pipelines.examples import Example, empty_batch, fill_row
 from qwen_audio_jax.models.qwen_audio import QwenAudio
+from qwen_audio_jax.rendering import Tokens
 from qwen_audio_jax.training.next_token import next_token_loss
 
-# Odd and even lengths, one audio token, two clips in an example, none at all.
+
+def conversation(*turns):
+    """Examples one behind the other as one: clips and what is learned come by turns."""
+    audio, heard = [], 0
+    for turn in turns:
+        audio.append(np.where(turn.text.audio >= 0, turn.text.audio + heard, -1))
+        heard += int((turn.text.audio >= 0).sum())
+    return Example(
+        Tokens(
+            np.concatenate([turn.text.tokens for turn in turns]),
+            np.concatenate([turn.text.loss_weights for turn in turns]),
+            np.concatenate(audio).astype(np.int32),
+        ),
+        tuple(clip for turn in turns for clip in turn.clips),
+        tuple(frames for turn in turns for frames in turn.clip_frames),
+    )
+
+
+# Odd and even lengths, one audio token, two clips in an example, none at all, several turns.
 EXAMPLES = [make_example(i, clips) for i, clips in enumerate([(37,), (3,), (50, 21), (), (64,)])]
+EXAMPLES.insert(2, conversation(*(make_example(5 + i, c) for i, c in enumerate([(21,), (), (9,)]))))
 COUNT = len(EXAMPLES)
 
 
@@ -58,7 +78,7 @@ def test_place_in_the_row_does_not_matter(run):
         np.testing.assert_allclose(one[here], two[there], atol=1e-5)
 
 
-@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
 def test_gradient_into_other_examples_is_exactly_zero(config, number):
     graph, parameters = nnx.split(QwenAudio(config, nnx.Rngs(0)))
     batch = batch_of([EXAMPLES])

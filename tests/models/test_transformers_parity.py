@@ -12,10 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 import parity
 import pytest
+from conftest import flac
 from flax import nnx
 
+from data_pipelines.examples import Preprocessor
+from data_pipelines.records import Record
 from qwen_audio_jax import convert
+from qwen_audio_jax.audio.decode import decode
 from qwen_audio_jax.audio.lengths import audio_tokens
+from qwen_audio_jax.audio.log_mel import log_mel
 from qwen_audio_jax.conversion import names
 from qwen_audio_jax.conversion.importing import load_original, write_checkpoint
 from qwen_audio_jax.models.audio_encoder import AudioEncoder
@@ -23,7 +28,8 @@ from qwen_audio_jax.models.language_model import LanguageModel, head_of, rope
 from qwen_audio_jax.models.parts import path_name, write_parts
 from qwen_audio_jax.models.presets import Compute
 from qwen_audio_jax.models.segments import Segments
-from qwen_audio_jax.text.tokenizer import load_tokenizer
+from qwen_audio_jax.rendering import texts_of
+from qwen_audio_jax.text.tokenizer import load_tokenizer, train_sentencepiece
 from qwen_audio_jax.training.next_token import next_token_loss
 
 torch = pytest.importorskip("torch")
@@ -82,7 +88,7 @@ def seeded():
     torch.manual_seed(0)
 
 
-def original_config(shape: str):
+def original_config(shape: str, vocabulary: int = VOCABULARY, placeholder: int = PLACEHOLDER):
     width, heads, layers = SHAPES[shape]["encoder"]
     D, H, G, decoder_layers, K = SHAPES[shape]["decoder"]
     return transformers.Qwen2AudioConfig(
@@ -96,7 +102,7 @@ def original_config(shape: str):
         ),
         text_config=dict(
             model_type=shape if shape in ("llama", "qwen3") else "qwen2",
-            vocab_size=VOCABULARY,
+            vocab_size=vocabulary,
             hidden_size=D,
             num_attention_heads=H,
             num_key_value_heads=G,
@@ -112,7 +118,7 @@ def original_config(shape: str):
             eos_token_id=None,
             pad_token_id=None,
         ),
-        audio_token_index=PLACEHOLDER,
+        audio_token_index=placeholder,
         tie_word_embeddings=False,
     )
 
@@ -152,6 +158,19 @@ def inputs(shape: str, clips: tuple[tuple[int, ...], ...]):
         rows.append(parity.example(tokens, learned, PLACEHOLDER, packed, row))
         mels += examples_mels
         frames += row
+    theirs = padded(rows, mels, frames)
+    rows = [[row] for row in rows] + [[]] * (3 - len(rows))
+    return theirs, parity.batch_of(rows, 80, 200, bins)
+
+
+def padded(rows, mels, frames) -> dict[str, torch.Tensor]:
+    """What transformers is given: padded on the left, labels where something is learned.
+
+    Args:
+        rows: the examples.
+        mels: of all their clips, [M, WINDOW] each.
+        frames: valid ones of each.
+    """
     longest = max(len(row.text.tokens) for row in rows)
     theirs = {"input_ids": [], "attention_mask": [], "labels": []}
     for row in rows:
@@ -165,8 +184,7 @@ def inputs(shape: str, clips: tuple[tuple[int, ...], ...]):
         theirs["input_features"] = torch.tensor(np.array(mels))
         mask = np.arange(WINDOW) < np.array(frames)[:, None]
         theirs["feature_attention_mask"] = torch.tensor(mask).long()
-    rows = [[row] for row in rows] + [[]] * (3 - len(rows))
-    return theirs, parity.batch_of(rows, 80, 200, bins)
+    return theirs
 
 
 def gradients_of(model) -> dict[str, np.ndarray]:
@@ -245,6 +263,66 @@ def test_what_we_export_computes_the_same_in_transformers(shape, clips, tmp_path
     again, parameters = load_original(out)
     assert again == parts
     assert jax.tree.all(jax.tree.map(np.array_equal, parameters, nnx.to_pure_dict(ours[1])))
+
+
+def talks(tokenizer_folder):
+    """(a vocabulary, conversations of none to three clips, some of their answers not learned)."""
+    heard, random = {"type": "audio"}, np.random.default_rng(4)
+
+    def said(role, text, clips=0, **more):
+        return {"role": role, "content": [*[heard] * clips, {"type": "text", "text": text}], **more}
+
+    asked = [
+        [said("user", "What is it?", 1), said("assistant", "A bell.")],
+        [
+            said("system", "Be brief."),
+            said("user", "And these?", 2),
+            said("assistant", "Two dogs.", loss=False),
+            said("user", "Is this one of them?", 1),
+            said("assistant", "Yes, the first."),
+        ],
+        [
+            said("user", "Hello"),
+            said("assistant", "Hi."),
+            said("user", "Louder?", 1),
+            said("assistant", "No."),
+        ],
+    ]
+    texts = [text for one in asked for text in texts_of("chat", {"messages": one})]
+    records = []
+    for number, messages in enumerate(asked):
+        lengths = random.integers(1200, 12000, sum(m["content"].count(heard) for m in messages))
+        clips = (flac(0.1 * random.standard_normal(n).clip(-3, 3)) for n in lengths)
+        records.append(Record(f"talk-{number}", "chat", tuple(clips), {"messages": messages}))
+    return train_sentencepiece(texts, [], tokenizer_folder, pieces=32), records
+
+
+def test_conversations_are_learned_as_by_transformers_with_the_same_labels(tmp_path):
+    """Packed into one row, and each in a row of its own."""
+    tokenizer, records = talks(tmp_path / "tokenizer")
+    bins = SHAPES["grouped"]["mel"]
+    preprocessor = Preprocessor(tokenizer, "qwen2_audio", "tags", bins, "ceil")
+    rows = list(map(preprocessor.example, records))
+    waves = [decode(clip) for record in records for clip in record.audio]
+    mels = [log_mel(wave, bins, WINDOW).T for wave in waves]
+    given = padded(rows, mels, [n for row in rows for n in row.clip_frames])
+
+    config = original_config("grouped", tokenizer.vocab_size, tokenizer.special("<|AUDIO|>"))
+    theirs = transformers.Qwen2AudioForConditionalGeneration._from_config(
+        config, attn_implementation="eager"
+    )
+    randomised(theirs).save_pretrained(tmp_path)
+    parts, parameters = load_original(tmp_path)
+    ours = parity.build(parts.model(), parameters)
+    expected = theirs(**given)
+    expected.loss.backward()
+    wanted = gradients_of(theirs)
+    named = names.distinct(names.qwen2_audio(parts.decoder, in_memory=True))
+    for packed in ([rows, [], []], [[row] for row in rows]):
+        batch = parity.batch_of(packed, 320, 400, bins)
+        (loss, _), gradients = parity.loss_and_gradients(*ours, batch)
+        assert parity.deviation(loss, expected.loss.item()) < parity.LOSS
+        assert parity.worst_gradient(parity.tensors(named, gradients), wanted) < parity.GRADIENT
 
 
 def random_model(shape: str, folder: pathlib.Path):
