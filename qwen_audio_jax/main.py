@@ -9,6 +9,7 @@ Started again, the same command goes on where it stopped.
 """
 
 import pathlib
+import sys
 import time
 import traceback
 from typing import TYPE_CHECKING
@@ -85,7 +86,8 @@ def train_together(config: "RunConfig", group: "Group") -> None:
     rows = loop.run(config, workdir, group, Clock(_STARTED))
     if group.index == 0:
         if rows:
-            Console().print(evaluation_table(rows))
+            # Into a file or a pipe, wide enough that nothing is wrapped.
+            Console(width=None if sys.stdout.isatty() else 110).print(evaluation_table(rows))
         if (workdir / "report.html").is_file():  # else a signal has stopped the run
             print(f"report: {workdir / 'report.html'}")
 

@@ -126,7 +126,10 @@ def evaluation_table(rows: list[dict[str, Any]]) -> rich.table.Table:
         ("baseline", "right"),
         ("n", "right"),
     ):
-        table.add_column(name, justify=justify, no_wrap=name != "metric")
+        # On a narrow terminal words are parted, and no column is left out.
+        words = name in ("task", "metric")
+        least = 12 if words else None
+        table.add_column(name, justify=justify, no_wrap=not words, overflow="fold", min_width=least)
     colours = {"better": "green", "worse": "red"}
     task = None
     for row in rows:
