@@ -16,8 +16,9 @@ A manifest has one JSON object a line, with paths relative to the manifest:
 Conversations come in the forms of ms-swift, LLaMA-Factory, TRL, transformers, OpenAI and others,
 told by their keys; docs/data.md has them all:
 
-    {"messages": [{"role": "user", "content": "<audio>What is it?"},
-                  {"role": "assistant", "content": "A bell."}], "audios": ["a.flac"]}
+    {"messages": [{"role": "user", "content": [{"type": "audio", "path": "a.flac"},
+                                               {"type": "text", "text": "What is it?"}]},
+                  {"role": "assistant", "content": "A bell."}]}
 
 docs/tasks.md has the tasks and what fields each needs; further ones (source, license, ...) are
 kept. Clips are WAV, FLAC, Ogg, MP3 or another kind that docs/data.md lists, from 30 ms to an hour;

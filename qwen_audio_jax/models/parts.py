@@ -150,8 +150,8 @@ def _typed(kind: type, values: dict[str, Any]) -> Any:
             least = -1 if kind is Parts else 0 if field.default == 0 else 1
             right = type(value) is int and least <= value <= _LARGEST
         elif field.type is float:
-            above = value >= 0 if field.default == 0 else value > 0
-            right = type(value) in (int, float) and above and value < 1e38
+            right = type(value) in (int, float) and 0 <= value < 1e38
+            right = right and (value > 0 or field.default == 0)
         elif field.type in (bool, str):
             right = type(value) is field.type
         else:

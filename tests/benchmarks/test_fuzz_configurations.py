@@ -39,8 +39,10 @@ def test_every_key_with_every_kind_of_garbage(fuzz):
     # A pattern that is found nowhere is only refused when there are parameters.
     for kind in ("text", "None", "NaN", "code", "broken", "path"):
         assert taken[kind] <= folders | patterns, kind
-    switches = {"evaluate.answers", "evaluate.loss", "optimizer.train_new_tokens"}
-    assert taken["truth"] <= folders | patterns | switches | {"lora.rslora"}
+    switches = {"answers", "before", "controls", "loss"}
+    switches = {f"evaluate.{name}" for name in switches} | {"data.learn_newline"}
+    switches |= {"lora.rslora", "optimizer.train_new_tokens"}
+    assert taken["truth"] <= folders | patterns | switches
     for kind in ("set", "nested deep", "half a character"):
         assert taken[kind] <= folders, kind
     # Empty ones, and a mixture of a corpus that may be there.

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from data_pipelines import build
+from data_pipelines.build_flags import read_flags
 from data_pipelines.records import Corpus
 from data_pipelines.sources import synthetic
 from data_pipelines.sources.synthetic.spoken_questions import FAMILIES
@@ -519,7 +520,7 @@ def test_the_default_corpus_has_no_talks_and_is_what_it_was():
             "license": "Apache-2.0",
         },
     )
-    arguments = build._arguments(["--source=synthetic", "--tasks=all"])
+    arguments = read_flags(["--source=synthetic", "--tasks=all", "--out=x"], "")
     assert list(build._work(arguments)["train"].jobs[:200]) == jobs
 
 

@@ -181,7 +181,7 @@ def test_starts_from_another_run(root, uninterrupted, tmp_path):
         (
             "model.family",
             "qwen3",
-            "config.model.family: must be one of qwen_audio, qwen2_audio, not 'qwen3'",
+            "config.model.family: must be one of auto, qwen_audio, qwen2_audio, not 'qwen3'",
         ),
         ("init_from", "nowhere", "config.init_from: nowhere/model.json: is missing"),
     ],
