@@ -13,9 +13,14 @@ def prefetch(items: Iterable[T]) -> Iterator[T]:
     So two of them are in memory at a time. What making one raises is raised here.
     """
     iterator = iter(items)
-    with concurrent.futures.ThreadPoolExecutor(1) as thread:
-        following = thread.submit(next, iterator, None)
+    executor = concurrent.futures.ThreadPoolExecutor(1)
+    try:
+        following = executor.submit(next, iterator, None)
         while (item := following.result()) is not None:
-            following = thread.submit(next, iterator, None)
+            following = executor.submit(next, iterator, None)
             yield item
             del item
+    finally:
+        # Where an error ends it half way, the garbage collector may close it, within any thread
+        # and even while that one starts: to wait for another thread there would be for ever.
+        executor.shutdown(wait=False)
