@@ -5,7 +5,8 @@
 As `train_step_vs_transformers.py`, with its model: 16 conversations of 2 turns with 1 to 3 clips of
 3 to 5 s. transformers gets what its processor makes of them, clips padded to 30 s and texts to the
 longest, and labels on the same tokens; ours, rows that the pack plan fills. Losses must agree
-within 1e-5 and gradient norms within 1e-4 first.
+within 1e-5 and gradient norms within 1e-4 first. Tuned are all weights, then adapters of rank 16
+on the decoder's linears alone, theirs by PEFT.
 """
 
 import argparse
@@ -16,13 +17,14 @@ import statistics
 import tempfile
 
 import numpy as np
+import peft
 import soundfile
 import torch
 from generation_vs_transformers import AUDIO, MEL_BINS, PAD, WINDOW, peer
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
-from train_step_vs_transformers import compare
+from train_step_vs_transformers import Ours, Theirs, compare
 
 from data_pipelines.examples import Example, Preprocessor
 from data_pipelines.packing import RowShape
@@ -31,11 +33,24 @@ from qwen_audio_jax.audio.decode import decode
 from qwen_audio_jax.audio.lengths import SAMPLE_RATE
 from qwen_audio_jax.audio.log_mel import log_mel
 from qwen_audio_jax.rendering import texts_of
+from qwen_audio_jax.step_config import LoraConfig
 from qwen_audio_jax.tasks import CHAT
 from qwen_audio_jax.text.tokenizer import train_sentencepiece
+from qwen_audio_jax.training.lora import with_adapters
 
 TALKS = 16
 SHAPE = RowShape(5, 976, 2592)
+RANK = 16
+LINEARS = {
+    "query": "self_attn.q_proj",
+    "key": "self_attn.k_proj",
+    "value": "self_attn.v_proj",
+    "out": "self_attn.o_proj",
+    "gate": "mlp.gate_proj",
+    "up": "mlp.up_proj",
+    "down": "mlp.down_proj",
+}
+"""Those of the decoder, which have adapters of this rank, and what transformers calls them."""
 WORDS = ("the", "a", "bell", "dog", "car", "rain", "light", "is", "was", "heard", "before", "loud")
 
 
@@ -86,8 +101,46 @@ def examples() -> list[Example]:
     return made
 
 
-ARMS = {"all weights": compare}
-"""What is tuned -> a function that compares a step of it, as `compare` does."""
+def first_a(name: str, layers: int, features: int) -> np.ndarray:
+    """`lora_a` of a linear's adapters, [layers, in, rank], alike on both sides."""
+    random = np.random.default_rng(list(LINEARS).index(name))
+    return random.uniform(-1, 1, (layers, features, RANK)).astype(np.float32) / features**0.5
+
+
+class AdaptersHere(Ours):
+    """The project's step on adapters alone."""
+
+    def prepared(self, model, parameters, optimizer):
+        model = with_adapters(LoraConfig(rank=RANK, alpha=RANK), model)
+        blocks = dict(parameters["decoder"]["blocks"])
+        for name in LINEARS:
+            layers, features, out = blocks[name]["kernel"].shape
+            a, b = first_a(name, layers, features), np.zeros((layers, RANK, out), np.float32)
+            blocks[name] = {**blocks[name], "lora_a": a, "lora_b": b}
+        parameters = {**parameters, "decoder": {**parameters["decoder"], "blocks": blocks}}
+        return model, parameters, dataclasses.replace(optimizer, frozen=("^(?!.*/lora_[ab]$)",))
+
+
+class AdaptersThere(Theirs):
+    """PEFT's, on transformers' model."""
+
+    def prepared(self, model):
+        names = "|".join(LINEARS.values()).replace(".", r"\.")
+        targets = rf".*language_model\.layers\.\d+\.({names})"
+        config = peft.LoraConfig(r=RANK, lora_alpha=RANK, target_modules=targets)
+        adapted = peft.get_peft_model(model, config)
+        layers = adapted.base_model.model.model.language_model.layers
+        with torch.no_grad():
+            for name, module in LINEARS.items():
+                for number, layer in enumerate(layers):
+                    linear = layer.get_submodule(module)
+                    drawn = first_a(name, len(layers), linear.in_features)[number]
+                    linear.lora_A["default"].weight.copy_(torch.from_numpy(drawn.T))
+        return adapted
+
+
+ARMS = {"all weights": (Ours, Theirs), "LoRA": (AdaptersHere, AdaptersThere)}
+"""What is tuned, and both sides' step of it."""
 
 
 def main() -> None:
@@ -104,8 +157,8 @@ def main() -> None:
         tqdm(total=len(ARMS) * options.turns, disable=None) as bar,
     ):
         peer().save_pretrained(folder)
-        for name, compared in ARMS.items():
-            times, _ = compared(folder, made, SHAPE, options.turns, bar)
+        for name, sides in ARMS.items():
+            times, _ = compare(folder, made, SHAPE, options.turns, bar, sides)
             for what, of in (("best", min), ("median", statistics.median)):
                 ours, theirs = (of(side.tolist()) for side in times.T)
                 table.add_row(name, what, f"{ours:.2f}", f"{theirs:.2f}", f"{theirs / ours:.2f}")

@@ -29,6 +29,7 @@ from data_pipelines.examples import Example, empty_batch, fill_row
 from data_pipelines.packing import PackPlan, RowShape
 from qwen_audio_jax.audio.lengths import audio_tokens, packed_frames
 from qwen_audio_jax.conversion.importing import load_original
+from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.monitoring import flops
 from qwen_audio_jax.parallel.sharding import make_mesh
 from qwen_audio_jax.rendering import Tokens
@@ -109,15 +110,21 @@ class Ours:
     def __init__(self, folder: str, made: list[Example], shape: RowShape):
         parts, parameters = load_original(pathlib.Path(folder))
         optimizer = OptimizerConfig(RATE, RATE, 0, *BETAS, EPS, DECAY, clip_norm=1.0)
-        recipe = Recipe(parts.model(), optimizer, steps=1000, seed=0)
+        model, parameters, optimizer = self.prepared(parts.model(), parameters, optimizer)
+        recipe = Recipe(model, optimizer, steps=1000, seed=0)
         mesh = make_mesh({"replica": 1, "fsdp": -1, "tensor": 1})
         graph, _ = make_init(recipe)
         parameters = jax.tree.map(jax.device_put, parameters)
         self.state = first_state(recipe, parameters)
         batch = packed(made, shape)
-        self.flops = flops.training_step(recipe.model, flops.counts_of(batch))
+        counts = flops.counts_of(batch)
+        self.flops = flops.training_step(model, counts, optimizer.frozen)
         self.batch = jax.tree.map(jax.device_put, batch)
         self.step = jax.jit(make_step(graph, recipe, mesh), donate_argnums=0)
+
+    def prepared(self, model: ModelConfig, parameters: dict, optimizer: OptimizerConfig):
+        """(model, parameters, optimizer) of what is trained: here all weights."""
+        return model, parameters, optimizer
 
     def __call__(self) -> tuple[float, float]:
         """Loss and gradient norm of a step."""
@@ -129,14 +136,19 @@ class Theirs:
     """transformers' model under torch's AdamW."""
 
     def __init__(self, folder: str, made: list[Example]):
-        self.model = type(peer()).from_pretrained(folder).train()
+        model = type(peer()).from_pretrained(folder).train()
         # Lost on loading; fixed in both originals.
-        self.model.model.audio_tower.embed_positions.requires_grad_(False)
+        model.model.audio_tower.embed_positions.requires_grad_(False)
+        self.model = self.prepared(model)
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=RATE, betas=BETAS, eps=EPS, weight_decay=DECAY
         )
         self.inputs = padded(made)
+
+    def prepared(self, model: torch.nn.Module) -> torch.nn.Module:
+        """The model with what is trained of it: here all weights."""
+        return model
 
     def __call__(self) -> float:
         self.optimizer.zero_grad()
@@ -150,9 +162,16 @@ class Theirs:
         return float(torch.nn.utils.get_total_norm([p.grad for p in self.parameters]))
 
 
-def compare(folder: str, made: list[Example], shape: RowShape, turns: int, bar: tqdm):
+def compare(
+    folder: str,
+    made: list[Example],
+    shape: RowShape,
+    turns: int,
+    bar: tqdm,
+    sides: tuple[type[Ours], type[Theirs]] = (Ours, Theirs),
+):
     """Seconds of each turn (ours, transformers'), float [turns, 2], and FLOPs of a step."""
-    ours, theirs = Ours(folder, made, shape), Theirs(folder, made)
+    ours, theirs = sides[0](folder, made, shape), sides[1](folder, made)
     (loss, norm), their_loss = ours(), theirs()
     their_norm = theirs.norm()
     if abs(loss - their_loss) > LOSS or abs(norm - their_norm) > NORM * their_norm:
