@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import random_originals
 from conftest import pretrain_values
 
 from qwen_audio_jax.checkpoint import by_path
@@ -18,7 +19,7 @@ from qwen_audio_jax.training import lora
 from qwen_audio_jax.training.step import Recipe, first_state, make_init, make_step
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 
 pytestmark = pytest.mark.parity
@@ -40,14 +41,13 @@ CHOSEN = LoraConfig(rank=4, alpha=6.0, rslora=True, rank_pattern={"/up$": 2})
 @pytest.fixture
 def original(tmp_path):
     """(transformers' model, the same here, a batch of each)."""
-    parity = pytest.importorskip("test_transformers_parity")
     torch.manual_seed(0)
-    config = parity.original_config("grouped")
-    model = parity.transformers.Qwen2AudioForConditionalGeneration._from_config(
+    config = random_originals.original_config("grouped")
+    model = transformers.Qwen2AudioForConditionalGeneration._from_config(
         config, attn_implementation="eager"
     )
-    parity.randomised(model).save_pretrained(tmp_path)
-    return model, load_original(tmp_path), parity.inputs("grouped", ((37, 80), ()))
+    random_originals.randomised(model).save_pretrained(tmp_path)
+    return model, load_original(tmp_path), random_originals.inputs("grouped", ((37, 80), ()))
 
 
 def test_the_same_losses_and_adapters(original):

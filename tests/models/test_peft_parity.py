@@ -10,8 +10,8 @@ import warnings
 import numpy as np
 import parity
 import pytest
+from random_originals import inputs, original_config, randomised
 from safetensors.numpy import load_file, save_file
-from test_transformers_parity import inputs, original_config, randomised
 
 from qwen_audio_jax import convert
 from qwen_audio_jax.checkpoint import last_step

@@ -14,55 +14,35 @@ import parity
 import pytest
 from conftest import flac
 from flax import nnx
+from random_originals import (
+    NEVER,
+    NEW_TOKENS,
+    SHAPES,
+    WINDOW,
+    gradients_of,
+    inputs,
+    original_config,
+    padded,
+    randomised,
+)
 
 from data_pipelines.examples import Preprocessor
 from data_pipelines.records import Record
 from qwen_audio_jax import convert
 from qwen_audio_jax.audio.decode import decode
-from qwen_audio_jax.audio.lengths import audio_tokens
 from qwen_audio_jax.audio.log_mel import log_mel
 from qwen_audio_jax.conversion import names
 from qwen_audio_jax.conversion.importing import load_original, write_checkpoint
 from qwen_audio_jax.models.audio_encoder import AudioEncoder
-from qwen_audio_jax.models.language_model import LanguageModel, head_of, rope
 from qwen_audio_jax.models.parts import path_name, write_parts
 from qwen_audio_jax.models.presets import Compute
-from qwen_audio_jax.models.segments import Segments
 from qwen_audio_jax.rendering import texts_of
-from qwen_audio_jax.text.tokenizer import load_tokenizer, train_sentencepiece
-from qwen_audio_jax.training.next_token import next_token_loss
+from qwen_audio_jax.text.tokenizer import train_sentencepiece
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 pytestmark = pytest.mark.parity
-
-VOCABULARY, BEGIN, PLACEHOLDER, END = 96, 90, 91, 92
-WINDOW = 80
-"""Frames that transformers wants of every clip."""
-
-NEW_TOKENS, NEVER = 8, -1
-
-LLAMA3 = {
-    "rope_type": "llama3",
-    "rope_theta": 1000.0,
-    "factor": 8.0,
-    "low_freq_factor": 1.0,
-    "high_freq_factor": 4.0,
-    "original_max_position_embeddings": 64,
-}
-"""Of the four frequencies of a head of 8, one stays, one is slowed in part and two are wholly."""
-
-SHAPES = {
-    "grouped": dict(mel=16, encoder=(24, 3, 2), decoder=(32, 4, 2, 2, 8)),
-    "narrow": dict(mel=20, encoder=(48, 4, 1), decoder=(24, 3, 1, 3, 8)),
-    "wide_heads": dict(mel=8, encoder=(32, 2, 3), decoder=(32, 4, 4, 1, 16)),
-    "llama": dict(mel=8, encoder=(24, 2, 1), decoder=(32, 4, 2, 2, 8), rope_parameters=LLAMA3),
-    "qwen3": dict(mel=8, encoder=(24, 2, 1), decoder=(28, 5, 5, 2, 6), tied=True),
-}
-"""Mel bins; encoder width, heads, layers; decoder width, heads, key heads, layers, head size. Their
-names are the decoder's type, Qwen2 where there is none; tied is what is made here alone, since
-transformers' Qwen2-Audio has a head of its own whatever its configuration says."""
 
 CASES = [
     ("grouped", ((37, 80), ())),
@@ -86,114 +66,6 @@ def seeded():
     Some table or other would put two tokens so close together that their order is rounding's.
     """
     torch.manual_seed(0)
-
-
-def original_config(shape: str, vocabulary: int = VOCABULARY, placeholder: int = PLACEHOLDER):
-    width, heads, layers = SHAPES[shape]["encoder"]
-    D, H, G, decoder_layers, K = SHAPES[shape]["decoder"]
-    return transformers.Qwen2AudioConfig(
-        audio_config=dict(
-            num_mel_bins=SHAPES[shape]["mel"],
-            d_model=width,
-            encoder_attention_heads=heads,
-            encoder_layers=layers,
-            encoder_ffn_dim=4 * width,
-            max_source_positions=WINDOW // 2,
-        ),
-        text_config=dict(
-            model_type=shape if shape in ("llama", "qwen3") else "qwen2",
-            vocab_size=vocabulary,
-            hidden_size=D,
-            num_attention_heads=H,
-            num_key_value_heads=G,
-            num_hidden_layers=decoder_layers,
-            head_dim=K,
-            intermediate_size=40,
-            rms_norm_eps=1e-5,
-            rope_parameters=SHAPES[shape].get(
-                "rope_parameters", {"rope_type": "default", "rope_theta": 10000.0}
-            ),
-            tie_word_embeddings=False,
-            bos_token_id=None,
-            eos_token_id=None,
-            pad_token_id=None,
-        ),
-        audio_token_index=placeholder,
-        tie_word_embeddings=False,
-    )
-
-
-def randomised(model):
-    """The model with weights large enough for every part to matter in the logits."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "embed_positions" in name:
-                continue
-            noise = torch.randn(weight.shape, generator=generator)
-            if weight.ndim > 1:
-                weight.copy_(noise if "embed" in name else noise / weight[0].numel() ** 0.5)
-            elif "norm" in name and name.endswith("weight"):
-                weight.copy_(1 + 0.1 * noise)
-            else:
-                weight.copy_(0.1 * noise)
-    return model.eval()
-
-
-def inputs(shape: str, clips: tuple[tuple[int, ...], ...]):
-    """(what transformers is given, rows padded on the left; the same as our Batch)."""
-    random = np.random.default_rng(1)
-    bins = SHAPES[shape]["mel"]
-    rows, mels, frames = [], [], []
-    for row in clips:
-        tokens, examples_mels = [*random.integers(1, 80, 3)], []
-        for n in row:
-            tokens += [BEGIN, *[PLACEHOLDER] * audio_tokens(n), END, *random.integers(1, 80, 2)]
-            mel = np.full((bins, WINDOW), -0.7, np.float32)  # silence is not zero
-            mel[:, :n] = random.standard_normal((bins, n))
-            examples_mels.append(mel)
-        tokens = np.array([*tokens, *random.integers(1, 80, 9)])
-        learned = np.arange(len(tokens)) >= len(tokens) - 7
-        packed = [parity.clip(mel, n) for mel, n in zip(examples_mels, row, strict=True)]
-        rows.append(parity.example(tokens, learned, PLACEHOLDER, packed, row))
-        mels += examples_mels
-        frames += row
-    theirs = padded(rows, mels, frames)
-    rows = [[row] for row in rows] + [[]] * (3 - len(rows))
-    return theirs, parity.batch_of(rows, 80, 200, bins)
-
-
-def padded(rows, mels, frames) -> dict[str, torch.Tensor]:
-    """What transformers is given: padded on the left, labels where something is learned.
-
-    Args:
-        rows: the examples.
-        mels: of all their clips, [M, WINDOW] each.
-        frames: valid ones of each.
-    """
-    longest = max(len(row.text.tokens) for row in rows)
-    theirs = {"input_ids": [], "attention_mask": [], "labels": []}
-    for row in rows:
-        padding = (longest - len(row.text.tokens), 0)
-        labels = np.where(row.text.loss_weights > 0, row.text.tokens, -100)
-        theirs["input_ids"].append(np.pad(row.text.tokens, padding))
-        theirs["attention_mask"].append(np.pad(np.ones_like(row.text.tokens), padding))
-        theirs["labels"].append(np.pad(labels, padding, constant_values=-100))
-    theirs = {key: torch.tensor(np.array(value)).long() for key, value in theirs.items()}
-    if mels:
-        theirs["input_features"] = torch.tensor(np.array(mels))
-        mask = np.arange(WINDOW) < np.array(frames)[:, None]
-        theirs["feature_attention_mask"] = torch.tensor(mask).long()
-    return theirs
-
-
-def gradients_of(model) -> dict[str, np.ndarray]:
-    """Those that are not 0; but of the position table, which a loaded model would train."""
-    return {
-        name: weight.grad.numpy()
-        for name, weight in model.named_parameters()
-        if "embed_positions" not in name and weight.grad is not None and weight.grad.any()
-    }
 
 
 def both_agree(theirs, ours, shape, clips):
@@ -392,107 +264,3 @@ def test_whisper_encoder_computes_the_same(tmp_path):
     assert parity.deviation(encoded, expected.detach()) < parity.ENCODER
     ours = parity.tensors(names.transformers_encoder(""), {"encoder": gradients})
     assert parity.worst_gradient(ours, gradients_of(original.encoder)) < parity.GRADIENT
-
-
-def text_loss(graph, state, tokens):
-    """(mean loss, logits) of whole rows of text."""
-    model = nnx.merge(graph, state)
-    rows = jnp.ones_like(tokens)
-    rotate = rope(model.config, jnp.cumsum(rows, axis=1) - 1)
-    hidden = model(model.embed(tokens), Segments.of(rows), rotate)
-    weights = rows.at[:, -1].set(0).astype(jnp.float32)
-    targets = jnp.roll(tokens, -1, axis=1)
-    head, axes = head_of(vars(model))
-    loss, weight = next_token_loss(hidden, head[...], targets, weights, axes=axes)
-    return loss / weight, model.logits(hidden)
-
-
-text_loss_and_gradients = jax.jit(
-    jax.value_and_grad(text_loss, argnums=1, has_aux=True),
-    static_argnums=0,
-    compiler_options=parity.QUICK,
-)
-
-
-DECODERS = {
-    "qwen2": ("Qwen2", dict(tie_word_embeddings=False)),
-    "qwen2 tied": ("Qwen2", dict(tie_word_embeddings=True)),
-    "qwen3": ("Qwen3", dict(head_dim=12, tie_word_embeddings=True)),
-    "qwen3 untied": ("Qwen3", dict(hidden_size=36, num_attention_heads=8, head_dim=6)),
-    "llama": ("Llama", dict(tie_word_embeddings=False)),
-    "llama 3": ("Llama", dict(rope_parameters=LLAMA3, tie_word_embeddings=True)),
-}
-"""The class in transformers, and what the configuration has beside the usual."""
-
-
-def text_original(kind: str):
-    name, own = DECODERS[kind]
-    usual = dict(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        num_hidden_layers=2,
-        intermediate_size=40,
-        rms_norm_eps=1e-6,
-        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
-        bos_token_id=None,
-        eos_token_id=None,
-    )
-    config = getattr(transformers, f"{name}Config")(**usual | own)
-    made = getattr(transformers, f"{name}ForCausalLM")
-    return randomised(made._from_config(config, attn_implementation="eager"))
-
-
-@pytest.mark.parametrize("kind", DECODERS)
-def test_a_decoder_computes_the_same(kind, tmp_path):
-    original = text_original(kind)
-    original.save_pretrained(tmp_path)
-    parts, parameters = load_original(tmp_path)
-    tied = parts.decoder.tied
-    assert tied == original.config.tie_word_embeddings != ("head" in parameters["decoder"])
-    graph, state = parity.fill(
-        lambda: LanguageModel(parts.decoder, Compute(), nnx.Rngs(0)), parameters["decoder"]
-    )
-    tokens = np.random.default_rng(4).integers(0, VOCABULARY, (2, 33))
-    (loss, logits), gradients = text_loss_and_gradients(graph, state, tokens.astype(np.int32))
-    expected = original(torch.tensor(tokens), labels=torch.tensor(tokens))
-    expected.loss.backward()
-    assert parity.deviation(logits, expected.logits.detach()) < parity.LOGITS
-    assert parity.deviation(loss, expected.loss.item()) < parity.LOSS
-    rows = names.distinct(names.transformers_decoder(parts.decoder))
-    ours = parity.tensors(rows, {"decoder": gradients})
-    wanted = gradients_of(original)
-    assert ours.keys() == wanted.keys()
-    assert parity.worst_gradient(ours, wanted) < parity.GRADIENT
-
-
-def test_the_real_smollm2_computes_the_same(references):
-    """Published as Llama; in the references as Qwen2 with biases of 0. Its head is tied."""
-    folder = references / "real_start" / "smollm2-135m"
-    if not folder.is_dir():
-        pytest.skip(f"put SmolLM2-135M-Instruct at {folder} to run this")
-    parts, parameters = load_original(folder)
-    assert parts.decoder.tied
-    graph, state = parity.fill(
-        lambda: LanguageModel(parts.decoder, Compute(), nnx.Rngs(0)), parameters["decoder"]
-    )
-    tokens = load_tokenizer(folder).encode("The capital of France is Paris.\n\nIt has 1234 狗 😀.")
-    tokens = np.array([tokens], np.int32)
-
-    @jax.jit
-    def ours(state):
-        model = nnx.merge(graph, state)
-        rows = jnp.ones_like(tokens)
-        rotate = rope(model.config, jnp.cumsum(rows, axis=1) - 1)
-        return model.logits(model(model.embed(tokens), Segments.of(rows), rotate))
-
-    original = transformers.AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, local_files_only=True
-    )
-    with torch.no_grad():
-        expected = original.eval()(torch.tensor(tokens).long()).logits.numpy()
-    logits = np.asarray(ours(state))
-    # They are up to 36, ten times those of the random models.
-    assert parity.deviation(logits, expected) < 1e-5 * np.abs(expected).max()
-    np.testing.assert_array_equal(logits.argmax(-1), expected.argmax(-1))
