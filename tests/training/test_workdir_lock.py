@@ -128,6 +128,8 @@ class Beating:
         )
         write_lock(workdir, boot="far", beat=-1)
         self._process = subprocess.Popen([sys.executable, "-c", code, str(workdir / LOCK_FILE)])
+        while '"beat": -1' in (workdir / LOCK_FILE).read_text():  # it may take seconds to start
+            time.sleep(0.01)
 
     def __enter__(self):
         return self
