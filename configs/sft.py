@@ -20,7 +20,7 @@ def get_config(name: str = "tiny") -> ConfigDict:
     """The configuration; docs/configuration.md describes each key."""
     config = pretrain(name)
     # Some of the pre-training, so that it is not forgotten.
-    config.data.mixture = {"talks": 0.75, "synthetic": 0.25}
+    config.data.mixture = {"talks": 0.7, "synthetic": 0.3}
     config.optimizer.frozen = ("auto",)
     config.evaluate.update(before=True, controls=True)
     if name.partition("@")[0].endswith("_7b"):
@@ -31,7 +31,7 @@ def get_config(name: str = "tiny") -> ConfigDict:
     config.model.family = "auto"
     # Several conversations a row: with clips of up to 10 s, and of 30 s, in all.
     config.data.shapes = ((8, 576, 1024), (8, 1280, 3264))
-    config.optimizer.update(learning_rate=5e-4, final_learning_rate=1e-5, warmup_steps=20)
-    config.train.steps = 500
-    config.evaluate.update(limit=480, loss_every=250)
+    config.optimizer.update(learning_rate=1e-3, final_learning_rate=1e-5, warmup_steps=20)
+    config.train.steps = 600
+    config.evaluate.update(limit=480, loss_every=300)
     return config
