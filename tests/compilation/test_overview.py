@@ -26,8 +26,8 @@ def found(topology):
 def test_a_line():
     at = Place("pretrain", "qwen2_audio_7b", "2x v5e:16x16")
     assert overview.row(at, Setup(2048, 4, "full", replica=2), found(at.topology)) == (
-        "| `pretrain.py:qwen2_audio_7b` | 2x v5e:16x16 | 2 x 256 x 1 | 4, full | 14.6 of 15.8 | 7 | "
-        "83%, compute | 100 | 1,000 |"
+        "| `pretrain.py:qwen2_audio_7b` | 2x v5e:16x16 | 2 x 256 x 1 | 4, full | 14.6 of 15.8 | "
+        "7 | 83%, compute | 100 | 1,000 |"
     )
     at = Place("sft", "qwen2_audio_7b", "v5e:4x4")
     line = overview.row(at, Setup(64, 4, "dots", lora_rank=16), found(at.topology))
@@ -56,9 +56,8 @@ def test_one_that_does_not_fit_is_named_and_nothing_is_written(tmp_path, monkeyp
     monkeypatch.setattr(overview, "report", report)
     path, told = tmp_path / "scale.md", []
     path.write_text(f"{overview.BEGIN}\nold\n{overview.END}\n")
-    with pytest.raises(
-        ValueError, match="left as it was; pretrain.py:qwen2_audio_7b@v5e:16x16: does not fit"
-    ):
+    said = r"left as it was; pretrain\.py:qwen2_audio_7b@v5e:16x16: does not fit"
+    with pytest.raises(ValueError, match=said):
         overview.write(path, told.append)
     assert path.read_text() == f"{overview.BEGIN}\nold\n{overview.END}\n"
     assert len(told) == len(SETUPS)
