@@ -51,7 +51,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     },
     "projector, decoder; window": {"optimizer.frozen": (ENCODER, WORDS), "optimizer.rates": SLOW},
 }
-"""What is trained, adapters among it, at which share of the rate; behind a semicolon, the window."""
+"""What is trained, at which share of the rate, and adapters; behind a semicolon, the window."""
 
 
 def train(name: str, workdir: pathlib.Path, options: argparse.Namespace) -> None:
