@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from qwen_audio_jax.serving.errors import ApiError
 from qwen_audio_jax.serving.limits import DEEPEST, MOST_VALUES, Limits

@@ -15,7 +15,7 @@ from qwen_audio_jax.serving.arguments import shown
 from qwen_audio_jax.serving.errors import wrong
 
 FORMATS = {"wav": "riff", "mp3": "mp3", "flac": "flac", "ogg": "ogg"}
-"""What a request may call a clip -> the kind of its bytes. Other containers would put much more code
+"""What a request may call a clip -> the kind of its bytes. Other kinds would put much more code
 between a stranger and the model."""
 
 _OF_MEDIA_TYPE = {
@@ -107,10 +107,10 @@ def _decoded(clip: Encoded, seconds: float) -> np.ndarray:
         raise wrong(clip.where, kinds.why_not_audio(clip.data), "invalid_audio")
     told = next((name for name, one in FORMATS.items() if one == kind), "")
     if not told or (told == "wav" and not riff.is_plain(clip.data)):
-        what = "a WAV of compressed samples" if told else f"of a kind ({kind}) that is not read here"
-        raise wrong(
-            clip.where, f"it is {what}; send WAV (PCM), MP3, FLAC or Ogg", "invalid_audio"
+        what = (
+            "a WAV of compressed samples" if told else f"of a kind ({kind}) that is not read here"
         )
+        raise wrong(clip.where, f"it is {what}; send WAV (PCM), MP3, FLAC or Ogg", "invalid_audio")
     if clip.format and clip.format != told:
         raise wrong(clip.where, f"it is {told}, and the request calls it {clip.format}")
     try:

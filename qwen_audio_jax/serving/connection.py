@@ -30,9 +30,7 @@ async def while_connected(receive: Receive, work: Coroutine[Any, Any, T], until:
     watching = asyncio.ensure_future(_gone(receive))
     try:
         left = max(until - asyncio.get_running_loop().time(), 0)
-        await asyncio.wait(
-            {working, watching}, timeout=left, return_when=asyncio.FIRST_COMPLETED
-        )
+        await asyncio.wait({working, watching}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             return working.result()
         raise ClientDisconnect if watching.done() else overdue()

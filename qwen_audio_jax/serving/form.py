@@ -35,7 +35,9 @@ async def read(request: Request, limits: Limits) -> Form:
     """
     kind = request.headers.get("content-type", "")
     if kind.partition(";")[0].strip().lower() != "multipart/form-data":
-        raise ApiError(400, "the body must be multipart/form-data, with the audio as its field file")
+        raise ApiError(
+            400, "the body must be multipart/form-data, with the audio as its field file"
+        )
     parser = MultiPartParser(
         request.headers,
         body.chunks(request, limits),

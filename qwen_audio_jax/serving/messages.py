@@ -83,7 +83,9 @@ def _part(fields: Arguments, role: str, heard: list[Encoded]) -> dict[str, str]:
         if kind == "input_audio":
             data = inner.need("data", "the file in base64")
             where = inner.path("data")
-            clip = clips.from_base64(as_text(data, where), where, inner.choice("format", "", FORMATS))
+            clip = clips.from_base64(
+                as_text(data, where), where, inner.choice("format", "", FORMATS)
+            )
         else:
             where = inner.path("url")
             url = inner.need("url", "a data: URL")

@@ -1,22 +1,20 @@
 """What the endpoints share: models, limits, and how much is going on."""
 
 import asyncio
+import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
 import secrets
 from collections.abc import Callable, Iterator
-from typing import ParamSpec, TypeVar
-
-import anyio
-import anyio.to_thread
+from typing import TypeVar
 
 from qwen_audio_jax.serving.errors import busy, draining
 from qwen_audio_jax.serving.limits import Limits
 from qwen_audio_jax.serving.measures import Measures
 from qwen_audio_jax.serving.served import Models
 
-P, T = ParamSpec("P"), TypeVar("T")
+T = TypeVar("T")
 
 _PREPARING = 2
 """Requests whose clips are decoded at once: each takes a core and the memory of its sound."""
@@ -45,7 +43,7 @@ class State:
         self._most = slots + self.limits.queue
         self._inside = 0
         self._secret = secrets.token_bytes(16)
-        self._preparing = anyio.CapacityLimiter(_PREPARING)
+        self._preparing = concurrent.futures.ThreadPoolExecutor(_PREPARING, "preparing")
 
     @contextlib.contextmanager
     def admitted(self) -> Iterator[None]:
@@ -87,8 +85,6 @@ class State:
         named = f"{len(principal)}:{principal}{cache_key}".encode()
         return hashlib.blake2b(named, key=self._secret, digest_size=16).hexdigest()
 
-    async def prepared(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """What `work` gives, in a thread: parsing, decoding and log-mel would hold up all others."""
-        return await anyio.to_thread.run_sync(
-            lambda: work(*args, **kwargs), limiter=self._preparing, abandon_on_cancel=False
-        )
+    async def prepared(self, work: Callable[[], T]) -> T:
+        """What `work` gives, in a thread: decoding and log-mel would hold up all others."""
+        return await asyncio.get_running_loop().run_in_executor(self._preparing, work)

@@ -70,9 +70,7 @@ def _sampling(fields: Arguments) -> Sampling:
     except (TypeError, ValueError):
         number = -1.0
     if not 0 <= number <= HOTTEST:
-        raise wrong(
-            "temperature", f"must be a number from 0 to {HOTTEST:g}, not {shown(value)}"
-        )
+        raise wrong("temperature", f"must be a number from 0 to {HOTTEST:g}, not {shown(value)}")
     return Sampling(temperature=number)
 
 
@@ -82,9 +80,7 @@ def _words(value: Any, kind: str) -> bool:
     if kind != VERBOSE:
         raise wrong("timestamp_granularities", f"needs response_format={VERBOSE}")
     if value != ["word"] and value != "word":
-        raise wrong(
-            "timestamp_granularities", "must be word alone: the model tells no other times"
-        )
+        raise wrong("timestamp_granularities", "must be word alone: the model tells no other times")
     return True
 
 

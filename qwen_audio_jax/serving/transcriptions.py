@@ -76,12 +76,10 @@ def _prompt(served: Served, arguments: TranscriptionArguments, wave: np.ndarray)
         )
     if preprocessor.conditioning == "none":
         raise wrong("model", f"{served.name} was trained without prompts, and cannot be asked to")
-    told = bool(arguments.language)
-    annotation = {"text": "", "words": [], "language": arguments.language or "unknown"}
-    example, _ = preprocessor.question(
-        _TASKS[arguments.words], annotation, [wave], tell_language=told
-    )
-    return example
+    annotation: dict[str, Any] = {"text": "", "words": []}
+    if arguments.language:
+        annotation["language"] = arguments.language
+    return preprocessor.question(_TASKS[arguments.words], annotation, [wave])[0]
 
 
 class _Transcription:
@@ -152,9 +150,7 @@ class _Transcription:
 
     def verbose(self, text: str) -> dict[str, Any]:
         """The object of response_format=verbose_json."""
-        said = TASKS[_TASKS[self._arguments.words]].parse(
-            self._tokenizer.decode(self._writing.ids)
-        )
+        said = TASKS[_TASKS[self._arguments.words]].parse(self._tokenizer.decode(self._writing.ids))
         language = self._arguments.language or said.get("language", "unknown")
         found: dict[str, Any] = {
             "task": "transcribe",
