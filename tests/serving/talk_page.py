@@ -8,7 +8,8 @@ import scripted_server
 import soundfile
 from playwright.sync_api import Page, expect
 
-MICROPHONE_HERTZ = 1000.0
+MICROPHONE_HERTZ, ABOVE_HERTZ = 1000.0, 11_000.0
+"""What the microphone hears; the second lies above all that 16 kHz hold, and would fold back."""
 
 
 def tone(hertz, seconds=1.0, rate=16_000, channels=1):
@@ -49,6 +50,14 @@ def heard(clip):
     assert samples.shape[1] == 1
     power = np.abs(np.fft.rfft(samples[:, 0] * np.hanning(len(samples))))
     return len(samples) / rate, rate, power.argmax() * rate / len(samples)
+
+
+def level(clip, hertz):
+    """How loud a frequency is in an audio file, in decibels."""
+    samples, rate = soundfile.read(io.BytesIO(clip))
+    power = np.abs(np.fft.rfft(samples * np.hanning(len(samples)))) ** 2
+    near = np.abs(np.arange(len(power)) * rate / len(samples) - hertz) < 20
+    return 10 * np.log10(power[near].max() + 1e-12)
 
 
 class TalkPage:
