@@ -92,8 +92,10 @@ class TalkPage:
         self.page.get_by_role("button", name=name, exact=True).click()
 
     def say(self, text, answer="Well heard."):
+        before = self.turns.count()
         self.message.fill(text)
         self.message.press("Enter")
+        expect(self.turns).to_have_count(before + 1)
         if answer:
             expect(self.answer()).to_have_text(answer)
             self.idle()

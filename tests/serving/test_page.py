@@ -264,3 +264,8 @@ def test_settings_are_sent_and_kept(talk):
         assert (body["temperature"], body["top_p"]) == (0, 0.9)
         assert (body["max_tokens"], body["seed"], body["model"]) == (7, 11, "poems")
         assert body["messages"][0] == {"role": "system", "content": "Be brief."}
+    talk.press("Settings")
+    talk.page.get_by_label("Temperature").fill("9")
+    talk.page.keyboard.press("Escape")
+    talk.press("Settings")
+    expect(talk.page.get_by_label("Temperature")).to_have_value("0")
