@@ -1,1 +1,1 @@
-"""The HTTP server, and the page that it gives."""
+"""OpenAI's HTTP API and the page, over the engine of `inference/`."""
