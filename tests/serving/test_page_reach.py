@@ -32,6 +32,25 @@ def test_a_failure_is_a_sentence_and_can_be_tried_again(talk):
         assert talk.server.asked[0] == talk.server.asked[1]
 
 
+def test_a_clip_that_is_refused_is_called_by_its_name(talk):
+    talk.say("Hello")
+    talk.upload(upload("first.wav", audio_file(tone(440))), upload("bad.wav", b"RIFF"))
+    expect(talk.page.get_by_role("alert")).to_contain_text("bad.wav cannot be used")
+    talk.upload(upload("second.wav", audio_file(tone(440))))
+    expect(talk.page.get_by_role("button", name="Remove second.wav")).to_be_visible()
+    places = {
+        "messages[2].content[1].input_audio.data": "second.wav: it is too long",
+        "messages[0].content[0].text": "It is too long",
+        "messages": "It is too long",
+    }
+    talk.server.script += [Answer(status=400, body="it is too long", place=one) for one in places]
+    talk.say("And these?", answer="")
+    for sentence in places.values():
+        expect(talk.turns.last.locator(".wrong")).to_have_text(sentence)
+        talk.press("Try again")
+    expect(talk.answer()).to_have_text("Well heard.")
+
+
 def test_the_model_is_not_told_of_a_turn_without_an_answer(talk):
     talk.server.script.append(Answer(status=429, body="Busy."))
     talk.say("First", answer="")

@@ -204,14 +204,18 @@ class TalkPage {
     tell("The model answers.");
     this.show();
     found("message").focus();
+    const began = performance.now();
+    const wait = setInterval(() => this.views.get(turn).showWait((performance.now() - began) / 1000), 1000);
+    const messages = await messagesOf(this.talk, turn, this.clips);
     try {
       if (!found("model").value) await this.askModels();
-      await this.receive(turn, control.signal);
+      await this.receive(turn, messages, control.signal);
       turn.state = "answered";
     } catch (error) {
       if (control.signal.aborted) turn.state = "stopped";
-      else Object.assign(turn, { state: "failed", reason: error.message, status: error.status ?? 0 });
+      else Object.assign(turn, { state: "failed", reason: reasonOf(error, turn, messages, this.clips), status: error.status ?? 0 });
     }
+    clearInterval(wait);
     this.answering = null;
     this.show();
     tell(turn.reason || `The model: ${turn.answer}`);
@@ -219,8 +223,7 @@ class TalkPage {
     await this.save();
   }
 
-  async receive(turn, signal) {
-    const messages = await messagesOf(this.talk, turn, this.clips);
+  async receive(turn, messages, signal) {
     const began = performance.now();
     let [first, last, kept, tokens, finish] = [0, 0, -Infinity, 0, ""];
     const body = { model: found("model").value, messages, ...this.settings.sampling() };
@@ -268,7 +271,8 @@ function remarks({ finish, tokens, wait, rest }) {
   const parts = finish === "length" ? ["Cut at the most tokens it may have"] : [];
   if (tokens) parts.push(`${tokens} token${tokens === 1 ? "" : "s"}`);
   if (wait > 0) parts.push(`first after ${seconds(wait / 1000, 2)}`);
-  if (tokens > 4 && rest > 0) parts.push(`${((1000 * (tokens - 1)) / rest).toFixed(0)} tokens/s`);
+  // Of an answer that came at once it would say nothing.
+  if (rest > 250) parts.push(`${((1000 * (tokens - 1)) / rest).toFixed(0)} tokens/s`);
   return parts.join(" · ");
 }
 
