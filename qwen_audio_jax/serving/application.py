@@ -34,7 +34,7 @@ def application(state: State, host: str, allowed_hosts: Collection[str] = ()) ->
             Route("/health", _health, methods=["GET"]),
             Route("/metrics", _metrics, methods=["GET"]),
             Route("/v1/models", _models, methods=["GET"]),
-            Route("/v1/models/{name:path}", _model, methods=["GET"]),
+            Route("/v1/models/{name}", _model, methods=["GET"]),
             Route("/v1/chat/completions", completions.create, methods=["POST"]),
             Route("/v1/audio/transcriptions", transcriptions.create, methods=["POST"]),
         ],
@@ -73,12 +73,14 @@ async def _metrics(request: Request) -> Response:
 
 async def _models(request: Request) -> Response:
     state: State = request.app.state.serving
-    return JSONResponse({"object": "list", "data": [one.described() for one in state.models]})
+    return JSONResponse(
+        {"object": "list", "data": [one.described(state.limits) for one in state.models]}
+    )
 
 
 async def _model(request: Request) -> Response:
     state: State = request.app.state.serving
-    return JSONResponse(state.models.find(request.path_params["name"]).described())
+    return JSONResponse(state.models.find(request.path_params["name"]).described(state.limits))
 
 
 async def _refused(request: Request, error: ApiError) -> Response:

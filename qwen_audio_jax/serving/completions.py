@@ -55,6 +55,7 @@ async def _begin(
     answers = served.submit(
         example,
         arguments.max_tokens,
+        state.limits.tokens,
         arguments.sampling,
         [(arguments.seed + n) % SEEDS for n in range(arguments.choices)],
         state.talk(principal, arguments.cache_key),

@@ -25,17 +25,15 @@ class Served:
         name: what requests call it.
         loaded: the model.
         engine: answers with it.
-        limits: of requests.
         created: when it was loaded, in seconds since 1970.
     """
 
     name: str
     loaded: Loaded
     engine: Engine
-    limits: Limits
     created: int = dataclasses.field(default_factory=lambda: int(time.time()))
 
-    def described(self) -> dict[str, Any]:
+    def described(self, limits: Limits) -> dict[str, Any]:
         """Its row of GET /v1/models; the fields from `tuned` on are not OpenAI's."""
         return {
             "id": self.name,
@@ -44,16 +42,17 @@ class Served:
             "owned_by": "qwen-audio-jax",
             "tuned": self.loaded.tuned,
             "family": self.loaded.family,
-            "max_tokens": self.limits.tokens,
+            "max_tokens": limits.tokens,
             "context": self.engine.config.lengths[-1],
             "clip_seconds": self.loaded.preprocessor.max_seconds,
-            "audio_seconds": self.limits.audio_seconds,
+            "audio_seconds": limits.audio_seconds,
         }
 
     def submit(
         self,
         example: Example,
         max_tokens: int | None,
+        most: int,
         sampling: Sampling,
         seeds: Sequence[int],
         talk: str = "",
@@ -62,7 +61,8 @@ class Served:
 
         Args:
             example: the prompt.
-            max_tokens: of an answer; as many as there is room for if None.
+            max_tokens: of an answer; as many as there is room for if None, and no more than `most`.
+            most: tokens that any answer may have.
             sampling: how tokens are chosen.
             seeds: of their draws.
             talk: see `Request`.
@@ -71,7 +71,7 @@ class Served:
             ApiError: there is no room: ever (400), now (429), or because the server ends (503).
         """
         prompt = len(example.text.tokens)
-        room = min(self.limits.tokens, self.engine.config.lengths[-1] - prompt)
+        room = min(most, self.engine.config.lengths[-1] - prompt)
         if room < 1:
             raise self._too_long(
                 f"the prompt has {prompt:,} tokens, and a prompt and its answer have room for "

@@ -45,10 +45,7 @@ def run(options: argparse.Namespace, key: str) -> None:
     if names[0] in adapters:
         raise ValueError(f"--adapter: {names[0]!r} is the checkpoint's own name; take another")
     models = Models(
-        [
-            Served(name, one, Engine(one, config), limits)
-            for name, one in zip(names, loaded, strict=True)
-        ]
+        [Served(name, one, Engine(one, config)) for name, one in zip(names, loaded, strict=True)]
     )
     if not loaded[0].tuned and len(loaded) == 1:
         print(

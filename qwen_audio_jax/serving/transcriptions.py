@@ -61,7 +61,7 @@ async def _begin(
         return arguments, served, _prompt(served, arguments, wave), len(wave) / SAMPLE_RATE
 
     arguments, served, example, seconds = await state.prepared(prepare)
-    (answer,) = served.submit(example, None, arguments.sampling, [0])
+    (answer,) = served.submit(example, None, state.limits.tokens, arguments.sampling, [0])
     return arguments, served, example, seconds, answer
 
 
