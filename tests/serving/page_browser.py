@@ -5,16 +5,17 @@ import shutil
 import pytest
 import scripted_server
 from playwright.sync_api import sync_playwright
-from talk_page import MICROPHONE_HERTZ, TalkPage, audio_file, tone
+from talk_page import ABOVE_HERTZ, MICROPHONE_HERTZ, TalkPage, audio_file, tone
 
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory):
-    """A browser, its microphone a tone of `MICROPHONE_HERTZ`."""
+    """A browser, its microphone two tones."""
     spoken = tmp_path_factory.mktemp("microphone") / "spoken.wav"
-    spoken.write_bytes(audio_file(tone(MICROPHONE_HERTZ, 2.0, 48_000), 48_000))
+    both = tone(MICROPHONE_HERTZ, 2.0, 48_000) + tone(ABOVE_HERTZ, 2.0, 48_000)
+    spoken.write_bytes(audio_file(both, 48_000))
     found = next(filter(None, map(shutil.which, CHROMIUMS)), None)
     if found is None:
         pytest.skip(f"no Chromium is installed, looked for {', '.join(CHROMIUMS)}")
@@ -51,9 +52,7 @@ def server(one_server):
 @pytest.fixture
 def context(chromium):
     """A profile of its own, which nothing wrote into; no test waits long for what never comes."""
-    context = chromium.new_context(
-        permissions=["microphone"], viewport={"width": 1280, "height": 860}
-    )
+    context = chromium.new_context(viewport={"width": 1280, "height": 860})
     context.set_default_timeout(10_000)
     yield context
     context.close()
@@ -62,18 +61,7 @@ def context(chromium):
 @pytest.fixture
 def talk(context, server):
     """The page, opened; it may write nothing to the console that a browser calls an error."""
-    page = context.new_page()
-    problems = []
-    page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on(
-        "console",
-        lambda said: (
-            problems.append(said.text)
-            if said.type == "error" and "Failed to load resource" not in said.text
-            else None
-        ),
-    )
-    opened = TalkPage(page, server)
+    opened = TalkPage(context.new_page(), server)
     opened.open()
     yield opened
-    assert not problems
+    assert opened.problems == []

@@ -27,6 +27,7 @@ class Answer:
         finish: why the answer ends; "" if the connection breaks off instead.
         status: of the response; not 200 for an error.
         body: the response's body if it is an error; a sentence for one in OpenAI's form.
+        place: what of the request that sentence is about, "" if it does not say.
         failure: a sentence that is sent in mid-stream, behind the pieces.
     """
 
@@ -35,6 +36,7 @@ class Answer:
     finish: str = "stop"
     status: int = 200
     body: str | bytes = ""
+    place: str = ""
     failure: str = ""
 
 
@@ -87,7 +89,7 @@ class ScriptedServer:
         answer = self.script.popleft() if self.script else Answer()
         if answer.status != 200:
             if isinstance(answer.body, str):
-                return _error(answer.status, answer.body)
+                return _error(answer.status, answer.body, answer.place)
             return Response(answer.body, answer.status)
         return StreamingResponse(self._events(answer), media_type="text/event-stream")
 
@@ -112,8 +114,9 @@ class ScriptedServer:
             raise ConnectionAbortedError("as the script says")
 
 
-def _error(status: int, sentence: str) -> Response:
-    return JSONResponse({"error": {"message": sentence, "type": "error"}}, status)
+def _error(status: int, sentence: str, place: str = "") -> Response:
+    message = f"{place}: {sentence}" if place else sentence
+    return JSONResponse({"error": {"message": message, "param": place or None}}, status)
 
 
 def _event(content: dict) -> str:

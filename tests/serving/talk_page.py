@@ -8,7 +8,8 @@ import scripted_server
 import soundfile
 from playwright.sync_api import Page, expect
 
-MICROPHONE_HERTZ = 1000.0
+MICROPHONE_HERTZ, ABOVE_HERTZ = 1000.0, 11_000.0
+"""What the microphone hears; the second lies above all that 16 kHz hold, and would fold back."""
 
 
 def tone(hertz, seconds=1.0, rate=16_000, channels=1):
@@ -51,6 +52,14 @@ def heard(clip):
     return len(samples) / rate, rate, power.argmax() * rate / len(samples)
 
 
+def level(clip, hertz):
+    """How loud a frequency is in an audio file, in decibels."""
+    samples, rate = soundfile.read(io.BytesIO(clip))
+    power = np.abs(np.fft.rfft(samples * np.hanning(len(samples)))) ** 2
+    near = np.abs(np.arange(len(power)) * rate / len(samples) - hertz) < 20
+    return 10 * np.log10(power[near].max() + 1e-12)
+
+
 class TalkPage:
     """The page and what one does with it.
 
@@ -83,8 +92,10 @@ class TalkPage:
         self.page.get_by_role("button", name=name, exact=True).click()
 
     def say(self, text, answer="Well heard."):
+        before = self.turns.count()
         self.message.fill(text)
         self.message.press("Enter")
+        expect(self.turns).to_have_count(before + 1)
         if answer:
             expect(self.answer()).to_have_text(answer)
             self.idle()

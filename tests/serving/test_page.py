@@ -7,7 +7,17 @@ import numpy as np
 import pytest
 from playwright.sync_api import Error, expect
 from scripted_server import Answer
-from talk_page import MICROPHONE_HERTZ, audio_file, clips_of, heard, text_of, tone, upload
+from talk_page import (
+    ABOVE_HERTZ,
+    MICROPHONE_HERTZ,
+    audio_file,
+    clips_of,
+    heard,
+    level,
+    text_of,
+    tone,
+    upload,
+)
 
 pytest_plugins = ["page_browser"]
 
@@ -94,6 +104,7 @@ def test_a_voice_turn_by_the_microphone(talk):
     assert rate == 16_000
     assert 0.5 < seconds < 5
     assert loudest == pytest.approx(MICROPHONE_HERTZ, rel=0.02)
+    assert level(clip, MICROPHONE_HERTZ) - level(clip, 16_000 - ABOVE_HERTZ) > 40
     assert text_of(body) == ""
 
 
@@ -212,12 +223,34 @@ def test_times_play_their_piece(talk):
     ]
 
 
+def test_which_piece_a_time_plays(talk):
+    """By how labels are written, and as people write; `<|30.00|>` counts windows gone by."""
+    pieces = {
+        "<|0.54|>siren<|1.20|><|0.80|>bell<|1.00|>": "0.54-1.20 0.54-1.20 0.80-1.00 0.80-1.00",
+        "<|0.54|><|1.20|><|delim|><|3.00|><|3.40|>": "0.54-1.20 0.54-1.20 3.00-3.40 3.00-3.40",
+        "a<|1.00|>b<|30.00|><|2.50|>": "0.00-1.00 1.00-32.50",
+        "It begins at <|2.00|> and ends at <|4.00|>.": "2.00-4.00 2.00-4.00",
+        "<|7.00|>": "7.00-end",
+    }
+    talk.upload(upload("long.wav", audio_file(np.zeros(33 * 16_000))))
+    for answer, expected in pieces.items():
+        talk.server.script.append(Answer([answer]))
+        talk.say("When?", answer="")
+        talk.idle()
+        names = [
+            button.get_attribute("aria-label")
+            for button in talk.answer().get_by_role("button").all()
+        ]
+        played = [re.findall(r"\d+\.\d\d|end", name) for name in names]
+        assert " ".join(map("-".join, played)) == expected
+
+
 def test_settings_are_sent_and_kept(talk):
     talk.press("Settings")
     for name, value in {
         "Temperature": "0",
         "Top p": "0.9",
-        "Most tokens": "7",
+        "Max tokens": "7",
         "Seed": "11",
         "System prompt": "Be brief.",
     }.items():
@@ -231,3 +264,8 @@ def test_settings_are_sent_and_kept(talk):
         assert (body["temperature"], body["top_p"]) == (0, 0.9)
         assert (body["max_tokens"], body["seed"], body["model"]) == (7, 11, "poems")
         assert body["messages"][0] == {"role": "system", "content": "Be brief."}
+    talk.press("Settings")
+    talk.page.get_by_label("Temperature").fill("9")
+    talk.page.keyboard.press("Escape")
+    talk.press("Settings")
+    expect(talk.page.get_by_label("Temperature")).to_have_value("0")

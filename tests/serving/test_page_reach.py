@@ -2,7 +2,6 @@
 
 import re
 
-import pytest
 from playwright.sync_api import expect
 from scripted_server import Answer
 from talk_page import TalkPage, audio_file, clips_of, text_of, tone, upload
@@ -10,29 +9,46 @@ from talk_page import TalkPage, audio_file, clips_of, text_of, tone, upload
 pytest_plugins = ["page_browser"]
 
 
-@pytest.mark.parametrize(
-    ("answer", "sentence"),
-    [
-        (Answer(status=400, body="Clip 1 is no audio."), "Clip 1 is no audio."),
-        (
-            Answer(status=429, body="All slots are taken, try again later."),
-            "All slots are taken, try again later.",
-        ),
-        (Answer(status=502, body=b"<html>Bad gateway"), "The server answered 502 without saying"),
-        (Answer(status=413, body=b""), "The turn is too large for the server."),
-        (Answer(["Half a"], failure="The engine stopped."), "The engine stopped."),
-        (Answer(["Half a"], finish=""), "The connection was cut before the answer ended."),
-    ],
-    ids=["400", "429", "a proxy's 502", "413", "failed in mid-stream", "cut"],
-)
-def test_a_failure_is_a_sentence_and_can_be_tried_again(talk, answer, sentence):
-    talk.server.script.append(answer)
-    talk.say("Hello", answer="Half a" if answer.status == 200 else "")
-    expect(talk.turns.locator(".wrong")).to_contain_text(sentence)
-    talk.press("Try again")
+FAILURES = {
+    "Clip 1 is no audio.": Answer(status=400, body="Clip 1 is no audio."),
+    "All slots are taken.": Answer(status=429, body="All slots are taken."),
+    "The server answered 502 without saying why.": Answer(status=502, body=b"<html>Bad gateway"),
+    "The turn is too large for the server.": Answer(status=413, body=b""),
+    "The engine stopped.": Answer(["Half a"], failure="The engine stopped."),
+    "The connection was cut before the answer ended.": Answer(["Half a"], finish=""),
+}
+
+
+def test_a_failure_is_a_sentence_and_can_be_tried_again(talk):
+    for sentence, answer in FAILURES.items():
+        talk.server.asked.clear()
+        talk.server.script.append(answer)
+        talk.say("Hello", answer="Half a" if answer.status == 200 else "")
+        problem = talk.turns.last.locator(".wrong")
+        expect(problem).to_have_text(sentence)
+        talk.press("Try again")
+        expect(talk.answer()).to_have_text("Well heard.")
+        expect(problem).to_be_hidden()
+        assert talk.server.asked[0] == talk.server.asked[1]
+
+
+def test_a_clip_that_is_refused_is_called_by_its_name(talk):
+    talk.say("Hello")
+    talk.upload(upload("first.wav", audio_file(tone(440))), upload("bad.wav", b"RIFF"))
+    expect(talk.page.get_by_role("alert")).to_contain_text("bad.wav cannot be used")
+    talk.upload(upload("second.wav", audio_file(tone(440))))
+    expect(talk.page.get_by_role("button", name="Remove second.wav")).to_be_visible()
+    places = {
+        "messages[2].content[1].input_audio.data": "second.wav: it is too long",
+        "messages[0].content[0].text": "It is too long",
+        "messages": "It is too long",
+    }
+    talk.server.script += [Answer(status=400, body="it is too long", place=one) for one in places]
+    talk.say("And these?", answer="")
+    for sentence in places.values():
+        expect(talk.turns.last.locator(".wrong")).to_have_text(sentence)
+        talk.press("Try again")
     expect(talk.answer()).to_have_text("Well heard.")
-    expect(talk.turns.locator(".wrong")).to_be_hidden()
-    assert talk.server.asked[0] == talk.server.asked[1]
 
 
 def test_the_model_is_not_told_of_a_turn_without_an_answer(talk):

@@ -1,9 +1,10 @@
 // The server's API, which is OpenAI's.
 
+// `place`: what of the request it is about, such as `messages[2].content[0]`; "" if not said.
 class ApiError extends Error {
-  constructor(sentence, status = 0) {
+  constructor(sentence, status = 0, place = "") {
     super(sentence);
-    this.status = status;
+    Object.assign(this, { status, place });
   }
 }
 
@@ -25,20 +26,21 @@ async function asked(path, key, options = {}) {
     if (error.name === "AbortError") throw error;
     throw new ApiError("The server cannot be reached. Is it still running?");
   }
-  if (!response.ok) throw new ApiError(await sentenceOf(response), response.status);
+  if (!response.ok) throw await refusal(response);
   return response;
 }
 
 // What the server says is wrong, or, where it says nothing that can be read, what its status means.
-async function sentenceOf(response) {
+async function refusal(response) {
+  const { status } = response;
   try {
     const { error } = await response.json();
-    const sentence = error?.message ?? error;
-    if (typeof sentence === "string" && sentence) return sentence;
+    const [sentence, place] = [error?.message, error?.param ?? ""];
+    if (typeof sentence === "string" && sentence) return new ApiError(sentence, status, place);
   } catch {
     // Something in between, such as a proxy, answers with a page of its own.
   }
-  return STATUSES[response.status] ?? `The server answered ${response.status} without saying why.`;
+  return new ApiError(STATUSES[status] ?? `The server answered ${status} without saying why.`, status);
 }
 
 async function modelNames(key) {

@@ -1,7 +1,7 @@
 // Pictures of 24 x 24, drawn with one stroke.
 
 const ICONS = {
-  again: "M19.5 12a7.5 7.5 0 1 1-2.2-5.3L19.5 9M19.5 4v5h-5",
+  again: "M19.4 9A8 8 0 1 0 20 12M19.8 4.2V9h-4.8",
   auto: "M12 4a8 8 0 1 0 0 16zM12 4a8 8 0 0 1 0 16",
   check: "M5 12.5l4.5 4.5L19 7.5",
   clip: "M19 11.5l-7.2 7.2a4.6 4.6 0 0 1-6.5-6.5l7.7-7.7a3.1 3.1 0 0 1 4.4 4.4l-7.6 7.6a1.5 1.5 0 0 1-2.1-2.1l6.7-6.7",
@@ -24,7 +24,7 @@ function picture(name) {
   const space = "http://www.w3.org/2000/svg";
   const drawn = document.createElementNS(space, "svg");
   drawn.setAttribute("viewBox", "0 0 24 24");
-  drawn.setAttribute("class", `icon ${name}`);
+  drawn.setAttribute("class", `icon icon-${name}`);
   drawn.setAttribute("aria-hidden", "true");
   const path = document.createElementNS(space, "path");
   path.setAttribute("d", ICONS[name]);

@@ -15,6 +15,7 @@ class TalkPage {
     found("stop").onclick = () => this.stop();
     found("model").onchange = ({ target }) => remember("localStorage", "model", target.value);
     document.addEventListener("keydown", (event) => event.key === "Escape" && this.escape());
+    this.keepTheEnd();
     window.addEventListener("hashchange", () => this.open(location.hash.slice(1)));
   }
 
@@ -91,7 +92,7 @@ class TalkPage {
     this.talk.turns.forEach((turn) => this.add(turn));
     this.show();
     this.showList();
-    found("scroll").scrollTop = found("scroll").scrollHeight;
+    this.toTheEnd();
   }
 
   async delete(id) {
@@ -161,7 +162,7 @@ class TalkPage {
     clips.forEach((clip) => this.clips.set(clip.id, clip));
     this.talk.turns.push(turn);
     this.add(turn);
-    found("scroll").scrollTop = found("scroll").scrollHeight;
+    this.toTheEnd();
     const saved = this.save(clips);
     // So that it is found again after a reload; without a step in the browser's history.
     history.replaceState(null, "", `#${this.talk.id}`);
@@ -203,23 +204,26 @@ class TalkPage {
     tell("The model answers.");
     this.show();
     found("message").focus();
+    const began = performance.now();
+    const wait = setInterval(() => this.views.get(turn).showWait((performance.now() - began) / 1000), 1000);
+    const messages = await messagesOf(this.talk, turn, this.clips);
     try {
       if (!found("model").value) await this.askModels();
-      await this.receive(turn, control.signal);
+      await this.receive(turn, messages, control.signal);
       turn.state = "answered";
     } catch (error) {
       if (control.signal.aborted) turn.state = "stopped";
-      else Object.assign(turn, { state: "failed", reason: error.message, status: error.status ?? 0 });
+      else Object.assign(turn, { state: "failed", reason: reasonOf(error, turn, messages, this.clips), status: error.status ?? 0 });
     }
+    clearInterval(wait);
     this.answering = null;
-    this.follow(() => this.show());
+    this.show();
     tell(turn.reason || `The model: ${turn.answer}`);
     if (turn.status === 401) this.settings.open(turn.reason);
     await this.save();
   }
 
-  async receive(turn, signal) {
-    const messages = await messagesOf(this.talk, turn, this.clips);
+  async receive(turn, messages, signal) {
     const began = performance.now();
     let [first, last, kept, tokens, finish] = [0, 0, -Infinity, 0, ""];
     const body = { model: found("model").value, messages, ...this.settings.sampling() };
@@ -233,7 +237,7 @@ class TalkPage {
           this.save(); // a page that is closed in the middle keeps what came
         }
         turn.answer += choice.delta.content;
-        this.follow(() => this.views.get(turn)?.show(true));
+        this.views.get(turn).show(true);
       }
       finish = choice?.finish_reason ?? finish;
       tokens = usage?.completion_tokens ?? tokens;
@@ -241,12 +245,25 @@ class TalkPage {
     turn.note = remarks({ finish, tokens, wait: first - began, rest: last - first });
   }
 
-  // Changes what is shown; who looks at its end goes on looking there.
-  follow(change) {
+  // Who looks at the talk's end goes on looking there, as it grows and as its room shrinks.
+  keepTheEnd() {
     const scroll = found("scroll");
-    const atEnd = scroll.scrollHeight - scroll.scrollTop - scroll.clientHeight < 60;
-    change();
-    if (atEnd) scroll.scrollTop = scroll.scrollHeight;
+    let [atEnd, height, room] = [true, 0, 0];
+    scroll.onscroll = () => {
+      // What moves because sizes changed was not moved by the reader.
+      if (scroll.scrollHeight !== height || scroll.clientHeight !== room) return;
+      atEnd = height - scroll.scrollTop - room < 60;
+    };
+    const sizes = new ResizeObserver(() => {
+      [height, room] = [scroll.scrollHeight, scroll.clientHeight];
+      if (atEnd) this.toTheEnd();
+    });
+    sizes.observe(scroll);
+    sizes.observe(scroll.firstElementChild);
+  }
+
+  toTheEnd() {
+    found("scroll").scrollTop = found("scroll").scrollHeight;
   }
 }
 
@@ -254,7 +271,8 @@ function remarks({ finish, tokens, wait, rest }) {
   const parts = finish === "length" ? ["Cut at the most tokens it may have"] : [];
   if (tokens) parts.push(`${tokens} token${tokens === 1 ? "" : "s"}`);
   if (wait > 0) parts.push(`first after ${seconds(wait / 1000, 2)}`);
-  if (tokens > 1 && rest > 0) parts.push(`${((1000 * (tokens - 1)) / rest).toFixed(0)} tokens/s`);
+  // Of an answer that came at once it would say nothing.
+  if (rest > 250) parts.push(`${((1000 * (tokens - 1)) / rest).toFixed(0)} tokens/s`);
   return parts.join(" · ");
 }
 

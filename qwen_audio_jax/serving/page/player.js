@@ -71,6 +71,7 @@ class Player {
     if (this.range) {
       this.range.value = currentTime;
       this.element.style.setProperty("--at", currentTime / this.clip.seconds);
+      this.element.style.setProperty("--begun", currentTime > 0 ? 1 : 0);
       this.time.textContent = currentTime > 0 ? `${currentTime.toFixed(1)} of ${seconds(this.clip.seconds)}` : seconds(this.clip.seconds);
     }
     if (!this.audio.paused) requestAnimationFrame(() => this.shown());

@@ -40,3 +40,13 @@ function clipInQuestion(talk, turn) {
   const turns = talk.turns.slice(0, talk.turns.indexOf(turn) + 1);
   return turns.findLast(({ clips }) => clips.length)?.clips[0];
 }
+
+// Why the turn was not answered, for people: a clip of it by name instead of by its place.
+function reasonOf(error, turn, messages, clips) {
+  const { message, place } = error;
+  if (!place || !message.startsWith(`${place}: `)) return message;
+  const words = message.slice(place.length + 2);
+  const at = /^messages\[(\d+)\]\.content\[(\d+)\]/.exec(place);
+  const clip = at && Number(at[1]) === messages.length - 1 ? clips.get(turn.clips[at[2]]) : null;
+  return clip ? `${clip.name}: ${words}` : words[0].toUpperCase() + words.slice(1);
+}

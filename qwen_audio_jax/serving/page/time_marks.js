@@ -1,6 +1,7 @@
 // Times in an answer, `<|2.33|>`: each becomes a button that plays its piece of the clip.
 
 const MARK = /<\|(\d{1,2}\.\d\d)\|>/g;
+const TAG = /(<\|[^|<>]+\|>)/;
 const HALF_A_MARK = /<(\|([\d.]{0,5}\|?)?)?$/;
 
 // Parts of an answer in their order: {text} or {seconds, from, to}; `to` is null for the clip's end.
@@ -29,24 +30,31 @@ function timedParts(answer, length) {
 
 const MARK_AHEAD = /^<\|\d{1,2}\.\d\d\|>/;
 
-// From when until when a mark's piece lasts.
+// From when until when a mark's piece lasts. Nothing reaches over a `<|delim|>`.
 function piece(parts, i) {
   const now = parts[i].seconds;
-  const marks = parts.map((part) => part.seconds);
-  const before = marks.slice(0, i).findLast((time) => time !== undefined);
-  const next = marks.slice(i + 1).find((time) => time !== undefined);
-  const closes = /\S$/.test(parts[i - 1]?.text ?? "");
+  const before = firstMark(parts.slice(0, i).reverse());
+  const next = firstMark(parts.slice(i + 1));
+  const text = parts[i - 1]?.text ?? "";
+  const closes = /\S$/.test(text) && !text.includes(DELIMITER);
   if (closes && (before ?? 0) < now) return { from: before ?? 0, to: now };
   if (next > now) return { from: now, to: next };
   if (before < now) return { from: before, to: now };
   return { from: now, to: null };
 }
 
+const DELIMITER = "<|delim|>";
+
+function firstMark(parts) {
+  return parts.find((part) => "seconds" in part || part.text.includes(DELIMITER))?.seconds;
+}
+
 // Shows an answer; `player` is that of the clip that it is about, null without one.
 function showAnswer(element, answer, player) {
   const parts = timedParts(answer.replace(HALF_A_MARK, ""), player?.clip.seconds ?? 0);
-  element.replaceChildren(...parts.map((part) => {
-    if (part.text) return part.text;
+  element.replaceChildren(...parts.flatMap((part) => {
+    // Every second piece is a tag, such as that of silence.
+    if (part.text) return part.text.split(TAG).map((text, i) => (i % 2 ? made("span", { className: "tag" }, text) : text));
     const words = seconds(part.seconds, 2);
     if (!player) return made("span", { className: "moment" }, words);
     const until = part.to === null ? "the end" : seconds(part.to, 2);

@@ -35,6 +35,11 @@ class TurnView {
     this.again.lastChild.data = turn.state === "failed" ? "Try again" : "Again";
   }
 
+  // Until the first words come; a model that has just been loaded takes a while.
+  showWait(length) {
+    this.note.textContent = this.turn.answer || length < 2 ? "" : `Waiting for the first words: ${length.toFixed(0)} s`;
+  }
+
   remark(isLast) {
     const { turn } = this;
     if (turn.state === "answering") return "";
