@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.examples import Example
+from data_pipelines.examples import Example, in_windows
 from qwen_audio_jax.audio.lengths import MIN_SAMPLES, SAMPLE_RATE, audio_tokens, mel_frames, windows
 from qwen_audio_jax.inference.answers import CANCELLED, FAILED, Answer, Request, Usage
 from qwen_audio_jax.inference.engine import Engine
@@ -16,12 +16,10 @@ from qwen_audio_jax.inference.sampling import GREEDY, Sampling
 from qwen_audio_jax.inference.text_stream import TextStream
 from qwen_audio_jax.rendering import Tokens, chat
 from qwen_audio_jax.rendering.chat import WINDOW, Message
-from qwen_audio_jax.tasks import CHAT
 from qwen_audio_jax.tasks.conversation import places
 from qwen_audio_jax.text.control_tokens import END_OF_TEXT, IM_END, IM_START
 
 MAX_NEW_TOKENS = 512
-_EMPTY: Message = {"role": "assistant", "content": ""}
 
 
 def stop_ids(loaded: Loaded) -> tuple[int, ...]:
@@ -67,13 +65,15 @@ def prompt_of(loaded: Loaded, messages: Sequence[Message], clips: Sequence[np.nd
     """
     most = loaded.preprocessor.max_seconds
     waves = [check_clip(clip, most) for clip in clips]
-    talk = {"messages": [*messages, _EMPTY]}
-    if (wanted := places(talk["messages"])) != len(waves):
+    spans = chat.render(messages, loaded.family, add_generation_prompt=True)
+    wanted = sum(span.clip >= 0 for span in spans)
+    if wanted != len(waves):
         raise ValueError(
             f"{len(waves)} clip{'s' * (len(waves) != 1)} given and {wanted} "
             f"place{'s' * (wanted != 1)} for audio in the messages; each clip needs one place"
         )
-    return loaded.preprocessor.question(CHAT, talk, waves)[0]
+    spans = in_windows(spans, list(map(len, waves)))
+    return loaded.preprocessor.of_spans(spans, waves, end=False)
 
 
 @dataclasses.dataclass

@@ -238,7 +238,7 @@ def test_what_cannot_be_said_is_named(talker):
 
 
 def test_beyond_the_trained_length_rotation_decides(tmp_path):
-    """Qwen-Audio's keys turn by another angle in a longer prompt, so its slot is of no use there."""
+    """In a longer prompt Qwen-Audio's keys turn by another angle, and its slot is of no use."""
     loaded, engine = opened(
         "qwen_audio", tmp_path, log_n=True, dynamic_ntk=True, trained_length=110
     )

@@ -1,9 +1,12 @@
 """The engine answers each request as `generate` answers it alone, whoever else is answered."""
 
+import pathlib
+import tempfile
 import threading
 
 import numpy as np
 import pytest
+from conftest import on_eight_devices
 from tiny_loaded import plain_ids, tiny_loaded, tone
 
 from qwen_audio_jax.inference import answers
@@ -36,7 +39,7 @@ def asked(loaded, number, *, clips=0, sampling=GREEDY, new=12, stop=NEVER, talk=
 
 
 def test_each_is_answered_as_alone(loaded, engine):
-    """Eight requests on three slots: of one to four pieces, greedy and sampled, with 0 to 2 clips."""
+    """Eight requests on three slots: of one or more pieces, greedy and sampled, 0 to 2 clips."""
     long = " What do you hear?" * 12
     requests = [
         asked(loaded, n, clips=n % 3, sampling=(GREEDY, SAMPLED)[n % 2], more=long * (n % 4 == 1))
@@ -204,3 +207,22 @@ def test_closing_cancels(loaded):
 def test_a_number_out_of_range_is_named(change, said):
     with pytest.raises(ValueError, match=said):
         EngineConfig(**change)
+
+
+@pytest.mark.slow
+@on_eight_devices
+def test_on_several_devices():
+    """Weights divided over all, slots over the data axes where they divide; the same answers."""
+    with tempfile.TemporaryDirectory() as folder:
+        one = tiny_loaded("qwen2_audio", pathlib.Path(folder))
+        many = tiny_loaded("qwen2_audio", pathlib.Path(folder), devices=8)
+        assert len(many.parameters["decoder"]["head"].sharding.device_set) == 8
+        for slots in (8, 3):
+            engine = Engine(many, EngineConfig(slots=slots, lengths=(256,), group=4))
+            requests = [
+                asked(many, n, clips=n % 3, sampling=(GREEDY, SAMPLED)[n % 2]) for n in range(4)
+            ]
+            running = [engine.submit(request) for request in requests]
+            for request, answer in zip(requests, running, strict=True):
+                assert list(answer) == plain_ids(one, request)
+            engine.close()

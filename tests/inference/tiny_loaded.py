@@ -18,7 +18,11 @@ from qwen_audio_jax.parallel.sharding import make_mesh, shardings
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS
 from qwen_audio_jax.text.tokenizer import train_sentencepiece
 
-TEXT = ["What do you hear? A bell.", "system user assistant You are a helpful assistant.", "你好 😀"]
+TEXT = [
+    "What do you hear? A bell.",
+    "system user assistant You are a helpful assistant.",
+    "你好 😀",
+]
 
 
 def tiny_loaded(family: str, folder: pathlib.Path, devices: int = 1, **decoder) -> Loaded:
