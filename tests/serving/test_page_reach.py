@@ -1,6 +1,7 @@
 """The page for everyone: by keyboard, by screen reader, on a phone, in the dark; when it fails."""
 
 import re
+import threading
 
 from playwright.sync_api import expect
 from scripted_server import Answer
@@ -65,6 +66,19 @@ def test_a_server_that_is_gone(talk):
     talk.page.route("**/v1/chat/completions", lambda route: route.abort())
     talk.say("Hello", answer="")
     expect(talk.turns.locator(".wrong")).to_have_text(re.compile("cannot be reached"))
+
+
+def test_a_wait_says_how_long(talk):
+    talk.page.clock.install()
+    gate = threading.Event()
+    talk.server.script.append(Answer(["", "At last."], gate))
+    talk.say("Hello", answer="")
+    talk.page.clock.fast_forward(7000)
+    note = talk.turns.last.locator(".note")
+    expect(note).to_have_text("Waiting for the first words: 7 s")
+    gate.set()
+    expect(talk.answer()).to_have_text("At last.")
+    expect(note).to_contain_text("2 tokens · first after 7")
 
 
 def test_the_key_is_asked_for(context, server):
