@@ -101,6 +101,7 @@ def test_files_that_are_none(talk):
         upload("notes.txt", b"just words", "text/plain"),
         upload("empty.wav", b""),
     )
+    expect(talk.notice).to_contain_text("notes.txt cannot be used: this browser cannot decode it.")
     expect(talk.notice).to_contain_text("empty.wav cannot be used: it holds no sound.")
     talk.press("Close this notice")
     expect(talk.notice).to_be_hidden()
