@@ -17,6 +17,7 @@ TEST = [
     "import-linter>=2.5,<3",
     "openai>=2,<4",
     "packaging>=24,<27",
+    "playwright>=1.50,<2",
     "pytest>=8,<10",
     "pytest-xdist>=3.8,<4",
     "ruff>=0.14,<1",

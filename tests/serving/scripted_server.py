@@ -56,7 +56,7 @@ class ScriptedServer:
         self.asked: list[dict] = []
         self.gone = 0
         self.key = ""
-        self.models = ["all4", "poems"]
+        self.models = {"all4": True, "poems": False}  # whether each is tuned
         self.address = ""
         self.app = Starlette(
             routes=[
@@ -73,7 +73,8 @@ class ScriptedServer:
     def _models(self, request: Request) -> Response:
         if refusal := self._refusal(request):
             return refusal
-        return JSONResponse({"object": "list", "data": [{"id": name} for name in self.models]})
+        models = [{"id": name, "tuned": tuned} for name, tuned in self.models.items()]
+        return JSONResponse({"object": "list", "data": models})
 
     def _refusal(self, request: Request) -> Response | None:
         given = request.headers.get("authorization", "")

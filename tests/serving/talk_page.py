@@ -3,6 +3,7 @@
 import base64
 import io
 
+import api_server
 import numpy as np
 import scripted_server
 import soundfile
@@ -67,7 +68,7 @@ class TalkPage:
         problems: what the browser calls an error: of scripts, or of what the policy forbids.
     """
 
-    def __init__(self, page: Page, server: scripted_server.ScriptedServer):
+    def __init__(self, page: Page, server: scripted_server.ScriptedServer | api_server.Running):
         self.page, self.server = page, server
         self.message = page.get_by_role("textbox", name="Message")
         self.turns = page.get_by_role("article")
@@ -81,9 +82,9 @@ class TalkPage:
         if message.type == "error" and "Failed to load resource" not in message.text:
             self.problems.append(message.text)
 
-    def open(self, address=""):
+    def open(self, address="", model="all4"):
         self.page.goto(address or self.server.address)
-        expect(self.page.get_by_role("combobox", name="Model")).to_have_value("all4")
+        expect(self.page.get_by_role("combobox", name="Model")).to_have_value(model)
 
     def answer(self, number=-1):
         return self.turns.nth(number).locator(".answer")

@@ -256,7 +256,10 @@ def test_settings_are_sent_and_kept(talk):
     }.items():
         talk.page.get_by_label(name).fill(value)
     talk.press("Done")
+    warning = talk.page.get_by_text("not tuned on conversations")
+    expect(warning).to_be_hidden()
     talk.page.get_by_role("combobox", name="Model").select_option("poems")
+    expect(warning).to_be_visible()
     talk.say("Hello")
     talk.page.reload()
     talk.say("Hello again")

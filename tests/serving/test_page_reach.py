@@ -1,6 +1,7 @@
 """The page for everyone: by keyboard, by screen reader, on a phone, in the dark; when it fails."""
 
 import re
+import threading
 
 from playwright.sync_api import expect
 from scripted_server import Answer
@@ -67,6 +68,19 @@ def test_a_server_that_is_gone(talk):
     expect(talk.turns.locator(".wrong")).to_have_text(re.compile("cannot be reached"))
 
 
+def test_a_wait_says_how_long(talk):
+    talk.page.clock.install()
+    gate = threading.Event()
+    talk.server.script.append(Answer(["", "At last."], gate))
+    talk.say("Hello", answer="")
+    talk.page.clock.fast_forward(7000)
+    note = talk.turns.last.locator(".note")
+    expect(note).to_have_text("Waiting for the first words: 7 s")
+    gate.set()
+    expect(talk.answer()).to_have_text("At last.")
+    expect(note).to_contain_text("2 tokens · first after 7")
+
+
 def test_the_key_is_asked_for(context, server):
     server.key = "open sesame"
     talk = TalkPage(context.new_page(), server)
@@ -87,6 +101,7 @@ def test_files_that_are_none(talk):
         upload("notes.txt", b"just words", "text/plain"),
         upload("empty.wav", b""),
     )
+    expect(talk.notice).to_contain_text("notes.txt cannot be used: this browser cannot decode it.")
     expect(talk.notice).to_contain_text("empty.wav cannot be used: it holds no sound.")
     talk.press("Close this notice")
     expect(talk.notice).to_be_hidden()

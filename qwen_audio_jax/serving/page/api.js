@@ -43,9 +43,8 @@ async function refusal(response) {
   return new ApiError(STATUSES[status] ?? `The server answered ${status} without saying why.`, status);
 }
 
-async function modelNames(key) {
-  const { data } = await (await asked("v1/models", key)).json();
-  return data.map((model) => model.id);
+async function servedModels(key) {
+  return (await (await asked("v1/models", key)).json()).data;
 }
 
 // Streams an answer: objects as the server sends them, `choices` or `usage` in them.

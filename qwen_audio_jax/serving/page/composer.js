@@ -49,6 +49,7 @@ class Composer {
 
   // One after another, so that they stand in the order in which they came.
   add(files) {
+    const problems = [];
     for (const file of files) {
       this.reading = this.reading.then(async () => {
         const waiting = made("li", { className: "dim" }, `Reading ${file.name} …`);
@@ -56,7 +57,8 @@ class Composer {
         try {
           this.hold(await clipOfFile(file));
         } catch (error) {
-          notice(error.message);
+          problems.push(error.message);
+          notice(problems.join(" "));
         }
         waiting.remove();
       });

@@ -6,6 +6,7 @@ class TalkPage {
     this.clips = new Map();
     this.players = new Map();
     this.views = new Map();
+    this.models = [];
     this.answering = null; // an AbortController while the model answers
     this.ended = Promise.resolve(); // when it is over and kept
     this.settings = new Settings((keyChanged) => this.settled(keyChanged));
@@ -13,8 +14,11 @@ class TalkPage {
     this.list = new TalksList({ onopen: (id) => this.goTo(id), ondelete: (id) => this.delete(id) });
     found("new-talk").onclick = () => this.begin();
     found("stop").onclick = () => this.stop();
-    found("model").onchange = ({ target }) => remember("localStorage", "model", target.value);
-    document.addEventListener("keydown", (event) => event.key === "Escape" && this.escape());
+    found("model").onchange = ({ target }) => {
+      remember("localStorage", "model", target.value);
+      this.warn();
+    };
+    document.addEventListener("keydown", (event) => event.key === "Escape" && !event.isComposing && this.escape());
     this.keepTheEnd();
     window.addEventListener("hashchange", () => this.open(location.hash.slice(1)));
   }
@@ -33,16 +37,23 @@ class TalkPage {
 
   async askModels() {
     try {
-      const names = await modelNames(this.settings.key);
+      this.models = await servedModels(this.settings.key);
       const select = found("model");
-      select.replaceChildren(...names.map((name) => made("option", { value: name }, name)));
+      select.replaceChildren(...this.models.map(({ id }) => made("option", { value: id }, id)));
       const before = remembered("localStorage", "model");
-      if (names.includes(before)) select.value = before;
+      if (this.models.some(({ id }) => id === before)) select.value = before;
+      this.warn();
       notice("");
     } catch (error) {
       if (error.status === 401) this.settings.open(error.message);
       else notice(error.message, button("again", "Try again", () => this.askModels(), { className: "small" }));
     }
+  }
+
+  // A model that never learned to converse does not know when to end.
+  warn() {
+    const chosen = this.models.find(({ id }) => id === found("model").value);
+    found("untuned").hidden = chosen?.tuned !== false;
   }
 
   // The dialog was closed.

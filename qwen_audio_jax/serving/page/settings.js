@@ -42,7 +42,7 @@ class Settings {
     this.form.elements.system.value = this.system;
     this.form.elements.key.value = this.key;
     found("settings-problem").textContent = problem;
-    if (problem) found("key-field").hidden = false;
+    if (problem || this.key) found("key-field").hidden = false;
     if (!this.dialog.open) this.dialog.showModal();
     if (problem) this.form.elements.key.focus();
   }
