@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import python_multipart  # noqa: F401  (what follows needs it, and would say so at the first form)
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request

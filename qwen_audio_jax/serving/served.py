@@ -122,7 +122,7 @@ class Served:
             for answer in answers:
                 answer.cancel()
             if isinstance(error, QueueFull):
-                raise busy(str(error)) from None
+                raise busy(f"as many requests wait for {self.name} as may") from None
             if isinstance(error, Closed):
                 raise draining() from None
             raise self._too_long(str(error)) from None

@@ -18,7 +18,8 @@ import pytest
 import tiny_models
 from api_server import asked, audio_part, encoded, wave
 
-from qwen_audio_jax import serve
+from qwen_audio_jax import serve, serving
+from qwen_audio_jax.serving.clips import from_base64
 
 COMMAND = [sys.executable, "-u", "-m", "qwen_audio_jax.serve"]
 CHAT = "/v1/chat/completions"
@@ -236,8 +237,15 @@ def test_a_key_of_the_environment_opens_to_other_machines(tmp_path, capsys, monk
     assert "none: is not a folder" in capsys.readouterr().err
 
 
-def test_base64_of_a_file_with_line_breaks_is_read():
-    from qwen_audio_jax.serving.clips import from_base64
+def test_a_package_that_is_missing_is_told(tmp_path, capsys, monkeypatch):
+    for name in ("server", "start"):
+        monkeypatch.delitem(sys.modules, f"qwen_audio_jax.serving.{name}", raising=False)
+        monkeypatch.delattr(serving, name, raising=False)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    assert serve.main([f"--checkpoint={tmp_path}"]) == 1
+    assert capsys.readouterr().err == "error: uvicorn is missing; pip install -e '.[serve]'\n"
 
+
+def test_base64_of_a_file_with_line_breaks_is_read():
     data = encoded(wave(0.2))
     assert from_base64(base64.encodebytes(data).decode(), "data", "wav").data == data
