@@ -237,9 +237,7 @@ class Programs:
         Returns:
             int32 [B, most]: the tokens, one that ends an answer too, then -1. The caches hold them.
         """
-        self.held, written = self._write(
-            self._weights, self.held, rows, np.int32(steps), most=most
-        )
+        self.held, written = self._write(self._weights, self.held, rows, np.int32(steps), most=most)
         return np.asarray(written)
 
     def _written(self, weights, held, rows, steps, *, most) -> tuple[Held, jax.Array]:
