@@ -134,12 +134,19 @@ def test_again_and_undo(talk):
     talk.press("Again")
     expect(talk.answer()).to_have_text("Another one.")
     assert talk.server.asked[1] == talk.server.asked[0]
+    talk.server.script.append(Answer(status=429, body="Busy."))
+    talk.press("Again")
+    expect(talk.turns.locator(".wrong")).to_have_text("Busy.")
+    expect(talk.answer()).to_have_text("Another one.")  # not lost to the refusal
+    later = audio_file(tone(880))
+    talk.upload(upload("later.wav", later))
+    talk.message.fill("A draft")
     talk.press("Undo")
     expect(talk.turns).to_have_count(0)
-    expect(talk.message).to_have_value("What is it?")
+    expect(talk.message).to_have_value("What is it?\nA draft")
     talk.say("What else?")
-    assert clips_of(talk.server.asked[2]) == [clip]
-    assert len(talk.server.asked[2]["messages"]) == 1
+    assert clips_of(talk.server.asked[3]) == [clip, later]
+    assert len(talk.server.asked[3]["messages"]) == 1
 
 
 def test_a_reload_keeps_the_talk(talk):

@@ -138,7 +138,8 @@ class TalkPage {
   }
 
   storeFailed(error) {
-    notice(`This browser does not keep the talk: ${error?.message ?? "it gives no storage"}. It lasts until the page is closed.`);
+    const why = error?.message ?? "it gives no storage";
+    notice(`This browser does not keep the talk: ${why}. It lasts until the page is closed.`);
   }
 
   // Turns -----------------------------------------------------------------------------------
@@ -210,6 +211,7 @@ class TalkPage {
 
   async answered(turn) {
     const control = (this.answering = new AbortController());
+    const before = { answer: turn.answer, state: turn.state, note: turn.note };
     Object.assign(turn, { answer: "", state: "answering", reason: "", status: 0, note: "" });
     notice("");
     tell("The model answers.");
@@ -223,8 +225,11 @@ class TalkPage {
       await this.receive(turn, messages, control.signal);
       turn.state = "answered";
     } catch (error) {
+      const reason = reasonOf(error, turn, messages, this.clips);
       if (control.signal.aborted) turn.state = "stopped";
-      else Object.assign(turn, { state: "failed", reason: reasonOf(error, turn, messages, this.clips), status: error.status ?? 0 });
+      else Object.assign(turn, { state: "failed", reason, status: error.status ?? 0 });
+      // Who asked again and got nothing keeps what there was.
+      if (!turn.answer && before.answer) Object.assign(turn, before);
     }
     clearInterval(wait);
     this.answering = null;
