@@ -6,15 +6,42 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from data_pipelines.examples import Example
+from qwen_audio_jax.checkpoint import by_path
 from qwen_audio_jax.inference.answers import Answer, Closed, QueueFull, Request
 from qwen_audio_jax.inference.conversation import stop_ids
 from qwen_audio_jax.inference.engine import Engine
 from qwen_audio_jax.inference.loading import Loaded
 from qwen_audio_jax.inference.sampling import Sampling
+from qwen_audio_jax.models.parts import path_name
 from qwen_audio_jax.serving.arguments import shown
 from qwen_audio_jax.serving.errors import ApiError, busy, draining, wrong
 from qwen_audio_jax.serving.limits import Limits
+
+
+def sharing(loaded: Loaded, base: Loaded) -> Loaded:
+    """A model that takes no memory for the parameters in which it equals another.
+
+    Args:
+        loaded: of an adapter.
+        base: what the adapter is put upon.
+    """
+    shared = by_path(base.parameters)
+
+    def one(path: Any, leaf: jax.Array) -> jax.Array:
+        other = shared.get(path_name(path))
+        same = (
+            other is not None
+            and (other.shape, other.dtype) == (leaf.shape, leaf.dtype)
+            and jnp.array_equal(other, leaf)
+        )
+        return other if same else leaf
+
+    parameters = jax.tree_util.tree_map_with_path(one, loaded.parameters)
+    return dataclasses.replace(loaded, parameters=parameters)
 
 
 @dataclasses.dataclass(frozen=True)

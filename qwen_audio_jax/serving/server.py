@@ -2,6 +2,8 @@
 
 import asyncio
 import signal
+from collections.abc import Coroutine
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -30,7 +32,8 @@ class Server(uvicorn.Server):
             )
         )
         self._state = state
-        self._draining: asyncio.Task | None = None
+        self._signals = 0
+        self._tasks: list[asyncio.Task] = []  # or they would be collected
 
     async def startup(self, sockets=None) -> None:
         """Begins to listen, and says where."""
@@ -42,17 +45,20 @@ class Server(uvicorn.Server):
             print(f"serving at http://{shown}:{port} (Ctrl-C ends it)", flush=True)
 
     def handle_exit(self, sig: int, frame) -> None:
-        """The first signal drains; a second one ends at once."""
-        if self._draining is None and not self._state.draining:
+        """The first signal drains; a second one ends the answers, a third the process."""
+        self._signals += 1
+        if self._signals == 1:
             self._state.draining = True
             name = signal.Signals(sig).name
-            print(f"{name}: running answers end first; again to end at once", flush=True)
-            self._loop.call_soon_threadsafe(self._begin_draining)
+            print(f"{name}: running answers end first; again to end them", flush=True)
+            self._loop.call_soon_threadsafe(self._begin, self._drain())
+        elif self._signals == 2:
+            self._loop.call_soon_threadsafe(self._begin, asyncio.to_thread(self._state.close))
         else:
             self.should_exit = self.force_exit = True
 
-    def _begin_draining(self) -> None:
-        self._draining = self._loop.create_task(self._drain())
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.append(self._loop.create_task(work))
 
     async def _drain(self) -> None:
         await self._state.drained()
@@ -69,5 +75,4 @@ def serve(app: Starlette, state: State, host: str, port: int) -> None:
     try:
         server.run()
     finally:
-        for one in state.models:
-            one.engine.close()
+        state.close()

@@ -10,9 +10,10 @@ from qwen_audio_jax.inference.loading import load
 from qwen_audio_jax.serving.application import application
 from qwen_audio_jax.serving.guard import digest, is_loopback
 from qwen_audio_jax.serving.limits import Limits
-from qwen_audio_jax.serving.served import Models, Served
+from qwen_audio_jax.serving.served import Models, Served, sharing
 from qwen_audio_jax.serving.server import serve
 from qwen_audio_jax.serving.state import State
+from qwen_audio_jax.training.start import use_compilation_cache
 
 _NAME = re.compile(r"[\w.:-]{1,64}", re.ASCII)
 _SHORTEST_KEY = 8
@@ -38,9 +39,11 @@ def run(options: argparse.Namespace, key: str) -> None:
             "QWEN_AUDIO_API_KEY, or name a file that holds it with --api-key-file"
         )
     _check_address(options.host, options.port)
+    use_compilation_cache("auto", pathlib.Path(), 1)
     print(f"loading {options.checkpoint}", flush=True)
     loaded = [load(options.checkpoint)]
-    loaded += [load(options.checkpoint, adapter=folder) for folder in adapters.values()]
+    for folder in adapters.values():
+        loaded.append(sharing(load(options.checkpoint, adapter=folder), loaded[0]))
     names = [loaded[0].name, *adapters]
     if names[0] in adapters:
         raise ValueError(f"--adapter: {names[0]!r} is the checkpoint's own name; take another")

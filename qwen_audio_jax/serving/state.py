@@ -68,6 +68,11 @@ class State:
         while self._inside:
             await asyncio.sleep(0.05)
 
+    def close(self) -> None:
+        """Ends the engines, and with them whatever is being answered."""
+        for one in self.models:
+            one.engine.close()
+
     def talk(self, principal: str, cache_key: str) -> str:
         """The engine's name of a talk, whose slots are reused for its next turn; "" for none.
 

@@ -242,7 +242,8 @@ class TalkPage {
   async receive(turn, messages, signal) {
     const began = performance.now();
     let [first, last, kept, tokens, finish] = [0, 0, -Infinity, 0, ""];
-    const body = { model: found("model").value, messages, ...this.settings.sampling() };
+    // The key lets the server keep what it has heard of this talk for its next turn.
+    const body = { model: found("model").value, messages, prompt_cache_key: this.talk.id, ...this.settings.sampling() };
     for await (const { choices, usage } of completion(body, this.settings.key, signal)) {
       const choice = choices?.[0];
       if (choice?.delta?.content) {
