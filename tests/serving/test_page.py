@@ -164,6 +164,10 @@ def test_a_reload_keeps_the_talk(talk):
     talk.say("Go on")
     history = talk.server.asked[-1]["messages"]
     assert history[0] == talk.server.asked[0]["messages"][0]
+    # What lets the server find what it has heard: the talk's own, and nobody's else.
+    keys = [body["prompt_cache_key"] for body in talk.server.asked]
+    assert keys[0] == keys[2] != keys[1]
+    assert len(keys[0]) > 20
     talk.press("Delete the talk First talk")
     talk.press("Delete")
     expect(talk.turns).to_have_count(0)
@@ -268,8 +272,13 @@ def test_settings_are_sent_and_kept(talk):
     talk.page.get_by_role("combobox", name="Model").select_option("poems")
     expect(warning).to_be_visible()
     talk.say("Hello")
+    # Whoever is faster than the reload says it in the same talk.
     talk.page.reload()
-    talk.say("Hello again")
+    talk.message.fill("Hello again")
+    talk.message.press("Enter")
+    expect(talk.turns).to_have_count(2)
+    expect(talk.answer()).to_have_text("Well heard.")
+    assert len(talk.server.asked) == 2
     for body in talk.server.asked:
         assert (body["temperature"], body["top_p"]) == (0, 0.9)
         assert (body["max_tokens"], body["seed"], body["model"]) == (7, 11, "poems")
