@@ -319,11 +319,19 @@ class Engine:
         """Ends all that is being answered, as the arrays of all slots are lost."""
         told = " ".join(str(error).split())[:300] or type(error).__name__
         logging.warning("answers failed: %s", told)
-        self._programs.forget()
+        sentence = f"the answer could not be computed ({told})"
         for slot in self._slots:
             slot.forget()
             if slot.answer:
-                self._end(slot, [], FAILED, f"the answer could not be computed ({told})")
+                self._end(slot, [], FAILED, sentence)
+        try:
+            self._programs.forget()
+        except Exception:  # there is no room for a cache any more
+            with self._changed:
+                self._open, gone = False, [answer for answer, _ in self._waiting]
+                self._waiting.clear()
+            for answer in gone:
+                self._note(answer, [], FAILED, sentence)
 
     def _count(self, **more: float) -> None:
         with self._changed:

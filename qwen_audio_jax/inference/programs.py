@@ -257,9 +257,8 @@ class Programs:
             written = written.at[:, number].set(jnp.where(running, token, -1))
             rotate = rope(self._decoder, position[:, None], rows.lengths)
             longest = jnp.max(jnp.where(running, position, 0))
-            which = jnp.sum(longest >= jnp.array(self._lengths[:-1], jnp.int32))
             seen = functools.partial(
-                Cache.attend_first, positions=position, lengths=self._lengths, which=which
+                Cache.attend_first, positions=position, lengths=self._lengths, longest=longest
             )
             # Also one that ends an answer, which the next turn finds in the slot then.
             x = decoder.embed(token[:, None])

@@ -16,6 +16,9 @@ TILE = 64
 BLOCK = 256
 """Slots that are attended to at a time where rows go on at places of their own."""
 
+UNROLLED = 4
+"""Blocks at most that are no loop: one is slower on the CPU, and more take long to compile."""
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +96,7 @@ class Cache:
         return jnp.stack(attended, axis=1).reshape(q.shape)
 
     def attend_first(
-        self, q: jax.Array, positions: jax.Array, lengths: Sequence[int], which: jax.Array
+        self, q: jax.Array, positions: jax.Array, lengths: Sequence[int], longest: jax.Array
     ) -> jax.Array:
         """The same, of rows that see the slots up to their position, and no work for most others.
 
@@ -102,13 +105,19 @@ class Cache:
         Args:
             q: as in `attend`.
             positions: int32 [B], the last slot that is seen.
-            lengths: numbers of slots, rounded up to blocks, of which one is taken.
-            which: int32, the place of the one that is taken; all positions must lie below it.
+            lengths: numbers of slots, ascending, rounded up to blocks: the first that will do is
+                taken, and beyond the first few blocks as many as are needed. S is a multiple of
+                BLOCK and at least as many as the last.
+            longest: int32, the largest position that matters.
         """
         # Branches of a conditional: outside, XLA takes a slice together with what was put into the
         # cache before, and copies all of it.
-        branches = [functools.partial(_attend_blocks, -(-n // BLOCK)) for n in lengths]
-        return jax.lax.switch(which, branches, self, q, positions)
+        first = sorted({min(-(-length // BLOCK), UNROLLED) for length in lengths})
+        branches = [functools.partial(_attend_blocks, blocks, False) for blocks in first]
+        if lengths[-1] > UNROLLED * BLOCK:
+            branches.append(functools.partial(_attend_blocks, UNROLLED, True))
+        ends = jnp.array(first[: len(branches) - 1], jnp.int32) * BLOCK
+        return jax.lax.switch(jnp.sum(longest >= ends), branches, self, q, positions, longest)
 
     def put_piece(self, row: jax.Array, start: jax.Array, k: jax.Array, v: jax.Array) -> "Cache":
         """The cache with k and v, [P, G, K], in the slots of a row from `start` on.
@@ -174,35 +183,55 @@ class Cache:
         return (out / total).astype(q.dtype).reshape(H, P, K).swapaxes(0, 1)
 
 
-def _attend_blocks(blocks: int, cache: Cache, q: jax.Array, positions: jax.Array) -> jax.Array:
-    """Attention to the first blocks; see `Cache.attend_first`."""
+def _attend_blocks(
+    blocks: int, more: bool, cache: Cache, q: jax.Array, positions: jax.Array, longest: jax.Array
+) -> jax.Array:
+    """Attention to the first blocks, and where there are more, as far as the longest row; see
+    `Cache.attend_first`.
+    """
     N, _, K = cache.values.shape
     last = jnp.repeat(positions, N // len(positions))[:, None]
-    seen = [number * BLOCK + jnp.arange(BLOCK) <= last for number in range(blocks)]
-    keys = [
-        cache.keys[:, first : first + BLOCK // TILE]
-        for first in range(0, blocks * BLOCK // TILE, BLOCK // TILE)
-    ]
-    values = [cache.values[:, first : first + BLOCK] for first in range(0, blocks * BLOCK, BLOCK)]
+
+    def logits_of(q, number, keys):
+        products = jnp.sum(q[:, None, :, None] * keys, axis=2, dtype=jnp.float32)
+        seen = number * BLOCK + jnp.arange(BLOCK) <= last
+        return jnp.where(seen, products.reshape(N, BLOCK) * K**-0.5, -jnp.inf)
+
+    def summed(logits, largest, values):
+        weights = jnp.exp(logits - largest)
+        total = jnp.sum(weights, axis=-1, keepdims=True)
+        weights = jax.lax.optimization_barrier(weights.astype(values.dtype))
+        return total, jnp.sum(weights[:, :, None] * values, axis=1, dtype=jnp.float32)
 
     def one(q):
         """One query a head, [N, K], as in `Cache.attend`."""
-        logits = [
-            jnp.sum(q[:, None, :, None] * k, axis=2, dtype=jnp.float32).reshape(N, BLOCK)
-            for k in keys
-        ]
-        logits = [
-            jnp.where(here, x * K**-0.5, -jnp.inf) for here, x in zip(seen, logits, strict=True)
-        ]
-        largest = functools.reduce(
-            jnp.maximum, (jnp.max(x, axis=-1, keepdims=True) for x in logits)
-        )
+        logits = []
+        for number in range(blocks):
+            tiles = slice(number * BLOCK // TILE, (number + 1) * BLOCK // TILE)
+            logits.append(logits_of(q, number, cache.keys[:, tiles]))
+        each = [jnp.max(x, axis=-1, keepdims=True) for x in logits]
+        largest = functools.reduce(jnp.maximum, each)
         total, out = jnp.zeros((N, 1)), jnp.zeros((N, K))
-        for x, v in zip(logits, values, strict=True):
-            weights = jnp.exp(x - largest)
-            total += jnp.sum(weights, axis=-1, keepdims=True)
-            weights = jax.lax.optimization_barrier(weights.astype(v.dtype))
-            out += jnp.sum(weights[:, :, None] * v, axis=1, dtype=jnp.float32)
+        for number, x in enumerate(logits):
+            values = cache.values[:, number * BLOCK : (number + 1) * BLOCK]
+            added = summed(x, largest, values)
+            total, out = total + added[0], out + added[1]
+        if not more:
+            return (out / total).astype(q.dtype)
+
+        def further(number, carry):
+            largest, total, out = carry
+            place = (0, number * BLOCK // TILE, 0, 0)
+            keys = jax.lax.dynamic_slice(cache.keys, place, (N, BLOCK // TILE, K, TILE))
+            values = jax.lax.dynamic_slice(cache.values, (0, number * BLOCK, 0), (N, BLOCK, K))
+            x = logits_of(q, number, keys)
+            larger = jnp.maximum(largest, jnp.max(x, axis=-1, keepdims=True))
+            shrunk = jnp.exp(largest - larger)
+            added = summed(x, larger, values)
+            return larger, total * shrunk + added[0], out * shrunk + added[1]
+
+        end = longest // BLOCK + 1
+        _, total, out = jax.lax.fori_loop(blocks, end, further, (largest, total, out))
         return (out / total).astype(q.dtype)
 
     grouped = q.reshape(N, -1, K)

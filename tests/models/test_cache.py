@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qwen_audio_jax.models.cache import BLOCK, TILE, Cache
+from qwen_audio_jax.models.cache import BLOCK, TILE, UNROLLED, Cache
 
 
 @pytest.mark.parametrize("heads", [2, 6], ids=["one query a key head", "grouped"])
@@ -42,19 +42,24 @@ def test_each_row_is_filled_at_a_place_of_its_own():
 
 @pytest.mark.parametrize("heads", [2, 6], ids=["one query a head", "grouped"])
 def test_only_the_first_slots_are_looked_at(heads):
-    cache, _, _ = filled(slots=4 * BLOCK)
+    S = (UNROLLED + 2) * BLOCK
+    cache, _, _ = filled(slots=S)
     q = jax.random.normal(jax.random.key(4), (3, 1, heads, 8))
-    positions = jnp.array([0, BLOCK - 1, BLOCK])
-    whole = cache.attend(q, jnp.arange(4 * BLOCK) <= positions[:, None])
     attend = jax.jit(
-        lambda cache, q, which: cache.attend_first(
-            q, positions, (BLOCK // 2, BLOCK + 1, 4 * BLOCK), which
+        lambda positions, longest: cache.attend_first(
+            q, positions, (BLOCK // 2, BLOCK + 1, S), longest
         )
     )
-    some, more = (attend(cache, q, jnp.int32(which)) for which in (1, 2))
-    np.testing.assert_allclose(some, whole, atol=1e-6)
+    near = jnp.array([0, BLOCK - 1, BLOCK])
+    far = jnp.array([BLOCK, S - 1, UNROLLED * BLOCK])
+    for positions in (near, far):
+        whole = cache.attend(q, jnp.arange(S) <= positions[:, None])
+        some = attend(positions, jnp.max(positions))
+        np.testing.assert_allclose(some, whole, atol=1e-6)
     # To the bit: what a row is answered may not depend on how far the others are.
-    np.testing.assert_array_equal(some, more)
+    some = attend(near, jnp.int32(BLOCK))
+    for longest in (2 * BLOCK, UNROLLED * BLOCK, S - 1):
+        np.testing.assert_array_equal(attend(near, jnp.int32(longest)), some)
 
 
 @pytest.mark.parametrize("slots", [3 * TILE, 9 * TILE])
