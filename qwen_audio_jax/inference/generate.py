@@ -1,5 +1,6 @@
 """Decoding with a KV cache: prefill, then one token a step, in one compiled program."""
 
+import functools
 from typing import Any
 
 import jax
@@ -73,9 +74,8 @@ def generate(
         seen = prompt_slots | ((slots >= L) & (slots <= slot))
         rotate = rope(decoder.config, (lengths + step - 1)[:, None], lengths)
         x = decoder.embed(token[:, None])
-        hidden, caches = decoder.decode(
-            blocks, x, rotate, caches, slot, lambda cache, q: cache.attend(q, seen)
-        )
+        attend = functools.partial(Cache.attend, seen=seen)
+        hidden, caches = decoder.decode(blocks, x, rotate, caches, slot, attend)
         return step + 1, write(hidden, step, *state), caches
 
     used = _ids(batch["tokens"], in_prompt, decoder) if sampling.repetition_penalty != 1 else None
