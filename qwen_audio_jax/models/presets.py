@@ -114,6 +114,14 @@ class Compute:
     remat: str = "none"
 
 
+COMPUTE = {
+    "cpu": Compute("float32", "xla"),
+    "gpu": Compute("bfloat16", "cudnn"),
+    "tpu": Compute("bfloat16", "splash"),
+}
+"""How a model is computed by default on each of JAX's platforms."""
+
+
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
     """One audio-language model. What differs between the families is fields here.

@@ -25,7 +25,7 @@ WINDOW = 6144
 """Tokens of system message and past turns that Qwen-Audio-Chat keeps (its max_window_size)."""
 
 _TAG = re.compile(r"(<\|[^|<>]+\|>)")
-_NOT_IN_CONTENT = {END_OF_TEXT, IM_START, IM_END}.union(*AUDIO_TAGS.values())
+NOT_IN_CONTENT = {END_OF_TEXT, IM_START, IM_END}.union(*AUDIO_TAGS.values())
 
 
 LEARN = ("assistant", "last")
@@ -255,7 +255,7 @@ def _tagged(text: str, loss: bool) -> list[Span]:
     """Spans of trusted text, its tags taken as such."""
     return [
         Span(tag=part, loss=loss)
-        if _TAG.fullmatch(part) and part not in _NOT_IN_CONTENT
+        if _TAG.fullmatch(part) and part not in NOT_IN_CONTENT
         else Span(text=part, loss=loss)
         for part in _TAG.split(text)
     ]

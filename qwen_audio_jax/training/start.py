@@ -19,6 +19,7 @@ from qwen_audio_jax.audio.silence import CLIP, silence_frames
 from qwen_audio_jax.checkpoint import Checkpoints, abstract, by_path, run_folder
 from qwen_audio_jax.models.parts import Parts, path_name, read_parts
 from qwen_audio_jax.models.presets import (
+    COMPUTE,
     Compute,
     EncoderConfig,
     ModelConfig,
@@ -236,16 +237,9 @@ def tell_of_export(config: RunConfig, start: Parts, model: ModelConfig) -> None:
         )
 
 
-_AUTO = {
-    "cpu": Compute("float32", "xla"),
-    "gpu": Compute("bfloat16", "cudnn"),
-    "tpu": Compute("bfloat16", "splash"),
-}
-
-
 def compute_for(choice: ModelChoice, platform: str) -> Compute:
     """How to compute on "cpu", "gpu" or "tpu", where the choice leaves it open."""
-    auto = _AUTO[platform]
+    auto = COMPUTE[platform]
     return Compute(
         auto.dtype if choice.dtype == "auto" else choice.dtype,
         auto.attention if choice.attention == "auto" else choice.attention,
