@@ -51,7 +51,7 @@ def run(session: Session, line: str) -> None:
             f"{read.name} is of talks, and with --task each question stands for itself; start "
             "without --task to talk"
         )
-    if read.argument and not command.takes:
+    if read.argument.strip() and not command.takes:
         raise ValueError(f"{read.name} takes nothing behind it, and {read.argument!r} stands there")
     command.does(session, read.argument)
 
@@ -99,8 +99,8 @@ def _load(session: Session, argument: str) -> None:
 
 
 def _system(session: Session, argument: str) -> None:
-    if argument:
-        session.conversation.system = argument
+    if text := argument.strip():
+        session.conversation.system = text
         return
     system = session.conversation.system
     session.screen.plain(SYSTEM["content"] if system is None else system)

@@ -47,7 +47,7 @@ class Word:
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """A command, as "/audio", and all that stands behind it."""
+    """A command, as "/audio", and all that stands behind it, blanks at its end too."""
 
     name: str
     argument: str = ""
@@ -64,12 +64,12 @@ def read(line: str, names: Collection[str]) -> Command | str:
         ValueError: it begins as a command and is none.
     """
     if (dragged := _BEGINS_A_PATH.match(line)) and _are_files(line):
-        return Command(AUDIO, line.strip())
+        return Command(AUDIO, line)
     if not line.startswith("/"):
         return line.strip()
     name, *argument = line.split(None, 1)
     if name in names:
-        return Command(name, "".join(argument).strip())
+        return Command(name, "".join(argument))
     if dragged and len(name) > 1 and "/" in name[1:]:
         raise ValueError(
             f"{_short(name)} is no file that is there; if it was meant as text, begin the line "
@@ -90,7 +90,7 @@ def paths(argument: str) -> list[str]:
     """
     typed = argument.strip()
     whole = Word(typed, typed)
-    words = split(typed)
+    words = split(argument)
     if words and words[-1].open:
         if os.path.isfile(whole.path):
             return [whole.path]

@@ -36,16 +36,14 @@ def test_paths_in_double_quotes_come_back(path):
     assert [word.path for word in split(f'"{inside}"')] == [path]
 
 
-@given(PATHS.filter(lambda path: not any(0xD800 <= ord(c) < 0xDC80 or ord(c) > 0xDCFF
-                                        and ord(c) < 0xE000 for c in path)))
-def test_uris_come_back(path):
-    """As file managers write them: whatever is no plain letter as its bytes."""
-    bytes_of = os.fsencode(f"/{path}")
+@given(st.binary(min_size=1, max_size=30).filter(lambda name: b"\0" not in name))
+def test_uris_come_back(name):
+    """As file managers write them: whatever is no plain letter as its bytes, be it UTF-8 or not."""
+    path = b"/" + name.lstrip(b"/")
     plain = (string.ascii_letters + string.digits + "/._-~").encode()
-    uri = "".join(chr(b) if b in plain else f"%{b:02X}" for b in bytes_of)
+    uri = "".join(chr(byte) if byte in plain else f"%{byte:02X}" for byte in path)
     for begin in ("file://", "FILE://", "file://localhost", "file:"):
-        # "file://" without a host, and "file:" before a path with one slash.
-        assert paths(f"{begin}{uri}") == [os.fsdecode(bytes_of)] or uri.startswith("//")
+        assert paths(begin + uri) == [os.fsdecode(path)]
 
 
 @given(st.text(max_size=40))
@@ -81,7 +79,7 @@ def test_text_is_sent_without_the_blanks_around_it():
     ("line", "told"),
     [
         ("/adio x.wav", "did you mean /audio?"),
-        ("/etc", "is no command; /help lists them"),
+        ("/zzzz", "is no command; /help lists them"),
         ("/home/nobody/talk.wav", "is no file that is there"),
         ("/", "is no command"),
     ],
@@ -93,7 +91,7 @@ def test_what_is_no_command_is_refused_with_the_mend(line, told):
 
 
 def test_a_command_has_all_that_stands_behind_it():
-    assert read("/audio  a.wav  'b c.wav' ", COMMANDS) == Command("/audio", "a.wav  'b c.wav'")
+    assert read("/audio  a.wav  'b c.wav' ", COMMANDS) == Command("/audio", "a.wav  'b c.wav' ")
     assert read("/undo", COMMANDS) == Command("/undo")
     assert read("/system\tBe brief.", COMMANDS) == Command("/system", "Be brief.")
 
