@@ -69,6 +69,8 @@ class Answer:
             were asked for), "cancelled" or "failed".
         error: one sentence, where it failed.
         usage: see `Usage`.
+        cancelled: whether somebody has ended it.
+        number: of its turn among all that have got a slot.
     """
 
     def __init__(self, request: Request):
@@ -78,6 +80,7 @@ class Answer:
         self.error = ""
         self.usage = Usage(len(request.example.text.tokens))
         self.cancelled = False
+        self.number = 0
         self._began = time.monotonic()
         self._changed = threading.Condition()
         self._callback: Callable[[list[int], str | None], None] | None = None

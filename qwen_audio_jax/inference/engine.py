@@ -1,15 +1,25 @@
-"""Answers many requests at once."""
+"""Answers many requests at once, and reads of each prompt only what is new in its talk.
+
+There are a few slots, rows of one cache. A request takes a free one, in which it may find the
+beginning of its prompt: its talk's turns before. What follows is read in pieces, its new clips
+pass through the encoder, and between two pieces all slots that have read theirs write some tokens
+together. So rows come and go while others write, and each is computed as if it were alone.
+
+In Qwen-Audio keys are rotated by an angle that depends on the length of the prompt where that is
+beyond its trained length (`language_model.ntk_alpha`). A slot that was filled with another angle
+is of no use, and its prompt is read from the start.
+"""
 
 import collections
 import dataclasses
-import functools
+import logging
 import threading
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from data_pipelines.examples import empty_batch, fill_row
 from qwen_audio_jax.inference.answers import (
     CANCELLED,
     FAILED,
@@ -22,9 +32,10 @@ from qwen_audio_jax.inference.answers import (
     Statistics,
     Usage,
 )
-from qwen_audio_jax.inference.generate import generate
 from qwen_audio_jax.inference.loading import Loaded
-from qwen_audio_jax.parallel.sharding import place_rows, row_shards
+from qwen_audio_jax.inference.programs import PIECES, STOPS, Programs, Rows
+from qwen_audio_jax.inference.slots import Prompt, Slot, choose_slot
+from qwen_audio_jax.models.language_model import ntk_alpha
 
 __all__ = [
     "Answer",
@@ -43,10 +54,14 @@ class EngineConfig:
     """How much an engine takes on.
 
     Attributes:
-        slots: answers written at once.
-        lengths: cache lengths in tokens, ascending; a prompt and its answer fit into the last one.
+        slots: answers written at once. Each has a cache of the last of the lengths.
+        lengths: of the caches that a step attends to, in tokens, ascending; of those the smallest
+            that holds all that is being written. A prompt and its answer fit into the last.
         group: tokens that all slots write before the host looks at them.
         waiting: requests that may wait for a slot.
+
+    Raises:
+        ValueError: a number is out of its range.
     """
 
     slots: int = 1
@@ -54,17 +69,32 @@ class EngineConfig:
     group: int = 8
     waiting: int = 64
 
+    def __post_init__(self):
+        for name, least in (("slots", 1), ("group", 1), ("waiting", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: {getattr(self, name)} is below {least}")
+        if list(self.lengths) != sorted({*self.lengths}) or not self.lengths or self.lengths[0] < 1:
+            raise ValueError(f"lengths: {self.lengths} are not numbers above 0 that ascend")
+
 
 class Engine:
     """Answers requests; owns one thread, and may be used from any."""
 
     def __init__(self, loaded: Loaded, config: EngineConfig = EngineConfig()):
+        """Args:
+        loaded: the model.
+        config: see there.
+        """
         self.loaded, self.config = loaded, config
-        self._waiting: collections.deque[Answer] = collections.deque()
+        self._slots = [Slot(row) for row in range(config.slots)]
+        self._rows = Rows.none(config.slots)
+        self._waiting: collections.deque[tuple[Answer, Prompt]] = collections.deque()
         self._changed = threading.Condition()
-        self._open, self._running = True, 0
+        self._open, self._ending, self._running, self._ended = True, False, 0, 0
         self._statistics = Statistics(slots=config.slots)
         self._began = time.monotonic()
+        with jax.set_mesh(loaded.mesh):
+            self._programs = Programs(loaded, config.slots, config.lengths)
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
 
@@ -72,25 +102,37 @@ class Engine:
         """Begins to answer.
 
         Raises:
-            ValueError: no slot can hold it; one sentence.
-            QueueFull: too many are waiting.
-            Closed: it was drained or closed.
+            ValueError: no slot can hold it, or it cannot be answered; one sentence.
+            QueueFull: as many as may are waiting.
+            Closed: the engine was drained or closed.
         """
-        needed = len(request.example.text.tokens) + request.max_new_tokens
-        if needed > self.config.lengths[-1]:
-            raise ValueError(
-                f"the prompt has {needed - request.max_new_tokens:,} tokens and the answer may have "
-                f"{request.max_new_tokens:,}; together {self.config.lengths[-1]:,} are the most"
-            )
-        answer = Answer(request)
+        self._check(request)
+        answer, prompt = Answer(request), Prompt.of(request.example)
         with self._changed:
             if not self._open:
-                raise Closed("no more requests are taken")
-            if len(self._waiting) >= self.config.waiting + self.config.slots:
-                raise QueueFull(f"{len(self._waiting)} requests are waiting already")
-            self._waiting.append(answer)
+                raise Closed("the engine is closed and takes no more requests")
+            free = self.config.slots - self._running
+            if len(self._waiting) >= self.config.waiting + free:
+                raise QueueFull(f"{len(self._waiting)} requests are waiting already; try again")
+            self._waiting.append((answer, prompt))
             self._changed.notify_all()
         return answer
+
+    def _check(self, request: Request) -> None:
+        prompt, new, most = len(request.example.text.tokens), request.max_new_tokens, self.config
+        if prompt < 1 or new < 1:
+            raise ValueError(
+                f"the prompt has {prompt} tokens and the answer may have {new}; one is the fewest"
+            )
+        if prompt + new > most.lengths[-1]:
+            raise ValueError(
+                f"the prompt has {prompt:,} tokens and the answer may have {new:,}; together "
+                f"{most.lengths[-1]:,} are the most"
+            )
+        if not 1 <= len(request.stop) <= STOPS:
+            raise ValueError(f"stop: {len(request.stop)} ids end the answer; 1 to {STOPS} may")
+        if not -(1 << 31) <= request.seed < 1 << 31:
+            raise ValueError(f"seed: {request.seed} is no whole number of 32 bits")
 
     def statistics(self) -> Statistics:
         """What it has done so far."""
@@ -110,72 +152,181 @@ class Engine:
             return self._changed.wait_for(lambda: not self._waiting and not self._running, seconds)
 
     def close(self) -> None:
-        """Ends at once: what is being answered is cancelled."""
+        """Ends at once: what is being answered, or waits for it, is cancelled."""
         with self._changed:
-            self._open = False
-            for answer in self._waiting:
-                answer.cancel()
+            self._open, self._ending = False, True
             self._changed.notify_all()
         self._thread.join()
 
-    def _work(self):
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting or not self._open)
-                if not self._waiting:
-                    return
-                answer = self._waiting.popleft()
-                self._running = 1
-            began = time.monotonic()
-            try:
-                self._answer(answer)
-            except Exception as error:
-                answer.put([], FAILED, f"the answer failed: {error}")
-            with self._changed:
-                s, u = self._statistics, answer.usage
-                self._running = 0
-                self._statistics = dataclasses.replace(
-                    s,
-                    answers=s.answers + 1,
-                    written=s.written + len(answer.ids),
-                    prompt_tokens=s.prompt_tokens + u.prompt_tokens,
-                    clips_encoded=s.clips_encoded + u.clips_encoded,
-                    busy_seconds=s.busy_seconds + time.monotonic() - began,
-                )
-                self._changed.notify_all()
-
-    def _answer(self, answer: Answer):
-        request = answer.request
-        if answer.cancelled:
-            answer.put([], CANCELLED)
-            return
-        example = request.example
-        answer.usage = dataclasses.replace(answer.usage, clips_encoded=len(example.clips))
-        tokens = -(-len(example.text.tokens) // 64) * 64
-        frames = max(256, -(-sum(map(len, example.clips)) // 256) * 256)
-        batch = empty_batch(
-            row_shards(self.loaded.mesh), tokens, frames, self.loaded.preprocessor.mel_bins
-        )
-        fill_row(batch, 0, [example])
+    def _work(self) -> None:
         with jax.set_mesh(self.loaded.mesh):
-            placed = place_rows(batch, self.loaded.mesh)
-            program = self._program(request.stop, request.max_new_tokens, request.sampling)
-            seeds = np.full(len(batch["tokens"]), request.seed, np.int32)
-            ids = np.asarray(program(self.loaded.parameters, placed, seeds=seeds))[0].tolist()
-        for n, token in enumerate(ids):
-            if answer.cancelled:
-                answer.put([], CANCELLED)
-                return
-            if token in request.stop:
-                answer.put([], STOP)
-                return
-            last = n + 1 == request.max_new_tokens
-            answer.put([token], LENGTH if last else None)
+            while self._wait():
+                began = time.monotonic()
+                try:
+                    self._round()
+                except Exception as error:  # whatever JAX has: the thread must go on
+                    self._fail(error)
+                self._count(busy_seconds=time.monotonic() - began)
 
-    @functools.cache
-    def _program(self, stop, new, sampling):
-        return jax.jit(
-            functools.partial(
-                generate, self.loaded.graph, stop=stop, max_new_tokens=new, sampling=sampling
-            )
-        )
+    def _wait(self) -> bool:
+        """Waits for something to do; whether there may be more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._running or self._waiting or not self._open)
+            return self._running > 0 or bool(self._waiting) or self._open
+
+    def _round(self) -> None:
+        """Ends what was cancelled, begins what can be, reads a piece, writes a group."""
+        self._end_cancelled()
+        while begun := self._next():
+            self._begin(*begun)
+        reading = [slot for slot in self._slots if slot.reading]
+        if reading:
+            self._read(min(reading, key=lambda slot: slot.answer.number))
+        if self._rows.running.any():
+            self._write()
+
+    def _end_cancelled(self) -> None:
+        for slot in self._slots:
+            if slot.answer and (self._ending or slot.answer.cancelled):
+                self._end(slot, [], CANCELLED)
+        with self._changed:
+            gone = [a for a, _ in self._waiting if self._ending or a.cancelled]
+            self._waiting = collections.deque(p for p in self._waiting if p[0] not in gone)
+        for answer in gone:
+            self._note(answer, [], CANCELLED)
+
+    def _next(self) -> tuple[Answer, Prompt, Slot] | None:
+        """The request that has waited longest, and a slot for it."""
+        with self._changed:
+            if not self._waiting:
+                return None
+            slot = choose_slot(self._slots, self._waiting[0][0].request.talk)
+            if slot is None:
+                return None
+            answer, prompt = self._waiting.popleft()
+            slot.answer, slot.prompt = answer, prompt
+            self._running += 1
+        return answer, prompt, slot
+
+    def _begin(self, answer: Answer, prompt: Prompt, slot: Slot) -> None:
+        """Cuts a slot back to what a request finds in it."""
+        request, rows, row = answer.request, self._rows, slot.row
+        answer.number = self._ended = self._ended + 1
+        if slot.talk != request.talk or not request.talk:
+            slot.forget()
+        rotation = self._rotation(len(prompt.tokens))
+        reused = slot.reusable(prompt, rotation)
+        slot.talk, slot.rotation = request.talk, rotation
+        slot.content = slot.content[:reused]
+        slot.heard = {
+            digest: slot.heard[digest] for digest in prompt.digests if digest in slot.heard
+        }
+        answer.usage = dataclasses.replace(answer.usage, reused_tokens=reused)
+        self._count(prompt_tokens=len(prompt.tokens), reused_tokens=reused)
+        rows.positions[row], rows.lengths[row] = reused, len(prompt.tokens)
+        rows.steps[row], rows.limits[row] = 0, request.max_new_tokens
+        rows.stops[row] = -1
+        rows.stops[row, : len(request.stop)] = request.stop
+        rows.sampling.put(row, request.sampling, request.seed)
+        self._programs.mark(row, prompt.tokens)
+
+    def _rotation(self, length: int) -> float:
+        decoder = self.loaded.model.decoder
+        if not decoder.dynamic_ntk:
+            return 1.0
+        return float(ntk_alpha(jnp.int32(length), decoder.trained_length))
+
+    def _read(self, slot: Slot) -> None:
+        """Reads a piece of a prompt, or has clips encoded that it needs."""
+        prompt, start = slot.prompt, len(slot.content)
+        left = len(prompt.tokens) - start
+        size = next((size for size in PIECES if left <= size), PIECES[-1])
+        while start + size > self._programs.room:
+            size = PIECES[PIECES.index(size) - 1]
+        n = min(left, size)
+        needed = [
+            clip
+            for clip in prompt.clips_of(start, start + n)
+            if prompt.digests[clip] not in slot.heard
+        ]
+        if needed:
+            self._encode(slot, needed)
+            return
+        audio, D = prompt.audio[start : start + n], self.loaded.model.decoder.width
+        heard = np.zeros((n, D), self._programs.audio_dtype)
+        for clip in prompt.clips_of(start, start + n):
+            first, end = prompt.first_audio[clip : clip + 2]
+            here = (audio >= first) & (audio < end)
+            heard[here] = slot.heard[prompt.digests[clip]][audio[here] - first]
+        tokens = prompt.tokens[start : start + n]
+        self._programs.read(slot.row, start, tokens, heard, audio >= 0, len(prompt.tokens))
+        slot.content += prompt.content[start : start + n].tolist()
+        self._rows.positions[slot.row] = start + n
+        self._rows.running[slot.row] = n == left
+
+    def _encode(self, slot: Slot, clips: list[int]) -> None:
+        """Audio tokens of some clips, each sound once."""
+        prompt, answer = slot.prompt, slot.answer
+        new = {prompt.digests[clip]: prompt.clips[clip] for clip in clips}
+        some = list(new.items())[: self._programs.together()]
+        made = self._programs.encode([clip for _, clip in some])
+        slot.heard |= {digest: tokens for (digest, _), tokens in zip(some, made, strict=True)}
+        encoded = answer.usage.clips_encoded + len(some)
+        answer.usage = dataclasses.replace(answer.usage, clips_encoded=encoded)
+        self._count(clips_encoded=len(some))
+
+    def _write(self) -> None:
+        """Some tokens of all answers that are being written; one, where one has none yet."""
+        rows, group = self._rows, self.config.group
+        fresh = (rows.running & (rows.steps == 0)).any()
+        written = self._programs.write(rows, 1 if fresh else group, group)
+        for slot in self._slots:
+            if not rows.running[slot.row]:
+                continue
+            ids = [token for token in written[slot.row].tolist() if token >= 0]
+            slot.content += ids
+            rows.positions[slot.row] += len(ids)
+            rows.steps[slot.row] += len(ids)
+            request = slot.answer.request
+            if ids[-1] in request.stop:
+                self._end(slot, ids[:-1], STOP)
+            elif rows.steps[slot.row] == request.max_new_tokens:
+                self._end(slot, ids, LENGTH)
+            else:
+                slot.answer.put(ids)
+                self._count(written=len(ids))
+
+    def _end(self, slot: Slot, ids: list[int], finish: str, error: str = "") -> None:
+        """Frees a slot, which keeps what it holds for its talk's next turn."""
+        answer, row = slot.answer, slot.row
+        self._rows.running[row] = False
+        self._rows.sampling.temperature[row] = 0
+        self._ended += 1
+        slot.answer, slot.prompt, slot.used_at = None, None, self._ended
+        if not slot.talk:
+            slot.forget()
+        with self._changed:
+            self._running -= 1
+        self._note(answer, ids, finish, error)
+
+    def _note(self, answer: Answer, ids: list[int], finish: str, error: str = "") -> None:
+        self._count(answers=1, written=len(ids))
+        answer.put(ids, finish, error)
+        with self._changed:
+            self._changed.notify_all()
+
+    def _fail(self, error: Exception) -> None:
+        """Ends all that is being answered, as the arrays of all slots are lost."""
+        told = " ".join(str(error).split())[:300] or type(error).__name__
+        logging.warning("answers failed: %s", told)
+        self._programs.forget()
+        for slot in self._slots:
+            slot.forget()
+            if slot.answer:
+                self._end(slot, [], FAILED, f"the answer could not be computed ({told})")
+
+    def _count(self, **more: float) -> None:
+        with self._changed:
+            before = self._statistics
+            added = {name: getattr(before, name) + value for name, value in more.items()}
+            self._statistics = dataclasses.replace(before, **added)

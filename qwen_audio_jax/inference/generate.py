@@ -45,7 +45,7 @@ def generate(
     if not stop:
         raise ValueError("stop: name one id at least that ends an answer")
     model = nnx.merge(graph, parameters)
-    decoder = _cast(model.decoder)
+    decoder = model.decoder.cast()
     B, L = batch["tokens"].shape
     blocks = decoder.unstack(B)
     in_prompt = batch["segments"] > 0
@@ -93,12 +93,6 @@ def _prefill(
     hidden, caches = decoder.prefill(x, segments, rotate, slots)
     last = jnp.maximum(lengths - 1, 0)[:, None, None]
     return jnp.take_along_axis(hidden, last, axis=1), caches
-
-
-def _cast(decoder: LanguageModel) -> LanguageModel:
-    """The decoder with parameters in its compute dtype, so that no step converts them again."""
-    graph, parameters = nnx.split(decoder)
-    return nnx.merge(graph, jax.tree.map(lambda w: w.astype(decoder.dtype), parameters))
 
 
 def _ids(tokens: jax.Array, in_prompt: jax.Array, decoder: LanguageModel) -> jax.Array:

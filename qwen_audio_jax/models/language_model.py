@@ -164,6 +164,11 @@ class LanguageModel(nnx.Module):
         if not config.tied:
             self.head = nnx.Param(jax.random.normal(rngs.params(), (D, V)) * D**-0.5)
 
+    def cast(self) -> "LanguageModel":
+        """The same with parameters in the compute dtype, so that no step converts them again."""
+        graph, parameters = nnx.split(self)
+        return nnx.merge(graph, jax.tree.map(lambda w: w.astype(self.dtype), parameters))
+
     def embed(self, tokens: jax.Array) -> jax.Array:
         """int32 [B, L] -> [B, L, D] in the compute dtype."""
         table = self.embedding[...]
@@ -229,7 +234,7 @@ class LanguageModel(nnx.Module):
             seen: bool [B, S], which cache slots it sees; its own among them.
             rotate: of the new position.
             caches: each layer's, of S slots.
-            slot: int32, where in the caches the new position goes.
+            slot: int32 [] or [B], where in the caches the new position goes.
 
         Returns:
             Normalised hidden states [B, 1, D], and the caches with that slot filled.
@@ -239,6 +244,36 @@ class LanguageModel(nnx.Module):
             q, k, v = block.project(x, rotate)
             filled.append(cache.put(slot, k, v))
             x = block.finish(x, filled[-1].attend(q, seen))
+        return self.norm(x), filled
+
+    def read(
+        self,
+        blocks: Sequence[DecoderBlock],
+        x: jax.Array,
+        rotate: RoPE,
+        caches: Sequence[Cache],
+        row: jax.Array,
+        start: jax.Array,
+    ) -> tuple[jax.Array, list[Cache]]:
+        """The same for a piece of one row's prompt, which follows on what its slots hold.
+
+        Args:
+            blocks: from `unstack`.
+            x: [P, 1, D], the positions from `start` on.
+            rotate: of these positions, [P, 1].
+            caches: each layer's.
+            row: int32, which of the caches' rows.
+            start: int32, the first of its slots that is filled.
+
+        Returns:
+            Normalised hidden states [P, 1, D], and the caches with P slots filled.
+        """
+        filled = []
+        for block, cache in zip(blocks, caches, strict=True):
+            q, k, v = (y[:, 0] for y in block.project(x, rotate))
+            filled.append(cache.put_piece(row, start, k, v))
+            attended = filled[-1].attend_piece(row, start, q, self.config.kv_heads)
+            x = block.finish(x, attended[:, None])
         return self.norm(x), filled
 
     def logits(self, hidden: jax.Array) -> jax.Array:

@@ -81,11 +81,14 @@ class TransposedLinear(nnx.Module):
     With a few rows XLA on the CPU multiplies so in two thirds of the time.
     """
 
+    lora_key = None
+    adapted = Linear.adapted
+
     def __init__(self, same: Linear):
         self.kernel = nnx.Param(same.kernel[...].T)
         self.bias = same.bias
         self.dtype = same.dtype
-        self.same = None if same.lora_a is None else same
+        self.lora_a, self.lora_b, self.lora_scale = same.lora_a, same.lora_b, same.lora_scale
 
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel, row = self.kernel[...].astype(self.dtype), x[:, 0].astype(self.dtype)
@@ -93,7 +96,7 @@ class TransposedLinear(nnx.Module):
         # Without the barrier XLA takes the transpose into the product, and turns the kernel round.
         y = jax.lax.optimization_barrier(y).T[:, None]
         y = y if self.bias is None else y + self.bias[...].astype(self.dtype)
-        return y if self.same is None else y + self.same.adapted(x)
+        return y if self.lora_a is None else y + self.adapted(x)
 
 
 def layer_norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:

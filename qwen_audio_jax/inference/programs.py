@@ -1,0 +1,284 @@
+"""The engine's compiled programs, and the arrays that they work on: caches, hidden states."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from data_pipelines.examples import Example, empty_batch, fill_row
+from qwen_audio_jax.audio.lengths import (
+    FRAMES_PER_TOKEN,
+    WINDOW_FRAMES,
+    audio_tokens,
+    packed_frames,
+)
+from qwen_audio_jax.inference.loading import Loaded
+from qwen_audio_jax.inference.row_sampling import RowSampling, choose_each
+from qwen_audio_jax.models.cache import TILE, Cache
+from qwen_audio_jax.models.language_model import rope
+from qwen_audio_jax.parallel.sharding import ROWS, place_rows, row_shards
+from qwen_audio_jax.rendering import Tokens
+
+PIECES = (16, 64, 256)
+"""Tokens of a prompt that are read at a time: as many of these as are needed, the largest first."""
+
+STOPS = 8
+"""Ids at most that end a row's answer."""
+
+_FRAMES = (256, 512, 1024, 2048, packed_frames(WINDOW_FRAMES))
+"""What the encoder is compiled for; a clip takes the next."""
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Rows:
+    """What the host knows of the slots: arrays of B rows.
+
+    Attributes:
+        running: bool [B], whether an answer is written there.
+        positions: int32 [B], how many tokens the cache holds.
+        lengths: int32 [B], of the prompts.
+        steps: int32 [B], how many tokens of the answer are written.
+        limits: int32 [B], how many there may be.
+        stops: int32 [B, STOPS], ids that end it, else -1.
+        sampling: the rules.
+    """
+
+    running: np.ndarray
+    positions: np.ndarray
+    lengths: np.ndarray
+    steps: np.ndarray
+    limits: np.ndarray
+    stops: np.ndarray
+    sampling: RowSampling
+
+    @classmethod
+    def none(cls, rows: int) -> "Rows":
+        """Empty slots."""
+        numbers = (np.zeros(rows, np.int32) for _ in range(4))
+        stops = np.full((rows, STOPS), -1, np.int32)
+        return cls(np.zeros(rows, bool), *numbers, stops, RowSampling.greedy(rows))
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Held:
+    """What the devices hold of the slots.
+
+    Attributes:
+        caches: each layer's, of B rows.
+        hidden: [B, 1, D], of the last position of each row; the next token follows from it.
+        used: bool [B, V], ids that each row holds.
+    """
+
+    caches: list[Cache]
+    hidden: jax.Array
+    used: jax.Array
+
+
+class Programs:
+    """A model's programs for B rows.
+
+    Attributes:
+        room: slots of the caches.
+        audio_dtype: of audio tokens.
+    """
+
+    def __init__(self, loaded: Loaded, rows: int, lengths: tuple[int, ...]):
+        """Args:
+        loaded: the model.
+        rows: B.
+        lengths: positions that a step attends to, ascending; each is compiled when it is needed.
+        """
+        self._loaded, self._rows, self._lengths = loaded, rows, lengths
+        self._decoder = loaded.model.decoder
+        self.audio_dtype = np.dtype(loaded.model.compute.dtype)
+        # The smallest piece may be read where one more token would have fitted.
+        self.room = -(-(lengths[-1] + PIECES[0]) // TILE) * TILE
+
+        def decoder_of(parameters):
+            decoder = nnx.merge(loaded.graph, parameters).decoder.cast()
+            decoder.blocks = nnx.List(decoder.unstack(rows))
+            return nnx.split(decoder)
+
+        self._graph, self._weights = jax.jit(decoder_of)(loaded.parameters)
+        self._whole = NamedSharding(loaded.mesh, P())
+        divided = rows % row_shards(loaded.mesh) == 0
+        self._by_row = NamedSharding(loaded.mesh, ROWS if divided else P())
+        self.held = self._empty()
+        self._compile()
+
+    def _empty(self) -> Held:
+        config, dtype = self._decoder, self._loaded.model.compute.dtype
+        B, G = self._rows, config.kv_heads
+
+        def made():
+            caches = [
+                Cache.empty(B, G, config.head_dim, self.room, dtype) for _ in range(config.layers)
+            ]
+            hidden = jnp.zeros((B, 1, config.width), dtype)
+            return Held(caches, hidden, jnp.zeros((B, config.vocab_size), bool))
+
+        return jax.jit(made, out_shardings=self._by_row)()
+
+    def forget(self) -> None:
+        """Empties all slots, as after an error in which their arrays were lost."""
+        self.held = self._empty()
+
+    def _compile(self) -> None:
+        whole, by_row = self._whole, self._by_row
+        self._encode = jax.jit(self._encoded, out_shardings=whole)
+        self._read = jax.jit(self._with_piece, donate_argnames="held", out_shardings=by_row)
+        self._mark = jax.jit(_marked, donate_argnames="held", out_shardings=by_row)
+        self._write = jax.jit(
+            self._written,
+            donate_argnames="held",
+            static_argnames=("length", "most"),
+            out_shardings=(by_row, whole),
+        )
+
+    def together(self) -> int:
+        """How many clips are encoded at a time: one on each part of the mesh that has rows."""
+        return row_shards(self._loaded.mesh)
+
+    def encode(self, clips: Sequence[tuple[np.ndarray, int, int]]) -> list[np.ndarray]:
+        """Audio tokens of clips, [N, D] each.
+
+        Args:
+            clips: `together()` of them at most: log-mel, valid frames and silence, see `Example`.
+        """
+        most = max(len(mel) for mel, _, _ in clips)
+        frames = next(size for size in _FRAMES if most <= size)
+        M = self._loaded.model.encoder.mel_bins
+        batch = empty_batch(self.together(), 1, frames, M)
+        nothing = Tokens(*(np.zeros(1, kind) for kind in (np.int32, np.float32, np.int32)))
+        nothing.audio[:] = -1
+        for row, (mel, valid, silence) in enumerate(clips):
+            fill_row(batch, row, [Example(nothing, (mel,), (valid,), silence)])
+        heard = {name: batch[name] for name in ("mel", "mel_positions", "mel_segments")}
+        made = self._encode(self._loaded.parameters, place_rows(heard, self._loaded.mesh))
+        made = np.asarray(made)
+        return [made[row, : audio_tokens(valid)] for row, (_, valid, _) in enumerate(clips)]
+
+    def _encoded(self, parameters: Any, heard: dict[str, jax.Array]) -> jax.Array:
+        model = nnx.merge(self._loaded.graph, parameters)
+        return model.projector(model.encoder(*heard.values()))
+
+    def read(
+        self,
+        row: int,
+        start: int,
+        tokens: np.ndarray,
+        audio: np.ndarray,
+        is_audio: np.ndarray,
+        length: int,
+    ) -> None:
+        """Reads a piece of a row's prompt.
+
+        Args:
+            row: which.
+            start: how many tokens the row holds.
+            tokens: int32 [n], those that follow; at most the largest of PIECES.
+            audio: [n, D], audio tokens where `tokens` has their placeholders.
+            is_audio: bool [n], where that is.
+            length: of the whole prompt.
+        """
+        n = len(tokens)
+        size = next(size for size in PIECES if n <= size)
+        tokens, audio, is_audio = (
+            np.concatenate([x, np.zeros((size - n, *x.shape[1:]), x.dtype)])
+            for x in (tokens, audio, is_audio)
+        )
+        numbers = np.array([row, start, n, length], np.int32)
+        self.held = self._read(
+            self._weights, self._delimiters, self.held, tokens, audio, is_audio, numbers
+        )
+
+    @functools.cached_property
+    def _delimiters(self) -> jax.Array | None:
+        return self._loaded.parameters.get("delimiters")
+
+    def _with_piece(self, weights, delimiters, held, tokens, audio, is_audio, numbers) -> Held:
+        decoder, config = nnx.merge(self._graph, weights), self._loaded.model
+        row, start, n, length = numbers
+        x = decoder.embed(tokens)
+        if delimiters is not None:
+            begin, end = delimiters.astype(x.dtype)
+            x = jnp.where((tokens == config.audio_begin)[:, None], begin, x)
+            x = jnp.where((tokens == config.audio_end)[:, None], end, x)
+        x = jnp.where(is_audio[:, None], audio.astype(x.dtype), x)[:, None]
+        positions = start + jnp.arange(len(tokens))
+        rotate = rope(config.decoder, positions[:, None], jnp.full(len(tokens), length))
+        hidden, caches = decoder.read(decoder.blocks, x, rotate, held.caches, row, start)
+        last = jax.lax.dynamic_slice_in_dim(hidden, n - 1, 1)
+        hidden = jax.lax.dynamic_update_slice_in_dim(held.hidden, last, row, 0)
+        return Held(caches, hidden, held.used)
+
+    def mark(self, row: int, tokens: np.ndarray) -> None:
+        """Notes the ids of a row's prompt, int32 [n], for the repetition penalty."""
+        used = np.zeros(self._decoder.vocab_size, bool)
+        used[tokens] = True
+        self.held = self._mark(self.held, used, np.int32(row))
+
+    def write(self, rows: Rows, steps: int, most: int) -> np.ndarray:
+        """Writes some tokens in every running row.
+
+        Args:
+            rows: what is known of them; it stays as it is.
+            steps: how many, if an answer does not end before.
+            most: the largest number of steps that is asked for.
+
+        Returns:
+            int32 [B, most]: the tokens, one that ends an answer too, then -1. The caches hold them.
+        """
+        needed = int(np.max(rows.positions, where=rows.running, initial=0)) + steps
+        length = next(
+            length for length in self._lengths if min(needed, self._lengths[-1]) <= length
+        )
+        self.held, written = self._write(
+            self._weights, self.held, rows, np.int32(steps), length=length, most=most
+        )
+        return np.asarray(written)
+
+    def _written(self, weights, held, rows, steps, *, length, most) -> tuple[Held, jax.Array]:
+        decoder, B = nnx.merge(self._graph, weights), self._rows
+        slots = jnp.arange(length)
+
+        def unfinished(carry):
+            number, running, *_ = carry
+            return (number < steps) & jnp.any(running)
+
+        def body(carry):
+            number, running, count, written, held = carry
+            # Other rows go on where they stand, in a slot that they do not see.
+            step, position = rows.steps + count, rows.positions + count
+            logits = decoder.logits(held.hidden[:, 0])
+            token = choose_each(logits, step, held.used, rows.sampling)
+            used = held.used.at[jnp.arange(B), token].max(running)
+            written = written.at[:, number].set(jnp.where(running, token, -1))
+            rotate = rope(self._decoder, position[:, None], rows.lengths)
+            seen = slots <= position[:, None]
+            # Also one that ends an answer, which the next turn finds in the slot then.
+            x = decoder.embed(token[:, None])
+            hidden, caches = decoder.decode(decoder.blocks, x, seen, rotate, held.caches, position)
+            hidden = jnp.where(running[:, None, None], hidden, held.hidden)
+            ended = jnp.any(token[:, None] == rows.stops, axis=1) | (step + 1 >= rows.limits)
+            held = Held(caches, hidden, used)
+            return number + 1, running & ~ended, count + running, written, held
+
+        written = jnp.full((B, most), -1, jnp.int32)
+        carry = jnp.int32(0), rows.running, jnp.zeros(B, jnp.int32), written, held
+        *_, written, held = jax.lax.while_loop(unfinished, body, carry)
+        return held, written
+
+
+def _marked(held: Held, used: jax.Array, row: jax.Array) -> Held:
+    marked = jax.lax.dynamic_update_index_in_dim(held.used, used, row, 0)
+    return Held(held.caches, held.hidden, marked)
