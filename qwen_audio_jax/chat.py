@@ -59,7 +59,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--adapter",
-        type=pathlib.Path,
         default="",
         metavar="DIR",
         help="a LoRA run that started from it",

@@ -139,6 +139,11 @@ class Reply:
         return self.text
 
     @property
+    def ids(self) -> list[int]:
+        """See `Answer`."""
+        return self._answer.ids
+
+    @property
     def finish(self) -> str | None:
         """See `Answer`."""
         return self._answer.finish

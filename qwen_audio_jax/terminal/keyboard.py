@@ -49,7 +49,9 @@ class Keyboard:
             KeyboardInterrupt: Ctrl-C was.
         """
         return self._lines.prompt(
-            FormattedText([("class:placeholder", f"{added} " * bool(added)), ("class:prompt", PROMPT)]),
+            FormattedText(
+                [("class:placeholder", f"{added} " * bool(added)), ("class:prompt", PROMPT)]
+            ),
             placeholder=FormattedText([("class:placeholder", hint)]),
         )
 

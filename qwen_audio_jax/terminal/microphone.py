@@ -68,7 +68,11 @@ class Recording:
 
     def told(self) -> str:
         """A line about it, for who is recording."""
-        end = "as long as it may be: press Enter" if self._full else "Enter ends it, Ctrl-C throws it away"
+        end = (
+            "as long as it may be: press Enter"
+            if self._full
+            else "Enter ends it, Ctrl-C throws it away"
+        )
         return f"● {self.seconds:5.1f} s {level_bar(self.level)}  {end} "
 
     def clip(self, name: str) -> Clip:
@@ -97,4 +101,3 @@ def level_bar(level: float, width: int = 20) -> str:
     decibels = 20 * np.log10(max(level, 1e-9))
     lit = round(width * min(max(decibels / 60 + 1, 0.0), 1.0))
     return "█" * lit + "·" * (width - lit)
-

@@ -47,6 +47,11 @@ class Reply:
         self._answer.cancel()
 
     @property
+    def ids(self) -> list[int]:
+        """See `Answer`."""
+        return self._answer.ids
+
+    @property
     def finish(self) -> str | None:
         """See `Answer`."""
         return self._answer.finish
@@ -154,7 +159,9 @@ class Questions:
         prompt, answer = render(
             self.task, self._annotation, how.conditioning, templates=how.templates
         )
-        told = [span for span in [*prompt, *answer] if span.tag and (span.language or not span.loss)]
+        told = [
+            span for span in [*prompt, *answer] if span.tag and (span.language or not span.loss)
+        ]
         for span in told:
             if span.tag in tokenizer.control_ids:
                 continue

@@ -230,9 +230,9 @@ class Session:
 
     def _tell(self, reply: Reply) -> None:
         """Speed, and whatever else is to be known of an answer."""
-        told = [speed(reply.usage, reply.tokens)]
+        told = [speed(reply.usage, len(reply.ids))]
         if reply.finish == CANCELLED:
-            told.append("stopped" if reply.tokens else "stopped before a word came: not kept")
+            told.append("stopped" if reply.ids else "stopped before a word came: not kept")
         if reply.finish == LENGTH:
             told.append(f"cut at --max_new_tokens={self._settings.max_new_tokens}")
         if dropped := getattr(reply, "dropped", 0):

@@ -53,9 +53,7 @@ def run(options: argparse.Namespace) -> int:
         keyboard = None
         if interactive:
             keyboard = Keyboard({name: command.files for name, command in COMMANDS.items()})
-        session = Session(
-            loaded, engine, settings, screen, questions=questions, keyboard=keyboard
-        )
+        session = Session(loaded, engine, settings, screen, questions=questions, keyboard=keyboard)
         _greet(screen, loaded, questions)
         if interactive:
             loops.talk(session)

@@ -102,7 +102,9 @@ def save(
     except ValueError as error:
         if isinstance(error, TalkFileError):
             raise
-        raise TalkFileError(f"{path!r}: cannot be a file's name ({error}); choose another") from None
+        raise TalkFileError(
+            f"{path!r}: cannot be a file's name ({error}); choose another"
+        ) from None
 
 
 def load(path: str, model: Model) -> tuple[dict[str, Any], list[np.ndarray]]:
@@ -181,4 +183,3 @@ def _read(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
     if archive.getinfo(name).file_size > most:
         raise ValueError(f"{name} is too large")
     return archive.read(name)
-

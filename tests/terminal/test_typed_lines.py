@@ -99,7 +99,9 @@ def test_a_command_has_all_that_stands_behind_it():
 @pytest.fixture
 def files(tmp_path) -> list[pathlib.Path]:
     """Files with blanks, quotes and the like in their names."""
-    made = [tmp_path / name for name in ("a b.wav", "it's.wav", 'x "y".wav', "100%.wav", "ü 音.wav")]
+    made = [
+        tmp_path / name for name in ("a b.wav", "it's.wav", 'x "y".wav', "100%.wav", "ü 音.wav")
+    ]
     for path in made:
         path.touch()
     return made
