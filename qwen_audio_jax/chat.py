@@ -19,18 +19,24 @@ from collections.abc import Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status: 0, or 1 after one sentence on what is wrong."""
+    """Exit status: 0, or 1 after one sentence on what is wrong; 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
-    # Imported late: --help should not wait for JAX.
     try:
-        from qwen_audio_jax.terminal.start import run
+        # Imported late: --help should not wait, and JAX takes seconds that one can be told of.
+        from qwen_audio_jax.terminal.screen import Screen
+
+        screen = Screen(interactive=sys.stdin.isatty() and sys.stdout.isatty())
+        with screen.starting("starting ..."):
+            from qwen_audio_jax.terminal.start import run
     except ModuleNotFoundError as error:
         if error.name not in ("prompt_toolkit", "rich"):
             raise
         print("error: chat takes one more package: pip install -e '.[chat]'", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     try:
-        return run(options)
+        return run(options, screen)
     except (ValueError, OSError) as error:
         if isinstance(error, BrokenPipeError):  # who read the answers has gone
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

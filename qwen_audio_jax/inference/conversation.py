@@ -99,12 +99,13 @@ class Reply:
     The history has the turn when it has ended, which is when the iteration has.
 
     Attributes:
+        answer: its ids.
         text: so far.
         dropped: how many of the oldest turns the model no longer sees.
     """
 
     def __init__(self, answer: Answer, conversation: "Conversation", turn: _Turn, dropped: int):
-        self._answer, self._conversation, self._turn = answer, conversation, turn
+        self.answer, self._conversation, self._turn = answer, conversation, turn
         self.text, self.dropped = "", dropped
         self._pieces = self._stream()
 
@@ -115,7 +116,7 @@ class Reply:
     def _stream(self) -> Iterator[str]:
         stream = TextStream(self._conversation.loaded.tokenizer, tags=True)
         try:
-            for token in self._answer:
+            for token in self.answer:
                 if piece := stream.push(token):
                     self.text += piece
                     yield piece
@@ -123,14 +124,14 @@ class Reply:
                 self.text += piece
                 yield piece
         finally:
-            if self._answer.finish is None:
-                self._answer.cancel()
-                self._answer.wait()
-            self._conversation._ended(self._turn, self._answer)
+            if self.answer.finish is None:
+                self.answer.cancel()
+                self.answer.wait()
+            self._conversation._ended(self._turn, self.answer)
 
     def cancel(self) -> None:
         """Ends the answer; what came of it stays in the history."""
-        self._answer.cancel()
+        self.answer.cancel()
 
     def read(self) -> str:
         """The whole text, once it is there."""
@@ -139,19 +140,14 @@ class Reply:
         return self.text
 
     @property
-    def ids(self) -> list[int]:
-        """See `Answer`."""
-        return self._answer.ids
-
-    @property
     def finish(self) -> str | None:
         """See `Answer`."""
-        return self._answer.finish
+        return self.answer.finish
 
     @property
     def usage(self) -> Usage:
         """See `Usage`."""
-        return self._answer.usage
+        return self.answer.usage
 
 
 class Conversation:

@@ -14,7 +14,6 @@ from jax.sharding import PartitionSpec as P
 
 from data_pipelines.examples import Example, empty_batch, fill_row
 from qwen_audio_jax.audio.lengths import (
-    FRAMES_PER_TOKEN,
     WINDOW_FRAMES,
     audio_tokens,
     packed_frames,

@@ -54,8 +54,6 @@ def read_clip(path: str) -> Clip:
 
 
 def _bytes_of(path: str) -> bytes:
-    if "\0" in path:
-        raise ValueError(f"{path!r}: no file's name has a NUL in it; type it anew")
     try:
         status = os.stat(path)
     except UnicodeEncodeError:

@@ -101,6 +101,7 @@ def _load(session: Session, argument: str) -> None:
 def _system(session: Session, argument: str) -> None:
     if text := argument.strip():
         session.conversation.system = text
+        session.screen.note("the system message is set")
         return
     system = session.conversation.system
     session.screen.plain(SYSTEM["content"] if system is None else system)
@@ -127,13 +128,10 @@ def _quit(session: Session, argument: str) -> None:
 
 
 def _one_path(name: str, argument: str) -> str:
-    paths = typed_lines.paths(argument)
-    if len(paths) != 1:
-        raise ValueError(
-            f"{name} takes one file, and {len(paths) or 'none'} stand{'s' * (len(paths) < 2)} there"
-            + "; put a path with blanks into quotes" * (len(paths) > 1)
-        )
-    return paths[0]
+    path = typed_lines.path(argument)
+    if not path:
+        raise ValueError(f"{name} takes a file; type its name behind it")
+    return path
 
 
 def _shown(content: str | list[dict[str, str]]) -> str:

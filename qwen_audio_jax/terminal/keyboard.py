@@ -21,7 +21,7 @@ _REFRESH_SECONDS = 0.1
 class Keyboard:
     """Lines that a person types.
 
-    Enter sends one, Alt-Enter begins another line of it, and the arrow keys bring back those before.
+    Enter sends one, Alt-Enter begins another line of it, arrow keys bring back those before.
     """
 
     def __init__(self, commands: Mapping[str, bool]):

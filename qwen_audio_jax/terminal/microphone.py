@@ -3,7 +3,7 @@
 import numpy as np
 
 from qwen_audio_jax.audio.decode import resample
-from qwen_audio_jax.audio.lengths import MIN_SAMPLES, SAMPLE_RATE
+from qwen_audio_jax.audio.lengths import MIN_SAMPLES
 from qwen_audio_jax.terminal.clips import Clip
 
 _BLOCKS_PER_SECOND = 10
@@ -28,7 +28,7 @@ class Recording:
             import sounddevice
         except ImportError:
             raise MicrophoneError(
-                "recording takes the package sounddevice: pip install sounddevice; or record with "
+                "recording takes one more package: pip install -e '.[microphone]'; or record with "
                 "another program and add the file with /audio"
             ) from None
         except OSError:

@@ -30,36 +30,32 @@ class Reply:
     """The answer to a question: iterate over it for pieces of text as they come.
 
     Attributes:
+        answer: its ids.
         text: so far.
     """
 
     def __init__(self, answer: Answer, tokenizer: Tokenizer):
-        self._answer, self._stream, self.text = answer, TextStream(tokenizer, tags=True), ""
+        self.answer, self._stream, self.text = answer, TextStream(tokenizer, tags=True), ""
 
     def __iter__(self) -> Iterator[str]:
         """Pieces of text. Raises RuntimeError, with a sentence, where the answer failed."""
-        for token in self._answer:
+        for token in self.answer:
             yield from self._piece(self._stream.push(token))
         yield from self._piece(self._stream.end())
 
     def cancel(self) -> None:
         """Ends the answer."""
-        self._answer.cancel()
-
-    @property
-    def ids(self) -> list[int]:
-        """See `Answer`."""
-        return self._answer.ids
+        self.answer.cancel()
 
     @property
     def finish(self) -> str | None:
         """See `Answer`."""
-        return self._answer.finish
+        return self.answer.finish
 
     @property
     def usage(self) -> Usage:
         """See `Usage`."""
-        return self._answer.usage
+        return self.answer.usage
 
     def _piece(self, piece: str) -> list[str]:
         self.text += piece

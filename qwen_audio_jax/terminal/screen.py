@@ -15,11 +15,18 @@ from qwen_audio_jax.terminal.visible import visible
 
 
 class Screen:
-    """Where answers, notes and errors are shown."""
+    """Where answers, notes and errors are shown.
+
+    Attributes:
+        interactive: whether somebody types and looks at it.
+    """
 
     def __init__(self, *, interactive: bool):
         """Args: interactive: whether somebody types and looks at it."""
-        self._beside = Console(stderr=not interactive, soft_wrap=True, highlight=False)
+        self.interactive = interactive
+        self._beside = Console(stderr=not interactive, highlight=False)
+        # Lines in a file are as long as they are.
+        self._beside.soft_wrap = not self._beside.is_terminal
         self._is_seen = sys.stdout.isatty()
 
     def note(self, text: str) -> None:
@@ -39,6 +46,15 @@ class Screen:
         if not self._beside.is_terminal:
             return contextlib.nullcontext()
         return self._beside.status(Text(visible(text), style="dim"), spinner="dots")
+
+    @contextlib.contextmanager
+    def starting(self, text: str) -> Iterator[None]:
+        """The same without a thread, which Python's imports are not safe from in some libraries."""
+        if self._beside.is_terminal:
+            self._beside.print(Text(text, style="dim"), end="\r")
+        yield
+        if self._beside.is_terminal:
+            self._beside.print(" " * len(text), end="\r")
 
     def pieces(self, pieces: Iterator[str], waiting: str) -> None:
         """An answer, piece by piece as it comes.

@@ -136,7 +136,8 @@ class Session:
         self.added = []
         self.conversation.reset()
         self._file = ""
-        return f"a new talk; {turns} turn{'s' * (turns != 1)} forgotten"
+        forgotten = f"; {turns} turn{'s' * (turns != 1)} forgotten" if turns else ""
+        return f"a new talk{forgotten}"
 
     def save(self, path: str) -> None:
         """Writes the talk to a file, in the place of the one that it was in before.
@@ -163,6 +164,8 @@ class Session:
         with self.screen.waiting("opening"):
             state, clips = talk_files.load(path, self._model)
             try:
+                if not isinstance(state.get("system"), str | None):
+                    raise ValueError("its system message is no text")
                 restored = Conversation.restored(state, clips, self._loaded, self._engine)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise ValueError(f"{path}: is damaged ({error}); load another file") from None
@@ -230,9 +233,9 @@ class Session:
 
     def _tell(self, reply: Reply) -> None:
         """Speed, and whatever else is to be known of an answer."""
-        told = [speed(reply.usage, len(reply.ids))]
+        told = [speed(reply.usage, len(reply.answer.ids))]
         if reply.finish == CANCELLED:
-            told.append("stopped" if reply.ids else "stopped before a word came: not kept")
+            told.append("stopped" if reply.answer.ids else "stopped before a word came: not kept")
         if reply.finish == LENGTH:
             told.append(f"cut at --max_new_tokens={self._settings.max_new_tokens}")
         if dropped := getattr(reply, "dropped", 0):

@@ -21,11 +21,12 @@ from qwen_audio_jax.training.start import use_compilation_cache
 _SEEDS = 1 << 31
 
 
-def run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace, screen: Screen) -> int:
     """Talks until the end of the lines.
 
     Args:
         options: of `chat`.
+        screen: where all is shown.
 
     Returns:
         Exit status: 0, or 1 where a line of a file or a pipe could not be done.
@@ -34,10 +35,8 @@ def run(options: argparse.Namespace) -> int:
         ValueError, OSError: it cannot begin; one sentence.
     """
     settings = _settings(options)
-    interactive = sys.stdin.isatty() and sys.stdout.isatty()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")
-    screen = Screen(interactive=interactive)
     use_compilation_cache("auto", pathlib.Path(), 1)
     # Programs of a small model are many and compile in less than the second that JAX keeps from.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -51,11 +50,11 @@ def run(options: argparse.Namespace) -> int:
             languages = {field: getattr(options, field) for field in LANGUAGES}
             questions = Questions(loaded, engine, options.task, languages)
         keyboard = None
-        if interactive:
+        if screen.interactive:
             keyboard = Keyboard({name: command.files for name, command in COMMANDS.items()})
         session = Session(loaded, engine, settings, screen, questions=questions, keyboard=keyboard)
         _greet(screen, loaded, questions)
-        if interactive:
+        if screen.interactive:
             loops.talk(session)
             return 0
         return int(loops.answer_lines(session, sys.stdin.buffer) > 0)
@@ -85,8 +84,8 @@ def _check_talks(loaded: Loaded, options: argparse.Namespace) -> None:
     """Refuses a talk in a vocabulary without the tokens of one."""
     if not options.task and not {IM_START, IM_END} <= set(loaded.tokenizer.control_ids):
         raise ValueError(
-            f"{options.checkpoint}: its vocabulary has no tokens for conversations, so one can only "
-            "ask it what it was trained on; add --task, as --task=asr --language=en"
+            f"{options.checkpoint}: its vocabulary has no tokens for conversations, so "
+            "it can only be asked what it was trained on; add --task, as --task=asr --language=en"
         )
 
 

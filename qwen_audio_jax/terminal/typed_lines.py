@@ -38,8 +38,10 @@ class Word:
         """The file that it names.
 
         Raises:
-            ValueError: a URI of another machine.
+            ValueError: a URI of another machine, or no name that a file can have.
         """
+        if "\0" in self.text:
+            raise ValueError(f"{_short(self.text)}: no file's name has a NUL in it; type it anew")
         if _URI.match(self.typed):
             return _path_of_uri(self.text)
         return os.path.expanduser(self.text) if self.typed.startswith("~") else self.text
@@ -103,6 +105,21 @@ def paths(argument: str) -> list[str]:
     if not all(map(os.path.isfile, named)) and os.path.isfile(whole.path):
         return [whole.path]
     return named
+
+
+def path(argument: str) -> str:
+    """The one file that an argument names; "" if it names none. Blanks need no quotes.
+
+    Raises:
+        ValueError: several files, a quote that is left open, or a URI of another machine.
+    """
+    typed = argument.strip()
+    if not set(typed) & set("'\"\\"):
+        return Word(typed, typed).path
+    named = paths(argument)
+    if len(named) > 1:
+        raise ValueError(f"{_short(typed)} names {len(named)} files, where one is taken")
+    return named[0]
 
 
 def split(argument: str) -> list[Word]:
