@@ -205,7 +205,7 @@ class Preprocessor:
         heard = list(map(len, waves))
         annotation, gone = self._shortened(record.task, record.annotation, heard)
         spans = self._spans(record.id, record.task, annotation, heard[gone:], rate)
-        return self._example(spans, waves[gone:], end=closes(record.task))
+        return self.of_spans(spans, waves[gone:], end=closes(record.task))
 
     def questions(
         self, record: Record, waves: Sequence[np.ndarray] | None = None
@@ -236,12 +236,12 @@ class Preprocessor:
         reference = "".join(s.tag or s.text for s in label)
         if task == CHAT:
             reference = reference.removesuffix(f"{IM_END}\n")
-        return self._example(prompt, waves, end=False), reference
+        return self.of_spans(prompt, waves, end=False), reference
 
-    def _example(self, spans: Sequence[Span], waves: Sequence[np.ndarray], *, end: bool) -> Example:
+    def of_spans(self, spans: Sequence[Span], waves: Sequence[np.ndarray], *, end: bool) -> Example:
+        """The example of spans with a place for each window of each waveform."""
         frames = self._frames([len(wave) for wave in waves])
-        clip_tokens = [audio_tokens(n) for n in frames]
-        text = tokenize(spans, self.tokenizer, self.family, clip_tokens, end=end)
+        text = tokenize(spans, self.tokenizer, self.family, [*map(audio_tokens, frames)], end=end)
         parts = [part for wave in waves for part in _cut(wave)]
         clips = tuple(
             log_mel(part, self.mel_bins, self._packed_frames(n))

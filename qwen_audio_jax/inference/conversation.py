@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.examples import Example
+from data_pipelines.examples import Example, in_windows
 from qwen_audio_jax.audio.lengths import MIN_SAMPLES, SAMPLE_RATE, audio_tokens, mel_frames, windows
 from qwen_audio_jax.inference.answers import CANCELLED, FAILED, Answer, Request, Usage
 from qwen_audio_jax.inference.engine import Engine
@@ -16,12 +16,10 @@ from qwen_audio_jax.inference.sampling import GREEDY, Sampling
 from qwen_audio_jax.inference.text_stream import TextStream
 from qwen_audio_jax.rendering import Tokens, chat
 from qwen_audio_jax.rendering.chat import WINDOW, Message
-from qwen_audio_jax.tasks import CHAT
 from qwen_audio_jax.tasks.conversation import places
 from qwen_audio_jax.text.control_tokens import END_OF_TEXT, IM_END, IM_START
 
 MAX_NEW_TOKENS = 512
-_EMPTY: Message = {"role": "assistant", "content": ""}
 
 
 def stop_ids(loaded: Loaded) -> tuple[int, ...]:
@@ -67,13 +65,15 @@ def prompt_of(loaded: Loaded, messages: Sequence[Message], clips: Sequence[np.nd
     """
     most = loaded.preprocessor.max_seconds
     waves = [check_clip(clip, most) for clip in clips]
-    talk = {"messages": [*messages, _EMPTY]}
-    if (wanted := places(talk["messages"])) != len(waves):
+    spans = chat.render(messages, loaded.family, add_generation_prompt=True)
+    wanted = sum(span.clip >= 0 for span in spans)
+    if wanted != len(waves):
         raise ValueError(
             f"{len(waves)} clip{'s' * (len(waves) != 1)} given and {wanted} "
             f"place{'s' * (wanted != 1)} for audio in the messages; each clip needs one place"
         )
-    return loaded.preprocessor.question(CHAT, talk, waves)[0]
+    spans = in_windows(spans, list(map(len, waves)))
+    return loaded.preprocessor.of_spans(spans, waves, end=False)
 
 
 @dataclasses.dataclass
@@ -91,6 +91,19 @@ class _Turn:
     clips: list[np.ndarray]
     ids: list[int] = dataclasses.field(default_factory=list)
     text: str = ""
+
+
+def _turn_of(state: Mapping[str, Any], vocab_size: int) -> _Turn:
+    """A turn as `Conversation.state` has it, without its clips."""
+    content, ids, text = state["content"], state["ids"], state["text"]
+    for part in content:
+        if part["type"] not in ("text", "audio") or not isinstance(part.get("text", ""), str):
+            raise ValueError(f"{str(part)[:60]} is neither text nor audio")
+    if not isinstance(text, str) or not all(type(one) is int for one in ids):
+        raise ValueError("'text' must be a text, and 'ids' whole numbers")
+    if not all(0 <= one < vocab_size for one in ids):
+        raise ValueError("its ids are of another vocabulary")
+    return _Turn(content, [], ids, text)
 
 
 class Reply:
@@ -276,11 +289,23 @@ class Conversation:
             ValueError: the state is not what `state` gives, or is of another vocabulary.
         """
         made = cls(loaded, engine, system=state.get("system"), window=window)
-        left = list(clips)
-        for turn in state["turns"]:
-            n = places([{"content": turn["content"]}])
-            made._turns.append(_Turn(turn["content"], left[:n], list(turn["ids"]), turn["text"]))
-            left = left[n:]
+        turns = state.get("turns")
+        if not isinstance(turns, list):
+            raise ValueError("the conversation's 'turns' must be a list")
+        for number, turn in enumerate(turns, start=1):
+            try:
+                made._turns.append(_turn_of(turn, loaded.tokenizer.vocab_size))
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"turn {number}: is not one of a conversation ({error})") from None
+        wanted = [places(made._messages([turn])[-2:]) for turn in made._turns]
+        if sum(wanted) != len(clips):
+            raise ValueError(
+                f"{sum(wanted)} place{'s' * (sum(wanted) != 1)} for audio in the conversation, and "
+                f"{len(clips)} clip{'s' * (len(clips) != 1)}"
+            )
+        most, left = loaded.preprocessor.max_seconds, list(clips)
+        for turn, n in zip(made._turns, wanted, strict=True):
+            turn.clips, left = [check_clip(clip, most) for clip in left[:n]], left[n:]
         return made
 
     def _messages(self, turns: Sequence[_Turn]) -> list[Message]:
@@ -310,16 +335,19 @@ class Conversation:
     ) -> Reply:
         self._finish()
         before = self._turns if before is None else before
-        kept, dropped = self._recent([*before, turn], new)
-        request = Request(
-            self._prompt(kept), stop_ids(self.loaded), new, sampling, seed, self._talk
-        )
+        kept, dropped = self._recent([*before, turn])
+        prompt = self._prompt(kept)
+        # The window does not count the last message, and may be larger than a slot.
+        while len(kept) > 1 and len(prompt.text.tokens) + new > self._engine.config.lengths[-1]:
+            kept, dropped = kept[1:], dropped + 1
+            prompt = self._prompt(kept)
+        request = Request(prompt, stop_ids(self.loaded), new, sampling, seed, self._talk)
         answer = self._engine.submit(request)
         self._turns = [*before]
         self._open = Reply(answer, self, turn, dropped)
         return self._open
 
-    def _recent(self, turns: list[_Turn], new: int) -> tuple[list[_Turn], int]:
+    def _recent(self, turns: list[_Turn]) -> tuple[list[_Turn], int]:
         """(the turns that the model sees, how many it no longer does)."""
         preprocessor = self.loaded.preprocessor
         tokens = [

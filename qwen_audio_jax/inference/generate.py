@@ -73,7 +73,9 @@ def generate(
         seen = prompt_slots | ((slots >= L) & (slots <= slot))
         rotate = rope(decoder.config, (lengths + step - 1)[:, None], lengths)
         x = decoder.embed(token[:, None])
-        hidden, caches = decoder.decode(blocks, x, seen, rotate, caches, slot)
+        hidden, caches = decoder.decode(
+            blocks, x, rotate, caches, slot, lambda cache, q: cache.attend(q, seen)
+        )
         return step + 1, write(hidden, step, *state), caches
 
     used = _ids(batch["tokens"], in_prompt, decoder) if sampling.repetition_penalty != 1 else None

@@ -94,7 +94,7 @@ class Programs:
         """Args:
         loaded: the model.
         rows: B.
-        lengths: positions that a step attends to, ascending; each is compiled when it is needed.
+        lengths: how many positions a step attends to, ascending; the first of them that will do.
         """
         self._loaded, self._rows, self._lengths = loaded, rows, lengths
         self._decoder = loaded.model.decoder
@@ -139,7 +139,7 @@ class Programs:
         self._write = jax.jit(
             self._written,
             donate_argnames="held",
-            static_argnames=("length", "most"),
+            static_argnames="most",
             out_shardings=(by_row, whole),
         )
 
@@ -237,18 +237,11 @@ class Programs:
         Returns:
             int32 [B, most]: the tokens, one that ends an answer too, then -1. The caches hold them.
         """
-        needed = int(np.max(rows.positions, where=rows.running, initial=0)) + steps
-        length = next(
-            length for length in self._lengths if min(needed, self._lengths[-1]) <= length
-        )
-        self.held, written = self._write(
-            self._weights, self.held, rows, np.int32(steps), length=length, most=most
-        )
+        self.held, written = self._write(self._weights, self.held, rows, np.int32(steps), most=most)
         return np.asarray(written)
 
-    def _written(self, weights, held, rows, steps, *, length, most) -> tuple[Held, jax.Array]:
+    def _written(self, weights, held, rows, steps, *, most) -> tuple[Held, jax.Array]:
         decoder, B = nnx.merge(self._graph, weights), self._rows
-        slots = jnp.arange(length)
 
         def unfinished(carry):
             number, running, *_ = carry
@@ -263,10 +256,14 @@ class Programs:
             used = held.used.at[jnp.arange(B), token].max(running)
             written = written.at[:, number].set(jnp.where(running, token, -1))
             rotate = rope(self._decoder, position[:, None], rows.lengths)
-            seen = slots <= position[:, None]
+            longest = jnp.max(jnp.where(running, position, 0))
+            which = jnp.sum(longest >= jnp.array(self._lengths[:-1], jnp.int32))
+            seen = functools.partial(
+                Cache.attend_first, positions=position, lengths=self._lengths, which=which
+            )
             # Also one that ends an answer, which the next turn finds in the slot then.
             x = decoder.embed(token[:, None])
-            hidden, caches = decoder.decode(decoder.blocks, x, seen, rotate, held.caches, position)
+            hidden, caches = decoder.decode(decoder.blocks, x, rotate, held.caches, position, seen)
             hidden = jnp.where(running[:, None, None], hidden, held.hidden)
             ended = jnp.any(token[:, None] == rows.stops, axis=1) | (step + 1 >= rows.limits)
             held = Held(caches, hidden, used)

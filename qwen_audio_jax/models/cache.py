@@ -5,6 +5,8 @@ its own (`inference/engine.py`), and a row's prompt piece by piece.
 """
 
 import dataclasses
+import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -73,22 +75,44 @@ class Cache:
         Returns:
             [B, 1, H, K].
         """
-        N, _, K = self.values.shape
-        S = -(-seen.shape[1] // TILE) * TILE
-        keys, values = self.keys[:, : S // TILE], self.values[:, :S]
+        N, S, K = self.values.shape
         seen = jnp.pad(seen, ((0, 0), (0, S - seen.shape[1])))
         seen = jnp.repeat(seen, N // len(seen), axis=0)
 
         def one(q):
             """One query a head, [N, K]. A sum of products: XLA would do N small ones in turn."""
-            logits = jnp.sum(q[:, None, :, None] * keys, axis=2, dtype=jnp.float32).reshape(N, S)
+            logits = jnp.sum(q[:, None, :, None] * self.keys, axis=2, dtype=jnp.float32).reshape(
+                N, S
+            )
             weights = jax.nn.softmax(jnp.where(seen, logits * K**-0.5, -jnp.inf), axis=-1)
-            weights = jax.lax.optimization_barrier(weights.astype(values.dtype))
-            return jnp.sum(weights[:, :, None] * values, axis=1)
+            weights = jax.lax.optimization_barrier(weights.astype(self.values.dtype))
+            return jnp.sum(weights[:, :, None] * self.values, axis=1)
 
         grouped = q.reshape(N, -1, K)
         attended = [one(grouped[:, i]) for i in range(grouped.shape[1])]
         return jnp.stack(attended, axis=1).reshape(q.shape)
+
+    def attend_first(
+        self, q: jax.Array, positions: jax.Array, lengths: Sequence[int], which: jax.Array
+    ) -> jax.Array:
+        """The same, of rows whose slots up to their position are seen, and no work for most others.
+
+        Args:
+            q: as in `attend`.
+            positions: int32 [B], the last slot that is seen.
+            lengths: numbers of slots, rounded up to tiles, of which one is taken.
+            which: int32, the place of the one that is taken; all positions must lie below it.
+        """
+
+        def within(length, cache, q, positions):
+            S = -(-length // TILE) * TILE
+            first = Cache(cache.keys[:, : S // TILE], cache.values[:, :S])
+            return first.attend(q, jnp.arange(S) <= positions[:, None])
+
+        # Branches of a conditional: outside, XLA takes the slice together with what was put into
+        # the cache before, and copies all of it.
+        branches = [functools.partial(within, length) for length in lengths]
+        return jax.lax.switch(which, branches, self, q, positions)
 
     def put_piece(self, row: jax.Array, start: jax.Array, k: jax.Array, v: jax.Array) -> "Cache":
         """The cache with k and v, [P, G, K], in the slots of a row from `start` on.

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -221,20 +221,20 @@ class LanguageModel(nnx.Module):
         self,
         blocks: Sequence[DecoderBlock],
         x: jax.Array,
-        seen: jax.Array,
         rotate: RoPE,
         caches: Sequence[Cache],
         slot: jax.Array,
+        attend: Callable[[Cache, jax.Array], jax.Array],
     ) -> tuple[jax.Array, list[Cache]]:
         """The same for one more position of each row, which enters the caches.
 
         Args:
             blocks: from `unstack`.
             x: [B, 1, D], the new position.
-            seen: bool [B, S], which cache slots it sees; its own among them.
             rotate: of the new position.
             caches: each layer's, of S slots.
             slot: int32 [] or [B], where in the caches the new position goes.
+            attend: (cache, query [B, 1, H, K]) -> what is seen in it, the new position too.
 
         Returns:
             Normalised hidden states [B, 1, D], and the caches with that slot filled.
@@ -243,7 +243,7 @@ class LanguageModel(nnx.Module):
         for block, cache in zip(blocks, caches, strict=True):
             q, k, v = block.project(x, rotate)
             filled.append(cache.put(slot, k, v))
-            x = block.finish(x, filled[-1].attend(q, seen))
+            x = block.finish(x, attend(filled[-1], q))
         return self.norm(x), filled
 
     def read(

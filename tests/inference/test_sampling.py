@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qwen_audio_jax.inference.row_sampling import RowSampling, choose_each
 from qwen_audio_jax.inference.sampling import Sampling, choose, process
 
 V = 40
@@ -123,3 +124,34 @@ def test_runs_inside_jit():
     np.testing.assert_array_equal(
         jitted(jnp.asarray(logits()), jnp.int32(0), used, sampling, jnp.arange(6)), plain
     )
+
+
+def test_rows_with_rules_of_their_own_draw_as_those_with_the_same():
+    rules = [
+        Sampling(),
+        Sampling(temperature=1.0),
+        Sampling(temperature=0.7, top_k=5, repetition_penalty=1.4),
+        Sampling(temperature=2.0, top_p=0.8),
+        Sampling(temperature=1.0, top_k=V + 10, top_p=0.5, repetition_penalty=0.7),
+        Sampling(repetition_penalty=3.0),
+    ]
+    used = np.random.default_rng(1).random((6, V)) < 0.3
+    each = RowSampling.greedy(6)
+    for row, one in enumerate(rules):
+        each.put(row, one, row + 40)
+    together = jax.jit(choose_each)
+    for step in range(30):
+        steps = np.full(6, step, np.int32) + np.arange(6, dtype=np.int32)
+        drawn = together(jnp.asarray(logits()), steps, jnp.asarray(used), each)
+        for row, one in enumerate(rules):
+            mine = slice(row, row + 1)
+            alone = choose(
+                jnp.asarray(logits())[mine],
+                steps[row],
+                jnp.asarray(used)[mine],
+                one,
+                jnp.array([row + 40], jnp.int32),
+            )
+            assert drawn[row] == alone[0]
+    greedy = together(jnp.asarray(logits()), steps, jnp.asarray(used), RowSampling.greedy(6))
+    np.testing.assert_array_equal(greedy, logits().argmax(1))
