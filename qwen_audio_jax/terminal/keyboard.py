@@ -87,6 +87,7 @@ def without_echo() -> Iterator[None]:
     before = termios.tcgetattr(place)
     quiet = list(before)
     quiet[3] &= ~termios.ECHO
+    quiet[3] |= termios.NOFLSH  # else Ctrl-C throws away what was typed before it
     termios.tcsetattr(place, termios.TCSADRAIN, quiet)
     try:
         yield
