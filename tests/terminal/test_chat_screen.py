@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -44,7 +45,7 @@ class Terminal:
     def until(self, text: str, behind: str = "") -> str:
         """The screen, as soon as a text stands there behind another."""
         end = time.monotonic() + PATIENCE
-        while text not in (screen := self.screen).split(behind or "\0", 1)[-1]:
+        while not re.search(f"{re.escape(behind)}.*{re.escape(text)}", screen := self.screen, re.S):
             assert time.monotonic() < end, f"{text!r} does not come:\n{screen[-3000:]}"
             time.sleep(0.1)
         return screen
