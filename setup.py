@@ -13,10 +13,14 @@ TFDS = ["tensorflow>=2.18,<3; python_version<'3.14'"]
 SYNTHETIC = ["espeakng-loader>=0.2.4,<1"]
 # Newer releases may round differently from the one that the golden arrays were made with.
 PARITY = ["asrfront>=0.2.2,<0.3", "peft>=0.21,<1", "torch>=2.13,<2.13.1", "transformers>=5.23,<6"]
+SERVE = ["python-multipart>=0.0.20,<0.1", "starlette>=0.46,<2", "uvicorn>=0.34,<1"]
 TEST = [
+    "httpx>=0.28,<1",
     "hypothesis>=6.100,<7",
     "import-linter>=2.5,<3",
+    "openai>=2,<4",
     "packaging>=24,<27",
+    "playwright>=1.50,<2",
     "pytest>=8,<10",
     "pytest-xdist>=3.8,<4",
     "ruff>=0.14,<1",
@@ -34,6 +38,7 @@ setup(
     packages=find_packages(include=["qwen_audio_jax*", "data_pipelines*"]),
     package_data={
         "qwen_audio_jax.monitoring": ["templates/*"],
+        "qwen_audio_jax.serving": ["page/*"],
         "data_pipelines": ["templates/*"],
     },
     install_requires=[
@@ -76,9 +81,10 @@ setup(
         "chat": CHAT,
         "microphone": MICROPHONE,
         "parity": PARITY,
+        "serve": SERVE,
         "synthetic": SYNTHETIC,
         "tfds": TFDS,
         "tpu": ["jax[tpu]>=0.10.2,<1"],
-        "test": SYNTHETIC + BEAM + CHAT + MICROPHONE + TFDS + TEST,
+        "test": SYNTHETIC + BEAM + CHAT + MICROPHONE + TFDS + SERVE + TEST,
     },
 )

@@ -220,7 +220,7 @@ class Preprocessor:
     ) -> tuple[Example, str]:
         """What one of `asked` asks, in the first wording, and the reference answer's text.
 
-        Where an answer begins with the language, that is given, as in the released evaluation.
+        A language that the answer begins with is given, as in the released evaluation, if known.
 
         Args:
             task: of the record.
@@ -230,7 +230,7 @@ class Preprocessor:
         if task == CHAT:
             waves = waves[: places(annotation["messages"])]
         prompt, label = self._rendered(task, annotation)
-        while label and label[0].language:
+        while "language" in annotation and label and label[0].language:
             prompt.append(dataclasses.replace(label.pop(0), loss=False))
         prompt = in_windows(prompt, list(map(len, waves)))
         reference = "".join(s.tag or s.text for s in label)

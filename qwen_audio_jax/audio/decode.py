@@ -5,6 +5,8 @@ error. Each kind of file has one decoder that reads it, and a count of its own t
 to meet.
 """
 
+import math
+
 import numpy as np
 import soxr
 
@@ -25,6 +27,7 @@ from qwen_audio_jax.audio.formats.errors import (
     TOLERANCE_SECONDS,
     AudioError,
     UnreadableError,
+    at_most,
 )
 from qwen_audio_jax.audio.lengths import MIN_SAMPLES, SAMPLE_RATE
 
@@ -40,13 +43,14 @@ _BY_LIBSNDFILE = ("riff", "wav", "w64", "aiff", "au", "caf", "nistsphere", "voc"
 """Kinds of file that FFmpeg is asked about as well, see `_by_libsndfile`."""
 
 
-def decode(data: bytes) -> np.ndarray:
+def decode(data: bytes, most: float = math.inf) -> np.ndarray:
     """Decodes a clip: WAV, FLAC, Ogg, MP3, and what docs/data.md lists besides.
 
     Channels are averaged; other sampling rates are converted by soxr's high-quality filter.
 
     Args:
         data: the file's bytes.
+        most: numbers, samples of all channels, that it may hold; more are not decoded.
 
     Returns:
         float32 [samples] at 16 kHz, ceil(n * 16000 / rate) of them, none larger than `MAX_LEVEL`.
@@ -54,7 +58,8 @@ def decode(data: bytes) -> np.ndarray:
     Raises:
         AudioError: not audio, broken off, damaged, empty, too short, too long or too loud.
     """
-    wave, rate = read_samples(data)
+    with at_most(most):
+        wave, rate = read_samples(data)
     if len(wave) == 0:
         raise AudioError("the clip has no samples")
     # Written so that NaN fails.

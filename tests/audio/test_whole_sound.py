@@ -126,6 +126,16 @@ def test_joined_files_may_not_be_too_long_either(name, monkeypatch):
         decode(3 * SEEDS[name])
 
 
+@pytest.mark.parametrize("name", [*ONCE, "wav_pcm16", "flac16", "flac24", "vorbis", "opus"])
+def test_no_more_is_decoded_than_there_is_room_for(name):
+    wave, _ = read_samples(SEEDS[name])
+    # What encoders put around the sound counts as well, until it is cut off.
+    with_padding = wave.size + 4000 * wave.shape[1]
+    np.testing.assert_array_equal(decode(SEEDS[name], most=with_padding), decode(SEEDS[name]))
+    with pytest.raises(AudioError, match="more than there is room for here"):
+        decode(SEEDS[name], most=wave.size - 4000)
+
+
 @pytest.mark.parametrize("name", ONCE)
 @pytest.mark.parametrize("part", [0.55, 0.8, 0.97])
 def test_a_file_that_was_broken_off_is_refused(name, part):

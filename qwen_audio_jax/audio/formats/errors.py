@@ -1,6 +1,9 @@
 """What a clip is refused with, and the limits that all decoders share."""
 
-from collections.abc import Iterable
+import contextlib
+import contextvars
+import math
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -9,6 +12,10 @@ MAX_SECONDS = 3600.0
 
 TOLERANCE_SECONDS = 0.1
 """Sound that no header promises exactly may differ by so much: padding, a codec's last frame."""
+
+
+_MOST: contextvars.ContextVar[float] = contextvars.ContextVar("most", default=math.inf)
+"""Numbers, samples of all channels, that a clip may decode to. Every decoder would hand it on."""
 
 
 class AudioError(ValueError):
@@ -23,6 +30,27 @@ def too_long(seconds: float) -> AudioError:
     return AudioError(
         f"it lasts {seconds:.2f} s, and clips over {MAX_SECONDS:g} s are refused; split it"
     )
+
+
+@contextlib.contextmanager
+def at_most(numbers: float) -> Iterator[None]:
+    """Lets no clip decode to more numbers, samples of all channels: a small file may hold hours."""
+    token = _MOST.set(numbers)
+    try:
+        yield
+    finally:
+        _MOST.reset(token)
+
+
+def check_length(samples: int, channels: int, rate: float) -> None:
+    """Raises AudioError: a clip is too long, or more than whoever decodes it has room for."""
+    if samples > MAX_SECONDS * rate:
+        raise too_long(samples / rate)
+    if samples * channels > _MOST.get():
+        raise AudioError(
+            f"it lasts {samples / rate:.1f} s with {channels} channel{'s' * (channels != 1)} of "
+            f"{rate:,} Hz, which is more than there is room for here; send less, or as 16 kHz mono"
+        )
 
 
 def join(parts: Iterable[tuple[np.ndarray, int]]) -> tuple[np.ndarray, int]:
@@ -41,8 +69,7 @@ def join(parts: Iterable[tuple[np.ndarray, int]]) -> tuple[np.ndarray, int]:
             raise changed(form, (rate, wave.shape[1]))
         waves.append(wave)
         total += len(wave)
-        if total > MAX_SECONDS * rate:
-            raise too_long(total / rate)
+        check_length(total, wave.shape[1], rate)
     return (waves[0] if len(waves) == 1 else np.concatenate(waves)), rate
 
 

@@ -15,7 +15,7 @@ from qwen_audio_jax.audio.formats.errors import (
     TOLERANCE_SECONDS,
     AudioError,
     changed,
-    too_long,
+    check_length,
 )
 
 _TIMED = ("mov", "matroska", "asf", "flv", "mpegts")
@@ -141,8 +141,7 @@ def _gather(frames: Iterator[av.AudioFrame], timed: bool) -> tuple[np.ndarray, i
         # Else the queue would insist that timestamps have no gap at all.
         frame.pts = None
         queue.write(frame)
-        if queue.samples_written > MAX_SECONDS * form[0]:
-            raise too_long(queue.samples_written / form[0])
+        check_length(queue.samples_written, form[1], form[0])
     if not form:
         raise AudioError("the clip has no samples")
     length = round(frame.duration * frame.time_base * form[0]) if frame.time_base else 0

@@ -8,7 +8,7 @@ import miniaudio
 import numpy as np
 
 from qwen_audio_jax.audio.formats import kinds, sndfile
-from qwen_audio_jax.audio.formats.errors import MAX_SECONDS, AudioError, join, too_long
+from qwen_audio_jax.audio.formats.errors import AudioError, check_length, join
 
 _STREAMINFO = (b"\0\0\0\x22", b"\x80\0\0\x22")
 _SYNC = re.compile(rb"\xff[\xf8\xf9]")
@@ -89,8 +89,7 @@ def _decode(data: bytes, info: Info, there: int) -> tuple[np.ndarray, int]:
     rate = _RATES[frame[2] & 15] if len(frame) > 2 and frame[2] & 15 < len(_RATES) else 0
     if rate and rate != info.rate:
         raise AudioError(f"its header tells of {info.rate} Hz, and its frames of {rate} Hz")
-    if there > MAX_SECONDS * info.rate:
-        raise too_long(there / info.rate)
+    check_length(there, info.channels, info.rate)
     if info.bits == 16:
         # The same samples as libsndfile's, in two thirds of its time.
         try:

@@ -11,7 +11,7 @@ import re
 import numpy as np
 
 from qwen_audio_jax.audio.formats import ffmpeg
-from qwen_audio_jax.audio.formats.errors import MAX_SECONDS, AudioError, join, too_long
+from qwen_audio_jax.audio.formats.errors import AudioError, check_length, join
 from qwen_audio_jax.audio.formats.tags import end_of_tags
 
 _DECODER_DELAY = 529
@@ -191,8 +191,8 @@ def _decode(data: bytes, part: list[int]) -> tuple[np.ndarray, int]:
     frames = len(part) - 1
     if told > frames:
         raise AudioError(f"it is broken off: {frames} of {told} MP3 frames are there")
-    if frames * header.samples > MAX_SECONDS * header.kind[2]:
-        raise too_long(frames * header.samples / header.kind[2])
+    mono = data[part[0] + 3] >> 6 == 3
+    check_length(frames * header.samples, 1 if mono else 2, header.kind[2])
     bounds = [*part[:-1:_FRAMES_A_PACKET], part[-1]]
     packets = (data[begin:end] for begin, end in itertools.pairwise(bounds))
     wave, rate = ffmpeg.read_packets(packets, _DECODERS[header.kind[1]])

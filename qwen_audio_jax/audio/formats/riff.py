@@ -6,11 +6,10 @@ import numpy as np
 
 from qwen_audio_jax.audio.formats import chunks, kinds, sndfile
 from qwen_audio_jax.audio.formats.errors import (
-    MAX_SECONDS,
     TOLERANCE_SECONDS,
     AudioError,
+    check_length,
     join,
-    too_long,
 )
 
 _UNKNOWN_SIZE = 0x7FFFF000
@@ -40,8 +39,7 @@ def _decode(data: bytes) -> tuple[np.ndarray, int]:
         return sndfile.read(data)
     # The same samples as libsndfile's, in a third of its time.
     size = min(int.from_bytes(data[layout[0] - 4 : layout[0]], "little"), len(data) - layout[0])
-    if size // frame > MAX_SECONDS * rate:
-        raise too_long(size // frame / rate)
+    check_length(size // frame, channels, rate)
     pcm = np.frombuffer(data, np.dtype("<i2"), size // frame * channels, layout[0])
     return pcm.reshape(-1, channels) * np.float32(1 / 32768), rate
 

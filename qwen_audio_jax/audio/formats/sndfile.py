@@ -6,7 +6,7 @@ import re
 import numpy as np
 import soundfile
 
-from qwen_audio_jax.audio.formats.errors import MAX_SECONDS, AudioError, UnreadableError, too_long
+from qwen_audio_jax.audio.formats.errors import AudioError, UnreadableError, check_length
 
 
 class _Bytes(io.BytesIO):
@@ -42,9 +42,7 @@ def read(data: bytes) -> tuple[np.ndarray, int]:
     try:
         with _Forwards(_Bytes(data)) as file:
             rate, promised = file.samplerate, file.frames
-            most = int(MAX_SECONDS * rate)
-            if promised > most:
-                raise too_long(promised / rate)
+            check_length(promised, file.channels, rate)
             wave = file.read(promised, dtype="float32", always_2d=True)
             missing = _missing(file, len(wave))
     except AudioError:

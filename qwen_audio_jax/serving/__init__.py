@@ -1,0 +1,1 @@
+"""OpenAI's HTTP API and the page, over the engine of `inference/`."""

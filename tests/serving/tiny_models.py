@@ -1,0 +1,81 @@
+"""A small Qwen2-Audio of random weights in a folder, which answers with letters and signs."""
+
+import json
+import pathlib
+
+import numpy as np
+import tokenizers
+from safetensors.numpy import save_file
+
+from qwen_audio_jax.conversion import configs, names
+from qwen_audio_jax.conversion.shapes import parameter_shapes, tensor_shapes
+from qwen_audio_jax.models.parts import Parts
+from qwen_audio_jax.models.presets import DecoderConfig, EncoderConfig
+from qwen_audio_jax.text.tokenizer_qwen import SPLIT_PATTERN
+
+TAGS = ("<|en|>", "<|zh|>", "<|unknown|>", *(f"<|{n / 10:.2f}|>" for n in range(20)))
+CONTROL = (
+    *("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
+    *("<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>"),
+    *TAGS,
+)
+WIDTH, LAYERS = 16, 2
+
+
+def write_model(folder: pathlib.Path, seed: int = 0, ending: float = 1.5) -> pathlib.Path:
+    """Writes it as transformers would.
+
+    Args:
+        folder: a new one.
+        seed: of the weights; of another one it answers otherwise.
+        ending: how large the weights are that end an answer; with 0 none ends by itself.
+    """
+    folder.mkdir(parents=True)
+    vocabulary = _write_vocabulary(folder / "tokenizer.json")
+    decoder = DecoderConfig(
+        vocab_size=len(vocabulary),
+        layers=LAYERS,
+        width=WIDTH,
+        heads=4,
+        kv_heads=2,
+        head_dim=4,
+        mlp_width=20,
+    )
+    encoder = EncoderConfig(mel_bins=8, layers=1, width=12, heads=3, max_positions=1500)
+    audio = vocabulary["<|AUDIO|>"]
+    parts = Parts("qwen2_audio", encoder, decoder, audio_token=audio)
+    config = configs.write_qwen2_audio(parts.model(), "float32", audio, {})
+    (folder / "config.json").write_text(json.dumps(config))
+    random = np.random.default_rng(seed)
+    shapes = tensor_shapes(names.qwen2_audio(decoder, in_memory=False), parameter_shapes(parts))
+    tensors = {
+        name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()
+    }
+    for name, tensor in tensors.items():
+        if name.endswith("norm.weight"):
+            tensor[:] = 1
+    (head,) = [name for name in tensors if name.endswith("lm_head.weight")]
+    for token, i in vocabulary.items():
+        if not (len(token) == 1 and "!" <= token <= "~"):
+            tensors[head][i] *= ending if token == "<|im_end|>" else 0.3
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    return folder
+
+
+def _write_vocabulary(path: pathlib.Path) -> dict[str, int]:
+    """A vocabulary of bytes and control tokens; ids by token."""
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    made = tokenizers.Tokenizer(
+        tokenizers.models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[])
+    )
+    made.normalizer = tokenizers.normalizers.NFC()
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
+        [
+            tokenizers.pre_tokenizers.Split(tokenizers.Regex(SPLIT_PATTERN), "isolated"),
+            tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    made.decoder = tokenizers.decoders.ByteLevel()
+    made.add_special_tokens([tokenizers.AddedToken(name, normalized=False) for name in CONTROL])
+    made.save(str(path))
+    return made.get_vocab()
