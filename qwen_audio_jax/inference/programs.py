@@ -20,7 +20,7 @@ from qwen_audio_jax.audio.lengths import (
 )
 from qwen_audio_jax.inference.loading import Loaded
 from qwen_audio_jax.inference.row_sampling import RowSampling, choose_each
-from qwen_audio_jax.models.cache import TILE, Cache
+from qwen_audio_jax.models.cache import BLOCK, Cache
 from qwen_audio_jax.models.language_model import rope
 from qwen_audio_jax.parallel.sharding import ROWS, place_rows, row_shards
 from qwen_audio_jax.rendering import Tokens
@@ -100,7 +100,7 @@ class Programs:
         self._decoder = loaded.model.decoder
         self.audio_dtype = np.dtype(loaded.model.compute.dtype)
         # The smallest piece may be read where one more token would have fitted.
-        self.room = -(-(lengths[-1] + PIECES[0]) // TILE) * TILE
+        self.room = -(-(lengths[-1] + PIECES[0]) // BLOCK) * BLOCK
 
         def decoder_of(parameters):
             decoder = nnx.merge(loaded.graph, parameters).decoder.cast()

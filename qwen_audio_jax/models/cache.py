@@ -13,8 +13,8 @@ import jax.numpy as jnp
 
 TILE = 64
 
-_KEYS = 256
-"""Slots that a piece of a prompt attends to at a time."""
+BLOCK = 256
+"""Slots that are attended to at a time where rows go on at places of their own."""
 
 
 @jax.tree_util.register_dataclass
@@ -95,23 +95,19 @@ class Cache:
     def attend_first(
         self, q: jax.Array, positions: jax.Array, lengths: Sequence[int], which: jax.Array
     ) -> jax.Array:
-        """The same, of rows whose slots up to their position are seen, and no work for most others.
+        """The same, of rows that see the slots up to their position, and no work for most others.
+
+        Block by block, so that what a row gets is the same to the bit however far the others are.
 
         Args:
             q: as in `attend`.
             positions: int32 [B], the last slot that is seen.
-            lengths: numbers of slots, rounded up to tiles, of which one is taken.
+            lengths: numbers of slots, rounded up to blocks, of which one is taken.
             which: int32, the place of the one that is taken; all positions must lie below it.
         """
-
-        def within(length, cache, q, positions):
-            S = -(-length // TILE) * TILE
-            first = Cache(cache.keys[:, : S // TILE], cache.values[:, :S])
-            return first.attend(q, jnp.arange(S) <= positions[:, None])
-
-        # Branches of a conditional: outside, XLA takes the slice together with what was put into
-        # the cache before, and copies all of it.
-        branches = [functools.partial(within, length) for length in lengths]
+        # Branches of a conditional: outside, XLA takes a slice together with what was put into the
+        # cache before, and copies all of it.
+        branches = [functools.partial(_attend_blocks, -(-n // BLOCK)) for n in lengths]
         return jax.lax.switch(which, branches, self, q, positions)
 
     def put_piece(self, row: jax.Array, start: jax.Array, k: jax.Array, v: jax.Array) -> "Cache":
@@ -147,7 +143,7 @@ class Cache:
             [P, H, K].
         """
         (P, H, K), S, G = q.shape, self.values.shape[1], heads
-        B = min(_KEYS, S)
+        B = min(BLOCK, S)
         query = q.swapaxes(0, 1).reshape(G, H // G * P, K)
         position = jnp.tile(start + jnp.arange(P), H // G)[:, None]
 
@@ -176,6 +172,42 @@ class Cache:
         carry = (*none, jnp.zeros((G, H // G * P, K)))
         _, total, out = jax.lax.fori_loop(0, (start + P - 1) // B + 1, some, carry)
         return (out / total).astype(q.dtype).reshape(H, P, K).swapaxes(0, 1)
+
+
+def _attend_blocks(blocks: int, cache: Cache, q: jax.Array, positions: jax.Array) -> jax.Array:
+    """Attention to the first blocks; see `Cache.attend_first`."""
+    N, _, K = cache.values.shape
+    last = jnp.repeat(positions, N // len(positions))[:, None]
+    seen = [number * BLOCK + jnp.arange(BLOCK) <= last for number in range(blocks)]
+    keys = [
+        cache.keys[:, first : first + BLOCK // TILE]
+        for first in range(0, blocks * BLOCK // TILE, BLOCK // TILE)
+    ]
+    values = [cache.values[:, first : first + BLOCK] for first in range(0, blocks * BLOCK, BLOCK)]
+
+    def one(q):
+        """One query a head, [N, K], as in `Cache.attend`."""
+        logits = [
+            jnp.sum(q[:, None, :, None] * k, axis=2, dtype=jnp.float32).reshape(N, BLOCK)
+            for k in keys
+        ]
+        logits = [
+            jnp.where(here, x * K**-0.5, -jnp.inf) for here, x in zip(seen, logits, strict=True)
+        ]
+        largest = functools.reduce(
+            jnp.maximum, (jnp.max(x, axis=-1, keepdims=True) for x in logits)
+        )
+        total, out = jnp.zeros((N, 1)), jnp.zeros((N, K))
+        for x, v in zip(logits, values, strict=True):
+            weights = jnp.exp(x - largest)
+            total += jnp.sum(weights, axis=-1, keepdims=True)
+            weights = jax.lax.optimization_barrier(weights.astype(v.dtype))
+            out += jnp.sum(weights[:, :, None] * v, axis=1, dtype=jnp.float32)
+        return (out / total).astype(q.dtype)
+
+    grouped = q.reshape(N, -1, K)
+    attended = [one(grouped[:, i]) for i in range(grouped.shape[1])]
+    return jnp.stack(attended, axis=1).reshape(q.shape)
 
 
 def _rows_and_heads(x: jax.Array) -> jax.Array:
