@@ -1,11 +1,18 @@
 """From flags to the first line: streams, model, engine."""
 
 import argparse
+import contextlib
+import functools
 import pathlib
 import sys
+import threading
 
 import jax
+import numpy as np
 
+from qwen_audio_jax.audio.lengths import SAMPLE_RATE
+from qwen_audio_jax.inference.answers import Request
+from qwen_audio_jax.inference.conversation import prompt_of, stop_ids
 from qwen_audio_jax.inference.engine import Engine, EngineConfig
 from qwen_audio_jax.inference.loading import Loaded, load
 from qwen_audio_jax.inference.sampling import Sampling
@@ -55,11 +62,29 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
         session = Session(loaded, engine, settings, screen, questions=questions, keyboard=keyboard)
         _greet(screen, loaded, questions)
         if screen.interactive:
+            warm_up = functools.partial(_warm_up, loaded, engine, questions, settings)
+            threading.Thread(target=warm_up, daemon=True).start()
             loops.talk(session)
             return 0
         return int(loops.answer_lines(session, sys.stdin.buffer) > 0)
     finally:
         engine.close()
+
+
+def _warm_up(
+    loaded: Loaded, engine: Engine, questions: Questions | None, settings: Settings
+) -> None:
+    """Has the programs of an answer compiled, or read, while the first line is being typed."""
+    silence = np.zeros(SAMPLE_RATE, np.float32)
+    if questions:
+        words = "?" if questions.words else ""
+        example = questions.example([silence] * questions.clips, words)
+    else:
+        message = {"role": "user", "content": [{"type": "audio"}]}
+        example = prompt_of(loaded, [message], [silence])
+    # It fails where all answers will, which tell of it.
+    with contextlib.suppress(ValueError, RuntimeError):
+        engine.submit(Request(example, stop_ids(loaded), 2, settings.sampling))
 
 
 def _settings(options: argparse.Namespace) -> Settings:
