@@ -183,6 +183,7 @@ class Conversation:
         self._system, self._turns = system, []
         self._talk = uuid.uuid4().hex
         self._open: Reply | None = None
+        self._replaced: list[_Turn] = []
 
     @property
     def system(self) -> str | None:
@@ -241,7 +242,7 @@ class Conversation:
         seed: int = 0,
         max_new_tokens: int = MAX_NEW_TOKENS,
     ) -> Reply:
-        """Answers the last message anew, in the place of its answer.
+        """Answers the last message anew, in the place of its answer, which stays if nothing comes.
 
         Raises:
             ValueError: there is none.
@@ -343,6 +344,7 @@ class Conversation:
             prompt = self._prompt(kept)
         request = Request(prompt, stop_ids(self.loaded), new, sampling, seed, self._talk)
         answer = self._engine.submit(request)
+        self._replaced = self._turns[len(before) :]
         self._turns = [*before]
         self._open = Reply(answer, self, turn, dropped)
         return self._open
@@ -381,9 +383,10 @@ class Conversation:
         return dataclasses.replace(example, text=text)
 
     def _ended(self, turn: _Turn, answer: Answer) -> None:
-        """Takes a turn into the history; none of which no token came."""
+        """Takes a turn into the history; of which no token came, what was there before it."""
         self._open = None
         if answer.finish in (CANCELLED, FAILED) and not answer.ids:
+            self._turns += self._replaced
             return
         stream = TextStream(self.loaded.tokenizer, tags=True)
         turn.ids = list(answer.ids)

@@ -68,7 +68,8 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
             return 0
         return int(loops.answer_lines(session, sys.stdin.buffer) > 0)
     finally:
-        engine.close()
+        with screen.waiting("ending"):
+            engine.close()
 
 
 def _warm_up(
@@ -76,14 +77,14 @@ def _warm_up(
 ) -> None:
     """Has the programs of an answer compiled, or read, while the first line is being typed."""
     silence = np.zeros(SAMPLE_RATE, np.float32)
-    if questions:
-        words = "?" if questions.words else ""
-        example = questions.example([silence] * questions.clips, words)
-    else:
-        message = {"role": "user", "content": [{"type": "audio"}]}
-        example = prompt_of(loaded, [message], [silence])
     # It fails where all answers will, which tell of it.
     with contextlib.suppress(ValueError, RuntimeError):
+        if questions:
+            words = "?" if questions.words else ""
+            example = questions.example([silence] * questions.clips, words)
+        else:
+            message = {"role": "user", "content": [{"type": "audio"}]}
+            example = prompt_of(loaded, [message], [silence])
         engine.submit(Request(example, stop_ids(loaded), 2, settings.sampling))
 
 

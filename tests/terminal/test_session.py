@@ -10,6 +10,8 @@ import pytest
 from talking_model import write_model, write_tone
 
 from data_pipelines.records import Record
+from qwen_audio_jax.inference.answers import Request
+from qwen_audio_jax.inference.conversation import prompt_of
 from qwen_audio_jax.inference.engine import Engine, EngineConfig
 from qwen_audio_jax.inference.loading import load
 from qwen_audio_jax.inference.sampling import GREEDY, Sampling
@@ -92,6 +94,32 @@ def test_again_answers_anew_in_the_place_of_the_answer(session):
     (second,) = session.conversation.state()["turns"]
     assert second["content"] == first[0]["content"]
     assert second["ids"] != first[0]["ids"]  # by the next seed
+
+
+def test_an_answer_that_is_stopped_before_its_first_token_changes_nothing(
+    session, engine, tones, monkeypatch, capsys
+):
+    commands.run(session, "Hello")
+    before = session.conversation.state()
+    say, again = session.conversation.say, session.conversation.again
+    # The only slot is taken, so that the answer waits until it is stopped.
+    example = prompt_of(session._loaded, [{"role": "user", "content": "x"}], [])
+    long = engine.submit(Request(example, stop=(0,), max_new_tokens=200))
+
+    def stopped(reply):
+        reply.cancel()
+        return reply
+
+    monkeypatch.setattr(session.conversation, "say", lambda *a, **k: stopped(say(*a, **k)))
+    monkeypatch.setattr(session.conversation, "again", lambda **k: stopped(again(**k)))
+    commands.run(session, f"/audio '{tones[0]}'")
+    for line in ("And this?", "/again"):
+        commands.run(session, line)
+        assert session.conversation.state() == before
+        assert "stopped before a word came: not kept" in capsys.readouterr().err
+        assert len(session.added) == 1
+    long.cancel()
+    long.wait()
 
 
 def test_the_system_message_stands_before_all_turns(session, capsys):
