@@ -15,6 +15,7 @@ from prompt_toolkit.styles import Style
 from qwen_audio_jax.terminal.path_completion import PathCompleter
 
 PROMPT = "› "
+_DIM = "#888888"
 _REFRESH_SECONDS = 0.1
 
 
@@ -32,7 +33,9 @@ class Keyboard:
             completer=PathCompleter(commands),
             complete_while_typing=False,
             key_bindings=keys,
-            style=Style.from_dict({"prompt": "bold", "placeholder": "#888888"}),
+            style=Style.from_dict(
+                {"prompt": "bold", "added": _DIM, "bottom-toolbar": f"noreverse {_DIM}"}
+            ),
         )
         # Without history, so that the arrow keys do not bring back what was typed at a recording.
         self._recording = PromptSession(key_bindings=KeyBindings())
@@ -42,17 +45,15 @@ class Keyboard:
 
         Args:
             added: what waits to be sent with it; "" if nothing does.
-            hint: stands there until something is typed.
+            hint: stands below it until it is sent.
 
         Raises:
             EOFError: Ctrl-D was typed.
             KeyboardInterrupt: Ctrl-C was.
         """
         return self._lines.prompt(
-            FormattedText(
-                [("class:placeholder", f"{added} " * bool(added)), ("class:prompt", PROMPT)]
-            ),
-            placeholder=FormattedText([("class:placeholder", hint)]),
+            FormattedText([("class:added", f"{added} " * bool(added)), ("class:prompt", PROMPT)]),
+            bottom_toolbar=hint or None,  # which goes when the line is sent
         )
 
     def wait(self, told: Callable[[], str]) -> None:

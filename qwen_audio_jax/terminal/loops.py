@@ -13,7 +13,8 @@ ADDING = (b"/audio", b"/record")
 
 def talk(session: Session) -> None:
     """Does what a person types, until Ctrl-D or /quit."""
-    hint = "type, or add a clip with /audio FILE; /help shows more"
+    start = "add a clip with" if session.questions else "type, or add a clip with"
+    hint = f"{start} /audio FILE; /help shows more"
     while True:
         added = f"[{len(session.added)} clip{'s' * (len(session.added) != 1)}]"
         try:

@@ -131,16 +131,16 @@ class Questions:
         Raises:
             ValueError: there are other than `clips` of them, or words where none are asked for.
         """
+        if words and not self.words:
+            raise ValueError(
+                f"--task={self.task} asks nothing in words, so what was typed is not sent; add a "
+                "clip with /audio FILE"
+            )
         if len(waves) != self.clips:
             raise ValueError(
                 f"{len(waves)} clip{'s' * (len(waves) != 1)} added, and a question of "
                 f"--task={self.task} takes {self.clips}; add with /audio FILE or take one back "
                 "with /undo"
-            )
-        if words and not self.words:
-            raise ValueError(
-                f"--task={self.task} asks nothing in words, so what was typed is not sent; add a "
-                "clip with /audio FILE"
             )
         if self.words and not words:
             raise ValueError(f"--task={self.task} asks in words; type the {self.words}")
