@@ -23,6 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         # Imported late: --help should not wait, and JAX takes seconds that one can be told of.
+        import prompt_toolkit  # noqa: F401 - what may be missing, before those seconds
+
         from qwen_audio_jax.terminal.screen import Screen
 
         screen = Screen(interactive=sys.stdin.isatty() and sys.stdout.isatty())

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from qwen_audio_jax.terminal import commands
 from qwen_audio_jax.terminal.session import Session
 
-ADDING = (b"/audio", b"/record")
-"""Beginnings of lines that add to the next message."""
+_ADD_NOTHING = {name.encode() for name in commands.COMMANDS} - {b"/audio", b"/record"}
+"""Commands whose failure takes nothing from the next message; a path, or a slip, may."""
 
 
 def talk(session: Session) -> None:
@@ -42,7 +42,7 @@ def answer_lines(session: Session, lines: Iterable[bytes]) -> int:
     failed, spoiled = 0, False
     # An empty line at the end sends what was added and not sent.
     for number, data in enumerate(itertools.chain(lines, [b""]), start=1):
-        adds = data.startswith(ADDING)
+        adds = data.startswith(b"/") and data.split(None, 1)[0] not in _ADD_NOTHING
         try:
             if spoiled and not data.startswith(b"/"):
                 spoiled, session.added = False, []

@@ -239,7 +239,8 @@ class Session:
         if reply.finish == LENGTH:
             told.append(f"cut at --max_new_tokens={self._settings.max_new_tokens}")
         if dropped := getattr(reply, "dropped", 0):
-            told.append(f"the model no longer sees the first {dropped} turns")
+            turns = "turn" if dropped == 1 else f"{dropped} turns"
+            told.append(f"the model no longer sees the first {turns}")
         self.screen.note(" · ".join(filter(None, told)))
 
 

@@ -49,7 +49,7 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     with screen.waiting(f"reading the weights of {options.checkpoint}"):
         loaded = load(options.checkpoint, adapter=options.adapter)
-    _check_talks(loaded, options)
+    check_talks(loaded, options)
     engine = Engine(loaded, EngineConfig(slots=1))
     try:
         questions = None
@@ -106,7 +106,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     return Settings(sampling, options.seed, options.max_new_tokens)
 
 
-def _check_talks(loaded: Loaded, options: argparse.Namespace) -> None:
+def check_talks(loaded: Loaded, options: argparse.Namespace) -> None:
     """Refuses a talk in a vocabulary without the tokens of one."""
     if not options.task and not {IM_START, IM_END} <= set(loaded.tokenizer.control_ids):
         raise ValueError(

@@ -1,10 +1,12 @@
 """`chat` as a process where nobody types: lines in, answers out."""
 
+import argparse
 import os
 import pathlib
 import signal
 import subprocess
 import sys
+import types
 
 import pytest
 from talking_model import write_model, write_tone
@@ -51,10 +53,10 @@ def test_what_cannot_be_done_is_told_by_its_line_and_what_depends_on_it_is_not_a
 ):
     clip = write_tone(tmp_path / "clip.flac")
     lines = (
-        f"/audio {clip} none.wav\nWhat is it?\nHello\n/dance\n\xff\xfe\n/audio \xff\n".encode(
+        f"/audio {clip} none.wav\nWhat is it?\nHello\n/undo it\n\xff\xfe\n/audio \xff\n".encode(
             "latin-1"
         )
-        + b"Not asked either\n\0\x1b[31m\n/quit\nnor is this\n"
+        + b"Not asked either\n\0\x1b[31m\n/adio x.wav\nnor this\n/quit\nnor is this\n"
     )
     status, out, err = chat(checkpoint, lines, "--max_new_tokens=3")
     assert status == 1
@@ -62,13 +64,15 @@ def test_what_cannot_be_done_is_told_by_its_line_and_what_depends_on_it_is_not_a
     for told in (
         "error: line 1: none.wav: there is no such file",
         "error: line 2: is not sent",
-        "error: line 4: '/dance' is no command",
+        "error: line 4: /undo takes nothing behind it",
         "error: line 5: is no UTF-8 text",
         "error: line 6: \ufffd: there is no such file",
         "error: line 7: is not sent",
+        "error: line 9: '/adio' is no command; did you mean /audio?",
+        "error: line 10: is not sent",
     ):
         assert told in err
-    assert err.count("error: ") == 6
+    assert err.count("error: ") == 8
 
 
 @pytest.mark.slow
@@ -128,3 +132,24 @@ def test_a_flag_that_cannot_be_is_one_sentence(checkpoint, capsys, flags, told):
     assert err.startswith("error: ")
     assert told in err
     assert err.count("\n") == 1
+
+
+def test_a_missing_package_is_told_at_once():
+    program = (
+        "import sys; sys.modules['prompt_toolkit'] = None; from qwen_audio_jax import chat; "
+        "status = chat.main(['--checkpoint=x']); assert 'jax' not in sys.modules; sys.exit(status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr == "error: chat takes one more package: pip install -e '.[chat]'\n"
+
+
+def test_a_vocabulary_without_tokens_for_conversations_can_only_be_asked_a_task():
+    from qwen_audio_jax.terminal.start import check_talks
+
+    loaded = types.SimpleNamespace(tokenizer=types.SimpleNamespace(control_ids={"<|en|>": 1}))
+    check_talks(loaded, argparse.Namespace(checkpoint="mine", task="asr"))
+    with pytest.raises(ValueError, match="mine: its vocabulary has no tokens for conversations"):
+        check_talks(loaded, argparse.Namespace(checkpoint="mine", task=""))
