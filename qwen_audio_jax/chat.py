@@ -12,6 +12,7 @@ error. docs/chat.md says more.
 """
 
 import argparse
+import importlib.util
 import os
 import pathlib
 import sys
@@ -21,23 +22,16 @@ from collections.abc import Sequence
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 1 after one sentence on what is wrong; 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
-    try:
-        # Imported late: --help should not wait, and JAX takes seconds that one can be told of.
-        import prompt_toolkit  # noqa: F401 - what may be missing, before those seconds
+    # Imported late: --help should not wait for JAX.
+    from qwen_audio_jax.terminal.screen import Screen
 
-        from qwen_audio_jax.terminal.screen import Screen
-
-        screen = Screen(interactive=sys.stdin.isatty() and sys.stdout.isatty())
-        with screen.starting("starting ..."):
-            from qwen_audio_jax.terminal.start import run
-    except ModuleNotFoundError as error:
-        if error.name not in ("prompt_toolkit", "rich"):
-            raise
+    screen = Screen(interactive=sys.stdin.isatty() and sys.stdout.isatty())
+    if screen.interactive and not importlib.util.find_spec("prompt_toolkit"):
         print("error: chat takes one more package: pip install -e '.[chat]'", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        return 130
     try:
+        with screen.starting("starting ..."):
+            from qwen_audio_jax.terminal.start import run
         return run(options, screen)
     except (ValueError, OSError) as error:
         if isinstance(error, BrokenPipeError):  # who read the answers has gone

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from qwen_audio_jax.rendering.chat import SYSTEM
 from qwen_audio_jax.terminal import microphone, typed_lines
 from qwen_audio_jax.terminal.clips import read_clip
-from qwen_audio_jax.terminal.keyboard import PROMPT
+from qwen_audio_jax.terminal.screen import PROMPT
 from qwen_audio_jax.terminal.session import Session
 
 

@@ -1,11 +1,6 @@
-"""The keyboard of a terminal: lines with completion, and Ctrl-C while an answer comes."""
+"""The keyboard of a terminal: lines with completion."""
 
-import contextlib
-import signal
-import sys
-import termios
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.formatted_text import FormattedText
@@ -13,8 +8,8 @@ from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.styles import Style
 
 from qwen_audio_jax.terminal.path_completion import PathCompleter
+from qwen_audio_jax.terminal.screen import PROMPT
 
-PROMPT = "› "
 _DIM = "#888888"
 _REFRESH_SECONDS = 0.1
 
@@ -64,33 +59,3 @@ class Keyboard:
             KeyboardInterrupt: Ctrl-C was.
         """
         self._recording.prompt(told, refresh_interval=_REFRESH_SECONDS)
-
-
-@contextlib.contextmanager
-def on_ctrl_c(action: Callable[[], None]) -> Iterator[None]:
-    """Has Ctrl-C do something else than interrupt what is running.
-
-    `action` is called in a thread: the main one may hold a lock that it needs.
-    """
-    before = signal.signal(
-        signal.SIGINT, lambda *_: threading.Thread(target=action, daemon=True).start()
-    )
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextlib.contextmanager
-def without_echo() -> Iterator[None]:
-    """Keeps what is typed off the screen until the next line is asked for, which gets it."""
-    place = sys.stdin.fileno()
-    before = termios.tcgetattr(place)
-    quiet = list(before)
-    quiet[3] &= ~termios.ECHO
-    quiet[3] |= termios.NOFLSH  # else Ctrl-C throws away what was typed before it
-    termios.tcsetattr(place, termios.TCSADRAIN, quiet)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(place, termios.TCSADRAIN, before)

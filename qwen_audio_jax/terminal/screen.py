@@ -13,6 +13,8 @@ from rich.text import Text
 
 from qwen_audio_jax.terminal.visible import visible
 
+PROMPT = "› "
+
 
 class Screen:
     """Where answers, notes and errors are shown.

@@ -6,6 +6,7 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,10 +18,13 @@ from qwen_audio_jax.inference.loading import Loaded
 from qwen_audio_jax.inference.sampling import Sampling
 from qwen_audio_jax.terminal import talk_files
 from qwen_audio_jax.terminal.clips import Clip
-from qwen_audio_jax.terminal.keyboard import Keyboard, on_ctrl_c, without_echo
+from qwen_audio_jax.terminal.interrupts import on_ctrl_c, without_echo
 from qwen_audio_jax.terminal.questions import Questions
 from qwen_audio_jax.terminal.questions import Reply as QuestionReply
 from qwen_audio_jax.terminal.screen import Screen
+
+if TYPE_CHECKING:  # it takes the extra [chat], and nobody types in a pipe
+    from qwen_audio_jax.terminal.keyboard import Keyboard
 
 _SEEDS = 1 << 31
 
@@ -61,7 +65,7 @@ class Session:
         screen: Screen,
         *,
         questions: Questions | None = None,
-        keyboard: Keyboard | None = None,
+        keyboard: "Keyboard | None" = None,
     ):
         """Args: see the attributes, and `Settings`."""
         self.questions, self.screen, self.keyboard = questions, screen, keyboard

@@ -18,7 +18,6 @@ from qwen_audio_jax.inference.loading import Loaded, load
 from qwen_audio_jax.inference.sampling import Sampling
 from qwen_audio_jax.terminal import loops
 from qwen_audio_jax.terminal.commands import COMMANDS
-from qwen_audio_jax.terminal.keyboard import Keyboard
 from qwen_audio_jax.terminal.questions import LANGUAGES, Questions
 from qwen_audio_jax.terminal.screen import Screen
 from qwen_audio_jax.terminal.session import Session, Settings
@@ -58,6 +57,8 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
             questions = Questions(loaded, engine, options.task, languages)
         keyboard = None
         if screen.interactive:
+            from qwen_audio_jax.terminal.keyboard import Keyboard
+
             keyboard = Keyboard({name: command.files for name, command in COMMANDS.items()})
         session = Session(loaded, engine, settings, screen, questions=questions, keyboard=keyboard)
         _greet(screen, loaded, questions)
