@@ -17,6 +17,7 @@ import pathlib
 import statistics
 import subprocess
 import sys
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -32,19 +33,25 @@ ENCODER, WORDS = "^encoder/", "^decoder/embedding"
 SLOW = {"^decoder/(?!embedding)": 0.2}
 """A decoder that is trained already, beside a projector and rows of tokens that are new."""
 
-RECIPES = {
-    "projector": {"frozen": (ENCODER, "^decoder/")},
+RECIPES: dict[str, dict[str, Any]] = {
+    "projector": {"optimizer.frozen": (ENCODER, "^decoder/")},
     "projector, attention": {
-        "frozen": (ENCODER, WORDS, "^decoder/blocks/(gate|up|down)/"),
-        "rates": {"^decoder/(?!embedding)": 0.5},
+        "optimizer.frozen": (ENCODER, WORDS, "^decoder/blocks/(gate|up|down)/"),
+        "optimizer.rates": {"^decoder/(?!embedding)": 0.5},
     },
-    "projector, decoder": {"frozen": (ENCODER, WORDS), "rates": SLOW},
-    "projector, last 10 layers": {"frozen": (ENCODER, WORDS, "^decoder/blocks[:-10]")},
-    "all": {"frozen": (WORDS,), "rates": SLOW | {ENCODER: 0.1}},
-    "projector, decoder; clip+1s": {"frozen": (ENCODER, WORDS), "rates": SLOW},
-    "projector, decoder; window": {"frozen": (ENCODER, WORDS), "rates": SLOW},
+    "projector, decoder": {"optimizer.frozen": (ENCODER, WORDS), "optimizer.rates": SLOW},
+    "projector, last 10 layers": {
+        "optimizer.frozen": (ENCODER, WORDS, "^decoder/blocks[:-10]"),
+    },
+    "projector, LoRA": {"lora.rank": 16, "lora.alpha": 32, "lora.train": ("^projector/",)},
+    "all": {"optimizer.frozen": (WORDS,), "optimizer.rates": SLOW | {ENCODER: 0.1}},
+    "projector, decoder; clip+1s": {
+        "optimizer.frozen": (ENCODER, WORDS),
+        "optimizer.rates": SLOW,
+    },
+    "projector, decoder; window": {"optimizer.frozen": (ENCODER, WORDS), "optimizer.rates": SLOW},
 }
-"""What is trained, and at which share of the learning rate; behind a semicolon, the window."""
+"""What is trained, at which share of the rate, and adapters; behind a semicolon, the window."""
 
 
 def train(name: str, workdir: pathlib.Path, options: argparse.Namespace) -> None:
@@ -61,13 +68,12 @@ def train(name: str, workdir: pathlib.Path, options: argparse.Namespace) -> None
         "data.shapes": ((1, options.tokens, 30_040 if window == "window" else options.frames),),
         "optimizer.learning_rate": 1e-3,
         "optimizer.warmup_steps": 30,
-        "optimizer.frozen": RECIPES[name]["frozen"],
-        "optimizer.rates": RECIPES[name].get("rates", {}),
         "checkpoint.every": 100,
         "checkpoint.keep": 1,
         "evaluate.loss_every": options.loss_every,
         "evaluate.every": 0,
         "evaluate.limit": options.clips,
+        **RECIPES[name],
     }
     if options.steps:
         values["train.steps"] = options.steps

@@ -10,7 +10,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from qwen_audio_jax.compilation.topology import FRAMES, TOKENS, setup_of
+from qwen_audio_jax.compilation.topology import FRAMES, TOKENS, Place, setup_of
 from qwen_audio_jax.step_config import LoraConfig
 
 
@@ -21,12 +21,18 @@ def get_config(name: str = "tiny") -> ConfigDict:
     if preset.endswith("_7b"):
         _as_the_originals(config, preset.removesuffix("_7b"))
     if topology:
-        setup = setup_of(preset, topology)
-        config.mesh.update(replica=setup.replica, tensor=setup.tensor)
-        config.data.shapes = ((setup.rows, TOKENS, FRAMES),)
-        config.train.accumulate = setup.accumulate
-        config.model.remat = setup.remat
+        set_up(config, Place("pretrain", preset, topology))
     return config
+
+
+def set_up(config: ConfigDict, place: Place) -> None:
+    """Mesh, batch, remat and adapters as they fit there."""
+    setup = setup_of(place)
+    config.mesh.update(replica=setup.replica, tensor=setup.tensor)
+    config.data.shapes = ((setup.rows, TOKENS, FRAMES),)
+    config.train.accumulate = setup.accumulate
+    config.model.remat = setup.remat
+    config.lora.rank = setup.lora_rank
 
 
 def _as_the_originals(config: ConfigDict, family: str) -> None:

@@ -2,7 +2,8 @@
 
 Tunes a model that `configs/pretrain.py` has trained, or one that `convert import` has read, on
 conversations; all keys are those of configs/pretrain.py. The sizes are those of what it starts
-from, so a preset says how that is computed and for how long.
+from, so a preset says how that is computed and for how long. On slices that do not hold all weights
+with their moments, `@TOPOLOGY` sets adapters of rank 16 (config.lora).
 
 Neither paper publishes how its model was tuned. What is known: Qwen-Audio-Chat's encoder was
 frozen. All other values are this project's own.
@@ -13,20 +14,25 @@ import runpy
 
 from ml_collections import ConfigDict
 
-pretrain = runpy.run_path(str(pathlib.Path(__file__).with_name("pretrain.py")))["get_config"]
+from qwen_audio_jax.compilation.topology import Place
+
+pretrain = runpy.run_path(str(pathlib.Path(__file__).with_name("pretrain.py")))
 
 
 def get_config(name: str = "tiny") -> ConfigDict:
     """The configuration; docs/configuration.md describes each key."""
-    config = pretrain(name)
+    preset, _, topology = name.partition("@")
+    config = pretrain["get_config"](preset)
     # Some of the pre-training, so that it is not forgotten.
     config.data.mixture = {"talks": 0.7, "synthetic": 0.3}
     config.optimizer.frozen = ("auto",)
     config.evaluate.update(before=True, controls=True)
-    if name.partition("@")[0].endswith("_7b"):
+    if preset.endswith("_7b"):
         config.optimizer.update(learning_rate=1e-5, final_learning_rate=1e-6, warmup_steps=100)
         config.train.steps = 5000
         config.checkpoint.every = 500
+        if topology:
+            pretrain["set_up"](config, Place("sft", preset, topology))
         return config
     config.model.family = "auto"
     # Several conversations a row: with clips of up to 10 s, and of 30 s, in all.

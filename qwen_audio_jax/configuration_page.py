@@ -48,8 +48,8 @@ Defaults are those of the preset `tiny`.
 """
 
 ABOUT_TOPOLOGIES = """\
-What a topology sets, so that the preset fits; for others, `compile_report --search` finds it
-([scale.md](scale.md)). A name with a space is quoted:
+What a topology sets, so that the preset fits; for others, `compile_report --search` finds it.
+[scale.md](scale.md) has these and those of configs/sft.py. A name with a space is quoted:
 `--config='configs/pretrain.py:qwen2_audio_7b@2x v5e:16x16'`."""
 
 
@@ -67,7 +67,7 @@ def page(get_config: Callable[[str], ConfigDict]) -> str:
         parts.append(f"\n### {_key(path) if path else '`config`'}\n\n{meaning}\n\n")
         parts.append(_table(["key", "type", "must be", "default", "may change", "meaning"], rows))
 
-    names = [f"{preset}@{topology}" for preset, topology in SETUPS]
+    names = [f"{at.preset}@{at.topology}" for at in SETUPS if at.config == "pretrain"]
     values = {name: flat(get_config(name).to_dict()) for name in (*PRESETS, *names)}
     differing = _differing((values["tiny"], values[preset]) for preset in PRESETS)
     rows = [[_key(key), *(_code(values[name][key]) for name in PRESETS)] for key in differing]

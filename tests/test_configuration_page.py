@@ -26,7 +26,7 @@ from qwen_audio_jax.run_config import (
 from qwen_audio_jax.tasks import CONDITIONINGS
 
 ROOT = pathlib.Path(__file__).parents[1]
-SETUP_NAMES = [f"{preset}@{topology}" for preset, topology in SETUPS]
+SETUP_NAMES = [f"{at.preset}@{at.topology}" for at in SETUPS if at.config == "pretrain"]
 
 
 @pytest.fixture(scope="module")

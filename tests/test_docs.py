@@ -82,11 +82,12 @@ def test_the_readme_is_short():
 def test_the_readmes_second_command_is_what_ci_runs():
     text = README.read_text(encoding="utf-8")
     commands = [line.strip() for line in text.splitlines() if line.startswith("    ")]
-    assert commands == [
+    assert commands[:2] == [
         "pip install -e '.[synthetic]' && "
         "python -m qwen_audio_jax.main --config=configs/pretrain.py",
         "pip install -e '.[test,parity]' && pytest",
     ]
+    assert all(command.startswith("python -m qwen_audio_jax.") for command in commands[2:])
     run = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
     said = [line.replace(" --quiet", "") for line in run]
     assert all(part in said for part in commands[1].split(" && "))

@@ -219,7 +219,7 @@ def test_hash_tells_runs_apart_but_not_habits(values):
         ("pretrain.py --config.train.stepz=3", "no such key: stepz. Did you mean"),
         ("pretrain.py --config.train.steps=x", "config.train.steps: must be a whole number from 0"),
         ("pretrain.py --foo=1", "Unknown command line flag 'foo'"),
-        ("pretrain.py:qwen2_audio_7b@v5e:2x2", "qwen2_audio_7b@v5e:2x2 is not set up"),
+        ("pretrain.py:qwen2_audio_7b@v5e:2x2", "pretrain.py:qwen2_audio_7b@v5e:2x2 is not set up"),
         ("nowhere.py", "No such file or directory: 'configs/nowhere.py'"),
         ("../README.md", "--config is no configuration: "),
     ],

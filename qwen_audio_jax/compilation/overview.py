@@ -9,13 +9,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from qwen_audio_jax.compilation.topology import SETUPS, Setup
+from qwen_audio_jax.compilation.topology import SETUPS, Place, Setup
 
 BEGIN, END = "<!-- setups -->", "<!-- end of setups -->"
 AUDIO_HOURS = 100_000
 
 _HEAD = (
-    "preset",
+    "configuration",
     "slice",
     "replica x fsdp x tensor",
     "micro-batches, remat",
@@ -60,52 +60,51 @@ def write(path: pathlib.Path, tell: Callable[[str], None]) -> None:
     path.write_text(f"{before}{BEGIN}\n{table}\n{END}{after}", encoding="utf-8")
 
 
-def report(preset: str, topology: str, *options: str) -> dict[str, Any]:
+def report(place: Place, *options: str) -> dict[str, Any]:
     """What compile_report says of a preset on a slice, in a process of its own.
 
     Args:
-        preset, topology: a setup that is checked in or, with options that say the rest, another.
+        place: of a setup that is checked in or, with options that say the rest, another.
         *options: further flags.
 
     Raises:
         ValueError: it does not compile, or does not fit.
     """
-    known = (preset, topology) in SETUPS
     where = (
-        [f"--config=configs/pretrain.py:{preset}@{topology}"]
-        if known
-        else [f"--config=configs/pretrain.py:{preset}", f"--topology={topology}"]
+        [f"--config=configs/{place.name}"]
+        if place in SETUPS
+        else [f"--config=configs/{place.config}.py:{place.preset}", f"--topology={place.topology}"]
     )
     command = [sys.executable, "-m", "qwen_audio_jax.compile_report", *where, *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     last = (done.stdout.splitlines() or [""])[-1]
     if not last.startswith("{"):
         reason = (done.stderr.strip() or "no report").splitlines()[-1]
-        raise ValueError(f"{preset}@{topology}: {reason.removeprefix('error: ')}")
+        raise ValueError(f"{place.name}: {reason.removeprefix('error: ')}")
     found = json.loads(last)
     if not found["fits"]:
         over = f"{found['hbm_total_gib']:.2f} of {found['hbm_limit_gib']:.2f} GiB"
-        raise ValueError(f"{preset}@{topology}: does not fit, it takes {over} per chip")
+        raise ValueError(f"{place.name}: does not fit, it takes {over} per chip")
     return found
 
 
-def _row_or_reason(key: tuple[str, str]) -> str:
+def _row_or_reason(place: Place) -> str:
     try:
-        return row(key, SETUPS[key], report(*key))
+        return row(place, SETUPS[place], report(place))
     except ValueError as error:
         return str(error)
 
 
-def row(key: tuple[str, str], setup: Setup, found: dict[str, Any]) -> str:
+def row(place: Place, setup: Setup, found: dict[str, Any]) -> str:
     """A setup's line of the table."""
-    preset, topology = key
+    adapters = f", LoRA {setup.lora_rank}" if setup.lora_rank else ""
     fsdp = found["devices"] // (setup.replica * setup.tensor)
     received = sum(one["bytes"] for one in found["collectives"].values())
     rate = found["audio_seconds_per_chip_second"]
     return _line(
         (
-            f"`{preset}`",
-            topology,
+            f"`{place.config}.py:{place.preset}`{adapters}",
+            place.topology,
             f"{setup.replica} x {fsdp} x {setup.tensor}",
             f"{setup.accumulate}, {setup.remat}",
             f"{found['hbm_total_gib']:.1f} of {found['hbm_limit_gib']:.1f}",

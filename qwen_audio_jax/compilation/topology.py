@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from qwen_audio_jax.monitoring.chips import CHIPS, Chip
 
@@ -90,13 +90,14 @@ TOKENS, FRAMES = 2048, 7168
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """How a preset runs on a slice: rows of a batch, micro-batches, remat and mesh.
+    """How a preset runs on a slice: rows of a batch, micro-batches, remat, mesh, adapters.
 
     Attributes:
         rows: of TOKENS and FRAMES; 2,048 of them are 4.2 million tokens of the decoder.
         accumulate: micro-batches.
         remat: one of `layers.REMAT`.
         replica, tensor: of the mesh; fsdp takes the rest.
+        lora_rank: of the adapters that alone are trained; 0 trains all weights.
     """
 
     rows: int
@@ -104,35 +105,52 @@ class Setup:
     remat: str
     replica: int = 1
     tensor: int = 1
+    lora_rank: int = 0
 
 
-SETUPS: dict[tuple[str, str], Setup] = {
-    ("qwen2_audio_7b", "v4:4x4x4"): Setup(2048, 16, "dots"),
-    ("qwen2_audio_7b", "v5e:16x16"): Setup(2048, 8, "dots"),
-    ("qwen2_audio_7b", "v5p:4x4x4"): Setup(2048, 4, "dots"),
-    ("qwen2_audio_7b", "v6e:16x16"): Setup(2048, 4, "dots"),
-    ("qwen2_audio_7b", "2x v5e:16x16"): Setup(2048, 4, "dots", replica=2),
-    ("qwen2_audio_7b", "tpu7x:4x4x4"): Setup(2048, 2, "dots"),
-    ("qwen_audio_7b", "v4:4x4x4"): Setup(2048, 16, "dots"),
-    ("qwen_audio_7b", "v5e:16x16"): Setup(2048, 8, "dots"),
-    ("qwen_audio_7b", "v5p:4x4x4"): Setup(2048, 4, "dots"),
-    ("qwen_audio_7b", "v6e:16x16"): Setup(2048, 4, "dots"),
-    ("qwen_audio_7b", "2x v5e:16x16"): Setup(2048, 4, "dots", replica=2),
-    ("qwen_audio_7b", "tpu7x:4x4x4"): Setup(2048, 2, "dots"),
+class Place(NamedTuple):
+    """What runs where: a configuration's name in configs/, one of its presets, and a slice."""
+
+    config: str
+    preset: str
+    topology: str
+
+    @property
+    def name(self) -> str:
+        """As `--config` takes it, behind the folder."""
+        return f"{self.config}.py:{self.preset}@{self.topology}"
+
+
+SETUPS: dict[Place, Setup] = {
+    Place("pretrain", "qwen2_audio_7b", "v4:4x4x4"): Setup(2048, 16, "dots"),
+    Place("pretrain", "qwen2_audio_7b", "v5e:16x16"): Setup(2048, 8, "dots"),
+    Place("pretrain", "qwen2_audio_7b", "v5p:4x4x4"): Setup(2048, 4, "dots"),
+    Place("pretrain", "qwen2_audio_7b", "v6e:16x16"): Setup(2048, 4, "dots"),
+    Place("pretrain", "qwen2_audio_7b", "2x v5e:16x16"): Setup(2048, 4, "dots", replica=2),
+    Place("pretrain", "qwen2_audio_7b", "tpu7x:4x4x4"): Setup(2048, 2, "dots"),
+    Place("pretrain", "qwen_audio_7b", "v4:4x4x4"): Setup(2048, 16, "dots"),
+    Place("pretrain", "qwen_audio_7b", "v5e:16x16"): Setup(2048, 8, "dots"),
+    Place("pretrain", "qwen_audio_7b", "v5p:4x4x4"): Setup(2048, 4, "dots"),
+    Place("pretrain", "qwen_audio_7b", "v6e:16x16"): Setup(2048, 4, "dots"),
+    Place("pretrain", "qwen_audio_7b", "2x v5e:16x16"): Setup(2048, 4, "dots", replica=2),
+    Place("pretrain", "qwen_audio_7b", "tpu7x:4x4x4"): Setup(2048, 2, "dots"),
+    Place("sft", "qwen2_audio_7b", "v5p:4x4x4"): Setup(64, 1, "dots"),
+    Place("sft", "qwen2_audio_7b", "v5p:2x2x1"): Setup(64, 4, "dots", lora_rank=16),
+    Place("sft", "qwen2_audio_7b", "v5e:4x4"): Setup(64, 4, "dots", lora_rank=16),
 }
 """Each compiles and fits, by `pytest -m tpu_aot`."""
 
 
-def setup_of(preset: str, topology: str) -> Setup:
+def setup_of(place: Place) -> Setup:
     """How a preset runs on a slice.
 
     Raises:
         ValueError: nobody has found out; the sentence lists what is known.
     """
-    if (preset, topology) not in SETUPS:
-        known = ", ".join(where for what, where in SETUPS if what == preset) or "none"
+    if place not in SETUPS:
+        known = ", ".join(one.topology for one in SETUPS if one[:2] == (place.config, place.preset))
         raise ValueError(
-            f"--config: {preset}@{topology} is not set up (for {preset}: {known}); give mesh, "
-            "batch and remat yourself, or find them with compile_report --search"
+            f"--config: {place.name} is not set up (for {place.preset}: {known or 'none'}); give "
+            "mesh, batch and remat yourself, or find them with compile_report --search"
         )
-    return SETUPS[preset, topology]
+    return SETUPS[place]

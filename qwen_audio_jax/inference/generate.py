@@ -1,5 +1,6 @@
 """Decoding with a KV cache: prefill, then one token a step, in one compiled program."""
 
+import functools
 from typing import Any
 
 import jax
@@ -70,12 +71,10 @@ def generate(
     def body(carry):
         step, (token, *state), caches = carry
         slot = L + step - 1
-        seen = prompt_slots | ((slots >= L) & (slots <= slot))
         rotate = rope(decoder.config, (lengths + step - 1)[:, None], lengths)
+        attend = functools.partial(Cache.attend, seen=prompt_slots | (slots >= L) & (slots <= slot))
         x = decoder.embed(token[:, None])
-        hidden, caches = decoder.decode(
-            blocks, x, rotate, caches, slot, lambda cache, q: cache.attend(q, seen)
-        )
+        hidden, caches = decoder.decode(blocks, x, rotate, caches, slot, attend)
         return step + 1, write(hidden, step, *state), caches
 
     used = _ids(batch["tokens"], in_prompt, decoder) if sampling.repetition_penalty != 1 else None

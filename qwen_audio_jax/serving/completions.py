@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
@@ -27,9 +28,8 @@ from qwen_audio_jax.text.control_tokens import IM_END, IM_START
 async def create(request: Request) -> Response | EventStream:
     """Answers a conversation."""
     state: State = request.app.state.serving
-    data = await body.whole(request, state.limits)
     until = request.state.until
-    work = _begin(state, data, request.state.principal)
+    work = _begin(state, await body.whole(request, state.limits), request.state.principal)
     arguments, served, example, answers = await while_connected(request.receive, work, until)
     completion = _Completion(state, arguments, served, example, answers)
     if arguments.stream:
@@ -49,7 +49,9 @@ async def _begin(
         arguments = chat_arguments.read(body.parse_object(data), state.limits)
         served = state.models.find(arguments.model)
         waves = clips.decoded(arguments.clips, state.limits.audio_seconds)
-        return arguments, served, _prompt(served, arguments, waves)
+        example = _prompt(served, arguments, waves)
+        # The files are not kept while the answer waits and is written.
+        return dataclasses.replace(arguments, messages=[], clips=[]), served, example
 
     arguments, served, example = await state.prepared(prepare)
     answers = served.submit(

@@ -31,10 +31,10 @@ _TASKS = {False: "asr", True: "word_timestamps"}
 async def create(request: Request) -> Response | EventStream:
     """Writes down what is said in a clip."""
     state: State = request.app.state.serving
-    sent = await form.read(request, state.limits)
     until = request.state.until
+    work = _begin(state, await form.read(request, state.limits))
     arguments, served, example, seconds, answer = await while_connected(
-        request.receive, _begin(state, sent), until
+        request.receive, work, until
     )
     one = _Transcription(state, arguments, served, example, seconds, answer)
     if arguments.stream:

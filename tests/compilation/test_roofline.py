@@ -8,6 +8,7 @@ import pytest
 from qwen_audio_jax.compilation.program import Array
 from qwen_audio_jax.compilation.roofline import Roofline, kernel_flops, roofline
 from qwen_audio_jax.compilation.topology import (
+    Place,
     Topology,
     parse_topology,
     setup_of,
@@ -110,5 +111,5 @@ def test_what_is_no_topology(text, said):
 
 
 def test_a_setup_that_nobody_found():
-    with pytest.raises(ValueError, match="tiny@v5e:2x2 is not set up"):
-        setup_of("tiny", "v5e:2x2")
+    with pytest.raises(ValueError, match=r"pretrain.py:tiny@v5e:2x2 is not set up"):
+        setup_of(Place("pretrain", "tiny", "v5e:2x2"))

@@ -134,12 +134,19 @@ def test_again_and_undo(talk):
     talk.press("Again")
     expect(talk.answer()).to_have_text("Another one.")
     assert talk.server.asked[1] == talk.server.asked[0]
+    talk.server.script.append(Answer(status=429, body="Busy."))
+    talk.press("Again")
+    expect(talk.turns.locator(".wrong")).to_have_text("Busy.")
+    expect(talk.answer()).to_have_text("Another one.")  # not lost to the refusal
+    later = audio_file(tone(880))
+    talk.upload(upload("later.wav", later))
+    talk.message.fill("A draft")
     talk.press("Undo")
     expect(talk.turns).to_have_count(0)
-    expect(talk.message).to_have_value("What is it?")
+    expect(talk.message).to_have_value("What is it?\nA draft")
     talk.say("What else?")
-    assert clips_of(talk.server.asked[2]) == [clip]
-    assert len(talk.server.asked[2]["messages"]) == 1
+    assert clips_of(talk.server.asked[3]) == [clip, later]
+    assert len(talk.server.asked[3]["messages"]) == 1
 
 
 def test_a_reload_keeps_the_talk(talk):
@@ -157,6 +164,10 @@ def test_a_reload_keeps_the_talk(talk):
     talk.say("Go on")
     history = talk.server.asked[-1]["messages"]
     assert history[0] == talk.server.asked[0]["messages"][0]
+    # What lets the server find what it has heard: the talk's own, and nobody's else.
+    keys = [body["prompt_cache_key"] for body in talk.server.asked]
+    assert keys[0] == keys[2] != keys[1]
+    assert len(keys[0]) > 20
     talk.press("Delete the talk First talk")
     talk.press("Delete")
     expect(talk.turns).to_have_count(0)
@@ -261,8 +272,13 @@ def test_settings_are_sent_and_kept(talk):
     talk.page.get_by_role("combobox", name="Model").select_option("poems")
     expect(warning).to_be_visible()
     talk.say("Hello")
+    # Whoever is faster than the reload says it in the same talk.
     talk.page.reload()
-    talk.say("Hello again")
+    talk.message.fill("Hello again")
+    talk.message.press("Enter")
+    expect(talk.turns).to_have_count(2)
+    expect(talk.answer()).to_have_text("Well heard.")
+    assert len(talk.server.asked) == 2
     for body in talk.server.asked:
         assert (body["temperature"], body["top_p"]) == (0, 0.9)
         assert (body["max_tokens"], body["seed"], body["model"]) == (7, 11, "poems")

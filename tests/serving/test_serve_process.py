@@ -69,7 +69,7 @@ class Process:
 
 @contextlib.contextmanager
 def started(folder, *options, **environment):
-    command = [*COMMAND, f"--checkpoint={folder}", "--port=0", "--context=4096", *options]
+    command = [*COMMAND, f"--checkpoint={folder}", "--port=0", "--context=1024", *options]
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

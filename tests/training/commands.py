@@ -10,7 +10,7 @@ import time
 STEPS = 12
 
 
-def command(root, workdir, *, corpus="tones", **overrides):
+def command(root, workdir, *, corpus="tones", file="pretrain", **overrides):
     options = {
         "data.root": root,
         "data.mixture": json.dumps({corpus: 1.0}),
@@ -21,7 +21,7 @@ def command(root, workdir, *, corpus="tones", **overrides):
     }
     options |= overrides
     flags = [f"--config.{key}={value}" for key, value in options.items()]
-    main = [sys.executable, "-m", "qwen_audio_jax.main", "--config=configs/pretrain.py"]
+    main = [sys.executable, "-m", "qwen_audio_jax.main", f"--config=configs/{file}.py"]
     return [*main, f"--workdir={workdir}", *flags]
 
 

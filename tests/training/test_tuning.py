@@ -1,17 +1,21 @@
 """configs/sft.py: a run that tunes a model on conversations, and what it may start from."""
 
 import json
+import random
+import shutil
+import signal
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from commands import finished, losses, started, wait_for
 from conftest import changed, pretrain_values, tone_record, write_corpus
 from flax import nnx
 
 from data_pipelines.records import Record
 from data_pipelines.shards import write_split
-from qwen_audio_jax.checkpoint import by_path
+from qwen_audio_jax.checkpoint import by_path, last_step
 from qwen_audio_jax.conversion.importing import write_checkpoint
 from qwen_audio_jax.models.parts import Parts, parts_of, write_parts
 from qwen_audio_jax.models.presets import FAMILIES, DecoderConfig, EncoderConfig, model_config
@@ -134,6 +138,45 @@ def test_a_model_is_tuned_and_the_table_has_both_corpora_before_and_after(
 
 def read(saved, path):
     return saved.read(path, saved.stores[path])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lora", [{}, {"lora.rank": 4, "lora.dropout": 0.1}], ids=["all", "lora"])
+def test_killed_and_resumed_is_bit_identical(place, tmp_path, lora):
+    """Within an epoch of both corpora; and on another mesh, to rounding."""
+    options = lora | {
+        "data.mixture": json.dumps({"talks": 0.75, "tones": 0.25}),
+        "data.shapes": "((8, 192, 256),)",
+        "evaluate.answers": False,
+        "evaluate.before": False,
+        "evaluate.loss_every": 0,
+        "init_from": place / "qwen2_audio",
+    }
+    environment = {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(tmp_path)}
+    where = {"file": "sft", "environment": environment}
+    finished(place / "data", tmp_path / "whole", **where, **options)
+
+    killed, kill_after = tmp_path / "killed", random.randint(3, 8)
+    process = started(place / "data", killed, **where, **options)
+    wait_for(process, killed, kill_after)
+    process.send_signal(signal.SIGKILL)
+    _, errors = process.communicate()
+    assert process.returncode == -signal.SIGKILL, f"was over before it could be killed: {errors}"
+    shutil.copytree(killed, tmp_path / "moved")
+
+    finished(place / "data", killed, **where, **options)
+    assert losses(killed) == losses(tmp_path / "whole")
+    whole, one = (SavedParameters(last_step(tmp_path / name)) for name in ("whole", "killed"))
+    assert whole.stores.keys() == one.stores.keys()
+    for path in whole.stores:
+        np.testing.assert_array_equal(read(one, path), read(whole, path), err_msg=path)
+
+    environment["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+    mesh = {f"mesh.{axis}": 2 for axis in ("replica", "fsdp", "tensor")}
+    finished(place / "data", tmp_path / "moved", **where, **options, **mesh)
+    np.testing.assert_allclose(
+        losses(tmp_path / "moved"), losses(tmp_path / "whole"), rtol=0, atol=1e-5
+    )
 
 
 def test_the_family_is_that_of_the_start_or_of_the_run(place, tmp_path):

@@ -80,11 +80,12 @@ class Composer {
     tell(`${clip.name} added.`);
   }
 
-  // Puts a turn back that was taken back.
+  // Puts a turn that was taken back before what is here already.
   restore(text, clips) {
-    this.message.value = text;
+    const here = this.players.map((player) => player.clip);
+    this.message.value = [text, this.message.value].filter((words) => words.trim()).join("\n");
     this.clear();
-    clips.forEach((clip) => this.hold(clip));
+    [...clips, ...here].forEach((clip) => this.hold(clip));
     this.message.focus();
   }
 

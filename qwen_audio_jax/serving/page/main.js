@@ -9,6 +9,7 @@ class TalkPage {
     this.models = [];
     this.answering = null; // an AbortController while the model answers
     this.ended = Promise.resolve(); // when it is over and kept
+    this.opened = Promise.resolve(); // when the talk that was asked for last is shown
     this.settings = new Settings((keyChanged) => this.settled(keyChanged));
     this.composer = new Composer({ onsend: (said) => this.send(said), isBusy: () => this.answering !== null });
     this.list = new TalksList({ onopen: (id) => this.goTo(id), ondelete: (id) => this.delete(id) });
@@ -81,7 +82,12 @@ class TalkPage {
   }
 
   // Shows a talk of this browser, or a new one where there is none of this name.
-  async open(id) {
+  open(id) {
+    this.opened = this.opened.then(() => this.load(id));
+    return this.opened;
+  }
+
+  async load(id) {
     if (id && id === this.talk.id) return;
     await this.stop();
     let [talk, clips] = [undefined, []];
@@ -138,7 +144,8 @@ class TalkPage {
   }
 
   storeFailed(error) {
-    notice(`This browser does not keep the talk: ${error?.message ?? "it gives no storage"}. It lasts until the page is closed.`);
+    const why = error?.message ?? "it gives no storage";
+    notice(`This browser does not keep the talk: ${why}. It lasts until the page is closed.`);
   }
 
   // Turns -----------------------------------------------------------------------------------
@@ -169,6 +176,7 @@ class TalkPage {
   }
 
   async send({ text, clips }) {
+    await this.opened;
     const turn = newTurn(text, clips);
     clips.forEach((clip) => this.clips.set(clip.id, clip));
     this.talk.turns.push(turn);
@@ -210,6 +218,7 @@ class TalkPage {
 
   async answered(turn) {
     const control = (this.answering = new AbortController());
+    const before = { answer: turn.answer, state: turn.state, note: turn.note };
     Object.assign(turn, { answer: "", state: "answering", reason: "", status: 0, note: "" });
     notice("");
     tell("The model answers.");
@@ -223,8 +232,11 @@ class TalkPage {
       await this.receive(turn, messages, control.signal);
       turn.state = "answered";
     } catch (error) {
+      const reason = reasonOf(error, turn, messages, this.clips);
       if (control.signal.aborted) turn.state = "stopped";
-      else Object.assign(turn, { state: "failed", reason: reasonOf(error, turn, messages, this.clips), status: error.status ?? 0 });
+      else Object.assign(turn, { state: "failed", reason, status: error.status ?? 0 });
+      // Who asked again and got nothing keeps what there was.
+      if (!turn.answer && before.answer) Object.assign(turn, before);
     }
     clearInterval(wait);
     this.answering = null;
@@ -238,7 +250,8 @@ class TalkPage {
     const began = performance.now();
     let [first, last, kept, tokens, finish] = [0, 0, -Infinity, 0, ""];
     // The key lets the server keep what it has heard of this talk for its next turn.
-    const body = { model: found("model").value, messages, prompt_cache_key: this.talk.id, ...this.settings.sampling() };
+    const talk = { model: found("model").value, messages, prompt_cache_key: this.talk.id };
+    const body = { ...talk, ...this.settings.sampling() };
     for await (const { choices, usage } of completion(body, this.settings.key, signal)) {
       const choice = choices?.[0];
       if (choice?.delta?.content) {

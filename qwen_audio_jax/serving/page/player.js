@@ -6,14 +6,21 @@ class Player {
   // `label`: what the clip is called on the page. `onremove`: takes it off the turn, or null.
   constructor(clip, label, onremove = null) {
     this.clip = clip;
-    this.audio = made("audio", { preload: "metadata", src: URL.createObjectURL(new Blob([clip.bytes], { type: `audio/${clip.format}` })) });
+    const file = new Blob([clip.bytes], { type: `audio/${clip.format}` });
+    this.audio = made("audio", { preload: "metadata", src: URL.createObjectURL(file) });
     this.end = null;
-    this.toggle = button("play", "", () => (this.audio.paused ? this.play() : this.pause()), { name: `Play ${label}`, className: "round small play" });
+    this.toggle = button("play", "", () => (this.audio.paused ? this.play() : this.pause()),
+      { name: `Play ${label}`, className: "round small play" });
     this.label = label;
-    this.time = made("span", { className: "time dim" }, clip.seconds === null ? clip.format : seconds(clip.seconds));
+    const known = clip.seconds !== null;
+    this.toggle.disabled = !known;
+    this.time = made("span", { className: "time dim" }, known ? seconds(clip.seconds) : clip.format);
     this.element = made("div", { className: "clip", role: "group", "aria-label": label },
-      this.toggle, clip.seconds === null ? this.unseen() : this.scrubber(),
-      made("div", { className: "about" }, made("span", { className: "name", title: clip.name, dir: "auto" }, clip.name), this.time,
+      this.toggle,
+      known ? this.scrubber() : this.unseen(),
+      made("div", { className: "about" },
+        made("span", { className: "name", title: clip.name, dir: "auto" }, clip.name),
+        this.time,
         onremove && button("close", "", onremove, { name: `Remove ${label}` })),
       this.audio);
     this.audio.onplay = () => this.shown();
@@ -24,13 +31,17 @@ class Player {
 
   // A browser that cannot decode it sends it as it is.
   unseen() {
-    return made("p", { className: "unseen-clip dim" }, "No picture: this browser cannot decode it. The server gets the file as it is.");
+    const words = "No picture: this browser cannot decode it. The server gets the file as it is.";
+    return made("p", { className: "unseen-clip dim" }, words);
   }
 
   scrubber() {
-    const canvas = made("canvas", { role: "img", "aria-label": `Spectrogram of ${this.label}, ${seconds(this.clip.seconds)}, 0 to 8 kHz` });
+    const said = `Spectrogram of ${this.label}, ${seconds(this.clip.seconds)}, 0 to 8 kHz`;
+    const canvas = made("canvas", { role: "img", "aria-label": said });
     decoded(this.clip.bytes).then((samples) => samples && drawSpectrogram(canvas, samples));
-    this.range = made("input", { type: "range", min: 0, max: this.clip.seconds, step: 0.01, value: 0, "aria-label": `Position in ${this.label}, in seconds` });
+    const scale = { min: 0, max: this.clip.seconds, step: 0.01, value: 0 };
+    const name = `Position in ${this.label}, in seconds`;
+    this.range = made("input", { type: "range", ...scale, "aria-label": name });
     this.range.oninput = () => {
       this.end = null;
       this.audio.currentTime = Number(this.range.value);
@@ -72,7 +83,8 @@ class Player {
       this.range.value = currentTime;
       this.element.style.setProperty("--at", currentTime / this.clip.seconds);
       this.element.style.setProperty("--begun", currentTime > 0 ? 1 : 0);
-      this.time.textContent = currentTime > 0 ? `${currentTime.toFixed(1)} of ${seconds(this.clip.seconds)}` : seconds(this.clip.seconds);
+      const heard = currentTime > 0 ? `${currentTime.toFixed(1)} of ` : "";
+      this.time.textContent = heard + seconds(this.clip.seconds);
     }
     if (!this.audio.paused) requestAnimationFrame(() => this.shown());
   }

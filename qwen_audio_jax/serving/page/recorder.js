@@ -22,8 +22,9 @@ registerProcessor("tap", class extends AudioWorkletProcessor {
 // Why there is no microphone, in a sentence; "" if there may be one.
 function withoutMicrophone() {
   if (!window.isSecureContext) {
-    return `Browsers give a microphone only to pages from localhost or over https, and this one came over http from ${location.hostname}. `
-      + `Open it as http://localhost:${location.port || 80} (from afar with ssh -L), or put https in front of the server.`;
+    return "Browsers give a microphone only to pages from localhost or over https, and this one came "
+      + `over http from ${location.hostname}. Open it as http://localhost:${location.port || 80} `
+      + "(from afar with ssh -L), or put https in front of the server.";
   }
   if (!navigator.mediaDevices?.getUserMedia || !window.AudioWorkletNode) {
     return "This browser has no microphone for pages.";

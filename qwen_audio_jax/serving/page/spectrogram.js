@@ -6,7 +6,10 @@ const MELS = 64;
 const WIDEST = 640;
 const DECIBELS = 70; // below the loudest
 // Dark to bright, as evenly as the eye takes it.
-const COLOURS = [[13, 15, 36], [46, 29, 98], [104, 36, 128], [170, 51, 118], [226, 87, 84], [250, 152, 67], [253, 231, 156]];
+const COLOURS = [
+  [13, 15, 36], [46, 29, 98], [104, 36, 128], [170, 51, 118], [226, 87, 84], [250, 152, 67],
+  [253, 231, 156],
+];
 
 function drawSpectrogram(canvas, samples) {
   const columns = melEnergies(samples);

@@ -6,7 +6,9 @@
 
 const newTalk = (system) => ({ id: newId(), title: "", changed: Date.now(), system, turns: [] });
 
-const newTurn = (text, clips) => ({ text, clips: clips.map((clip) => clip.id), answer: "", state: "answering", reason: "", status: 0, note: "" });
+const newTurn = (text, clips) => ({
+  text, clips: clips.map((clip) => clip.id), answer: "", state: "answering", reason: "", status: 0, note: "",
+});
 
 // Whether the model is told of a turn later: one that was not answered would stand there without
 // an answer.

@@ -39,7 +39,8 @@ class TalksList {
 
   sure(talk) {
     const dialog = found("sure");
-    found("sure-what").textContent = `“${talk.title}” and its clips are deleted from this browser. They lie nowhere else.`;
+    found("sure-what").textContent =
+      `“${talk.title}” and its clips are deleted from this browser. They lie nowhere else.`;
     dialog.returnValue = "no";
     dialog.onclose = () => dialog.returnValue === "yes" && this.ondelete(talk.id);
     dialog.showModal();

@@ -54,7 +54,8 @@ function showAnswer(element, answer, player) {
   const parts = timedParts(answer.replace(HALF_A_MARK, ""), player?.clip.seconds ?? 0);
   element.replaceChildren(...parts.flatMap((part) => {
     // Every second piece is a tag, such as that of silence.
-    if (part.text) return part.text.split(TAG).map((text, i) => (i % 2 ? made("span", { className: "tag" }, text) : text));
+    const marked = (text, i) => (i % 2 ? made("span", { className: "tag" }, text) : text);
+    if (part.text) return part.text.split(TAG).map(marked);
     const words = seconds(part.seconds, 2);
     if (!player) return made("span", { className: "moment" }, words);
     const until = part.to === null ? "the end" : seconds(part.to, 2);
