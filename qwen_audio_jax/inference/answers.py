@@ -1,6 +1,7 @@
 """What the engine is asked, and what it answers."""
 
 import dataclasses
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -135,7 +136,11 @@ class Answer:
                 self.usage = dataclasses.replace(self.usage, seconds=seconds)
             self._changed.notify_all()
             if self._callback is not None and (ids or finish):
-                self._callback(ids, finish)
+                try:
+                    self._callback(ids, finish)
+                except Exception as error:  # of whoever listens: other answers must go on
+                    logging.warning("an answer is no longer listened to: %s", error)
+                    self._callback = None
 
 
 @dataclasses.dataclass(frozen=True)

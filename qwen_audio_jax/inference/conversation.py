@@ -1,5 +1,6 @@
 """A conversation with a model: its history, and what is asked of the engine at each turn."""
 
+import contextlib
 import dataclasses
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,73 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines.examples import Example, in_windows
-from qwen_audio_jax.audio.lengths import MIN_SAMPLES, SAMPLE_RATE, audio_tokens, mel_frames, windows
+from data_pipelines.examples import Example
+from qwen_audio_jax.audio.lengths import audio_tokens, mel_frames, windows
 from qwen_audio_jax.inference.answers import CANCELLED, FAILED, Answer, Request, Usage
 from qwen_audio_jax.inference.engine import Engine
 from qwen_audio_jax.inference.loading import Loaded
+from qwen_audio_jax.inference.prompt import check_clip, prompt_of, stop_ids
 from qwen_audio_jax.inference.sampling import GREEDY, Sampling
 from qwen_audio_jax.inference.text_stream import TextStream
 from qwen_audio_jax.rendering import Tokens, chat
 from qwen_audio_jax.rendering.chat import WINDOW, Message
 from qwen_audio_jax.tasks.conversation import places
-from qwen_audio_jax.text.control_tokens import END_OF_TEXT, IM_END, IM_START
+from qwen_audio_jax.text.control_tokens import IM_END
 
 MAX_NEW_TOKENS = 512
-
-
-def stop_ids(loaded: Loaded) -> tuple[int, ...]:
-    """What ends an answer: the end of a message, of the text, or the head of the next message."""
-    known = loaded.tokenizer.control_ids
-    return tuple(known[name] for name in (IM_END, END_OF_TEXT, IM_START) if name in known)
-
-
-def check_clip(wave: np.ndarray, max_seconds: float) -> np.ndarray:
-    """A clip as it is heard: float32 [samples] at 16 kHz.
-
-    Raises:
-        ValueError: it is no such waveform, too short, too long, or has samples that are no numbers.
-    """
-    wave = np.asarray(wave)
-    if wave.ndim != 1 or wave.dtype != np.float32:
-        raise ValueError(f"a clip must be float32 [samples], not {wave.dtype} {list(wave.shape)}")
-    if len(wave) < MIN_SAMPLES:
-        raise ValueError(
-            f"a clip has {len(wave)} samples; {MIN_SAMPLES} ({MIN_SAMPLES / SAMPLE_RATE:g} s) are "
-            "the fewest that can be heard"
-        )
-    if len(wave) > max_seconds * SAMPLE_RATE:
-        raise ValueError(
-            f"a clip lasts {len(wave) / SAMPLE_RATE:.1f} s, and {max_seconds:g} s are the most"
-        )
-    if not np.isfinite(wave).all():
-        raise ValueError("a clip has samples that are no finite numbers")
-    return wave
-
-
-def prompt_of(loaded: Loaded, messages: Sequence[Message], clips: Sequence[np.ndarray]) -> Example:
-    """The prompt of a conversation that ends with a user's message: the same ids as in training.
-
-    Args:
-        loaded: the model.
-        messages: see `rendering.chat`.
-        clips: float32 [samples] at 16 kHz, one for each place for audio, in order.
-
-    Raises:
-        ValueError: the messages are of no form that is known, the clips are not as many as their
-            places, or one of them cannot be heard.
-    """
-    most = loaded.preprocessor.max_seconds
-    waves = [check_clip(clip, most) for clip in clips]
-    spans = chat.render(messages, loaded.family, add_generation_prompt=True)
-    wanted = sum(span.clip >= 0 for span in spans)
-    if wanted != len(waves):
-        raise ValueError(
-            f"{len(waves)} clip{'s' * (len(waves) != 1)} given and {wanted} "
-            f"place{'s' * (wanted != 1)} for audio in the messages; each clip needs one place"
-        )
-    spans = in_windows(spans, list(map(len, waves)))
-    return loaded.preprocessor.of_spans(spans, waves, end=False)
 
 
 @dataclasses.dataclass
@@ -117,8 +65,16 @@ class Reply:
         dropped: how many of the oldest turns the model no longer sees.
     """
 
-    def __init__(self, answer: Answer, conversation: "Conversation", turn: _Turn, dropped: int):
-        self.answer, self._conversation, self._turn = answer, conversation, turn
+    def __init__(
+        self,
+        answer: Answer,
+        conversation: "Conversation",
+        turn: _Turn,
+        instead_of: _Turn | None,
+        dropped: int,
+    ):
+        self.answer, self._conversation = answer, conversation
+        self._turn, self._instead_of = turn, instead_of
         self.text, self.dropped = "", dropped
         self._pieces = self._stream()
 
@@ -140,7 +96,7 @@ class Reply:
             if self.answer.finish is None:
                 self.answer.cancel()
                 self.answer.wait()
-            self._conversation._ended(self._turn, self.answer)
+            self._conversation._ended(self.answer, self._turn, self._instead_of)
 
     def cancel(self) -> None:
         """Ends the answer; what came of it stays in the history."""
@@ -183,7 +139,6 @@ class Conversation:
         self._system, self._turns = system, []
         self._talk = uuid.uuid4().hex
         self._open: Reply | None = None
-        self._replaced: list[_Turn] = []
 
     @property
     def system(self) -> str | None:
@@ -242,7 +197,7 @@ class Conversation:
         seed: int = 0,
         max_new_tokens: int = MAX_NEW_TOKENS,
     ) -> Reply:
-        """Answers the last message anew, in the place of its answer, which stays if nothing comes.
+        """Answers the last message anew, in the place of its answer.
 
         Raises:
             ValueError: there is none.
@@ -252,7 +207,7 @@ class Conversation:
             raise ValueError("nothing was said yet")
         last = self._turns[-1]
         turn = _Turn(last.content, last.clips)
-        return self._ask(turn, sampling, seed, max_new_tokens, before=self._turns[:-1])
+        return self._ask(turn, sampling, seed, max_new_tokens, instead_of=last)
 
     def undo(self) -> None:
         """Takes the last turn back. Raises ValueError if there is none."""
@@ -324,7 +279,8 @@ class Conversation:
         """Ends an answer that nobody has read to its end."""
         if self._open is not None:
             self._open.cancel()
-            self._open.read()
+            with contextlib.suppress(RuntimeError):  # it failed, which nobody wanted to know
+                self._open.read()
 
     def _ask(
         self,
@@ -332,10 +288,10 @@ class Conversation:
         sampling: Sampling,
         seed: int,
         new: int,
-        before: list[_Turn] | None = None,
+        instead_of: _Turn | None = None,
     ) -> Reply:
         self._finish()
-        before = self._turns if before is None else before
+        before = self._turns if instead_of is None else self._turns[:-1]
         kept, dropped = self._recent([*before, turn])
         prompt = self._prompt(kept)
         # The window does not count the last message, and may be larger than a slot.
@@ -344,9 +300,8 @@ class Conversation:
             prompt = self._prompt(kept)
         request = Request(prompt, stop_ids(self.loaded), new, sampling, seed, self._talk)
         answer = self._engine.submit(request)
-        self._replaced = self._turns[len(before) :]
         self._turns = [*before]
-        self._open = Reply(answer, self, turn, dropped)
+        self._open = Reply(answer, self, turn, instead_of, dropped)
         return self._open
 
     def _recent(self, turns: list[_Turn]) -> tuple[list[_Turn], int]:
@@ -382,11 +337,11 @@ class Conversation:
             )
         return dataclasses.replace(example, text=text)
 
-    def _ended(self, turn: _Turn, answer: Answer) -> None:
-        """Takes a turn into the history; of which no token came, what was there before it."""
+    def _ended(self, answer: Answer, turn: _Turn, instead_of: _Turn | None) -> None:
+        """Takes a turn into the history; where no token came, what it was to replace stays."""
         self._open = None
         if answer.finish in (CANCELLED, FAILED) and not answer.ids:
-            self._turns += self._replaced
+            self._turns += [instead_of] if instead_of else []
             return
         stream = TextStream(self.loaded.tokenizer, tags=True)
         turn.ids = list(answer.ids)

@@ -33,7 +33,7 @@ from qwen_audio_jax.inference.answers import (
     Usage,
 )
 from qwen_audio_jax.inference.loading import Loaded
-from qwen_audio_jax.inference.programs import PIECES, STOPS, Programs, Rows
+from qwen_audio_jax.inference.programs import STOPS, Programs, Rows
 from qwen_audio_jax.inference.slots import Prompt, Slot, choose_slot
 from qwen_audio_jax.models.language_model import ntk_alpha
 
@@ -54,9 +54,9 @@ class EngineConfig:
     """How much an engine takes on.
 
     Attributes:
-        slots: answers written at once. Each has a cache of the last of the lengths.
-        lengths: of the caches that a step attends to, in tokens, ascending; of those the smallest
-            that holds all that is being written. A prompt and its answer fit into the last.
+        slots: answers written at once. Each has a cache of the largest length.
+        lengths: in tokens, ascending. A step reads of the caches what lies before the first of
+            them that holds all that is being written. A prompt and its answer fit into the last.
         group: tokens that all slots write before the host looks at them.
         waiting: requests that may wait for a slot.
 
@@ -240,10 +240,7 @@ class Engine:
         """Reads a piece of a prompt, or has clips encoded that it needs."""
         prompt, start = slot.prompt, len(slot.content)
         left = len(prompt.tokens) - start
-        size = next((size for size in PIECES if left <= size), PIECES[-1])
-        while start + size > self._programs.room:
-            size = PIECES[PIECES.index(size) - 1]
-        n = min(left, size)
+        n = self._programs.piece(start, left)
         needed = [
             clip
             for clip in prompt.clips_of(start, start + n)
@@ -319,11 +316,19 @@ class Engine:
         """Ends all that is being answered, as the arrays of all slots are lost."""
         told = " ".join(str(error).split())[:300] or type(error).__name__
         logging.warning("answers failed: %s", told)
-        self._programs.forget()
+        sentence = f"the answer could not be computed ({told})"
         for slot in self._slots:
             slot.forget()
             if slot.answer:
-                self._end(slot, [], FAILED, f"the answer could not be computed ({told})")
+                self._end(slot, [], FAILED, sentence)
+        try:
+            self._programs.forget()
+        except Exception:  # there is no room for a cache any more
+            with self._changed:
+                self._open, gone = False, [answer for answer, _ in self._waiting]
+                self._waiting.clear()
+            for answer in gone:
+                self._note(answer, [], FAILED, sentence)
 
     def _count(self, **more: float) -> None:
         with self._changed:

@@ -20,8 +20,8 @@ from qwen_audio_jax.audio.lengths import (
 )
 from qwen_audio_jax.inference.loading import Loaded
 from qwen_audio_jax.inference.row_sampling import RowSampling, choose_each
-from qwen_audio_jax.models.cache import BLOCK, Cache
 from qwen_audio_jax.models.language_model import rope
+from qwen_audio_jax.models.long_cache import LongCache
 from qwen_audio_jax.parallel.sharding import ROWS, place_rows, row_shards
 from qwen_audio_jax.rendering import Tokens
 
@@ -77,7 +77,7 @@ class Held:
         used: bool [B, V], ids that each row holds.
     """
 
-    caches: list[Cache]
+    caches: list[LongCache]
     hidden: jax.Array
     used: jax.Array
 
@@ -86,7 +86,6 @@ class Programs:
     """A model's programs for B rows.
 
     Attributes:
-        room: slots of the caches.
         audio_dtype: of audio tokens.
     """
 
@@ -94,13 +93,11 @@ class Programs:
         """Args:
         loaded: the model.
         rows: B.
-        lengths: how many positions a step attends to, ascending; the first of them that will do.
+        lengths: where the parts of the caches end, of which a step reads those that it needs.
         """
         self._loaded, self._rows, self._lengths = loaded, rows, lengths
         self._decoder = loaded.model.decoder
         self.audio_dtype = np.dtype(loaded.model.compute.dtype)
-        # The smallest piece may be read where one more token would have fitted.
-        self.room = -(-(lengths[-1] + PIECES[0]) // BLOCK) * BLOCK
 
         def decoder_of(parameters):
             decoder = nnx.merge(loaded.graph, parameters).decoder.cast()
@@ -120,7 +117,8 @@ class Programs:
 
         def made():
             caches = [
-                Cache.empty(B, G, config.head_dim, self.room, dtype) for _ in range(config.layers)
+                LongCache.empty(B, G, config.head_dim, self._lengths, dtype)
+                for _ in range(config.layers)
             ]
             hidden = jnp.zeros((B, 1, config.width), dtype)
             return Held(caches, hidden, jnp.zeros((B, config.vocab_size), bool))
@@ -134,7 +132,12 @@ class Programs:
     def _compile(self) -> None:
         whole, by_row = self._whole, self._by_row
         self._encode = jax.jit(self._encoded, out_shardings=whole)
-        self._read = jax.jit(self._with_piece, donate_argnames="held", out_shardings=by_row)
+        self._read = jax.jit(
+            self._with_piece,
+            donate_argnames="held",
+            static_argnames="part",
+            out_shardings=by_row,
+        )
         self._mark = jax.jit(_marked, donate_argnames="held", out_shardings=by_row)
         self._write = jax.jit(
             self._written,
@@ -170,6 +173,21 @@ class Programs:
         model = nnx.merge(self._loaded.graph, parameters)
         return model.projector(model.encoder(*heard.values()))
 
+    def _part(self, start: int) -> int:
+        return next(part for part, end in enumerate(self._lengths) if start < end)
+
+    def piece(self, start: int, left: int) -> int:
+        """How many of `left` tokens of a prompt are read next, behind `start` ones.
+
+        They lie in one part of the caches, and so does what fills up the piece.
+        """
+        part = self._part(start)
+        first = (0, *self._lengths)[part]
+        room = self.held.caches[0].parts[part].values.shape[1] - (start - first)
+        wanted = min(left, self._lengths[part] - start)
+        size = next((size for size in PIECES if wanted <= size), PIECES[-1])
+        return min(wanted, max(fit for fit in PIECES if fit <= min(size, room)))
+
     def read(
         self,
         row: int,
@@ -184,7 +202,7 @@ class Programs:
         Args:
             row: which.
             start: how many tokens the row holds.
-            tokens: int32 [n], those that follow; at most the largest of PIECES.
+            tokens: int32 [n], those that follow, as many as `piece` says.
             audio: [n, D], audio tokens where `tokens` has their placeholders.
             is_audio: bool [n], where that is.
             length: of the whole prompt.
@@ -197,14 +215,23 @@ class Programs:
         )
         numbers = np.array([row, start, n, length], np.int32)
         self.held = self._read(
-            self._weights, self._delimiters, self.held, tokens, audio, is_audio, numbers
+            self._weights,
+            self._delimiters,
+            self.held,
+            tokens,
+            audio,
+            is_audio,
+            numbers,
+            part=self._part(start),
         )
 
     @functools.cached_property
     def _delimiters(self) -> jax.Array | None:
         return self._loaded.parameters.get("delimiters")
 
-    def _with_piece(self, weights, delimiters, held, tokens, audio, is_audio, numbers) -> Held:
+    def _with_piece(
+        self, weights, delimiters, held, tokens, audio, is_audio, numbers, *, part
+    ) -> Held:
         decoder, config = nnx.merge(self._graph, weights), self._loaded.model
         row, start, n, length = numbers
         x = decoder.embed(tokens)
@@ -215,7 +242,7 @@ class Programs:
         x = jnp.where(is_audio[:, None], audio.astype(x.dtype), x)[:, None]
         positions = start + jnp.arange(len(tokens))
         rotate = rope(config.decoder, positions[:, None], jnp.full(len(tokens), length))
-        hidden, caches = decoder.read(decoder.blocks, x, rotate, held.caches, row, start)
+        hidden, caches = decoder.read(decoder.blocks, x, rotate, held.caches, part, row, start)
         last = jax.lax.dynamic_slice_in_dim(hidden, n - 1, 1)
         hidden = jax.lax.dynamic_update_slice_in_dim(held.hidden, last, row, 0)
         return Held(caches, hidden, held.used)
@@ -257,10 +284,7 @@ class Programs:
             written = written.at[:, number].set(jnp.where(running, token, -1))
             rotate = rope(self._decoder, position[:, None], rows.lengths)
             longest = jnp.max(jnp.where(running, position, 0))
-            which = jnp.sum(longest >= jnp.array(self._lengths[:-1], jnp.int32))
-            seen = functools.partial(
-                Cache.attend_first, positions=position, lengths=self._lengths, which=which
-            )
+            seen = functools.partial(LongCache.attend, positions=position, longest=longest)
             # Also one that ends an answer, which the next turn finds in the slot then.
             x = decoder.embed(token[:, None])
             hidden, caches = decoder.decode(decoder.blocks, x, rotate, held.caches, position, seen)

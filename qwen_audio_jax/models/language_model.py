@@ -19,6 +19,7 @@ from qwen_audio_jax.models.layers import (
     scan_layers,
     stack_layers,
 )
+from qwen_audio_jax.models.long_cache import LongCache
 from qwen_audio_jax.models.presets import Compute, DecoderConfig
 from qwen_audio_jax.models.segments import Segments
 
@@ -222,10 +223,10 @@ class LanguageModel(nnx.Module):
         blocks: Sequence[DecoderBlock],
         x: jax.Array,
         rotate: RoPE,
-        caches: Sequence[Cache],
+        caches: Sequence[Cache] | Sequence[LongCache],
         slot: jax.Array,
-        attend: Callable[[Cache, jax.Array], jax.Array],
-    ) -> tuple[jax.Array, list[Cache]]:
+        attend: Callable[[Any, jax.Array], jax.Array],
+    ) -> tuple[jax.Array, list[Any]]:
         """The same for one more position of each row, which enters the caches.
 
         Args:
@@ -251,10 +252,11 @@ class LanguageModel(nnx.Module):
         blocks: Sequence[DecoderBlock],
         x: jax.Array,
         rotate: RoPE,
-        caches: Sequence[Cache],
+        caches: Sequence[LongCache],
+        part: int,
         row: jax.Array,
         start: jax.Array,
-    ) -> tuple[jax.Array, list[Cache]]:
+    ) -> tuple[jax.Array, list[LongCache]]:
         """The same for a piece of one row's prompt, which follows on what its slots hold.
 
         Args:
@@ -262,6 +264,7 @@ class LanguageModel(nnx.Module):
             x: [P, 1, D], the positions from `start` on.
             rotate: of these positions, [P, 1].
             caches: each layer's.
+            part: of the caches, in which these positions lie.
             row: int32, which of the caches' rows.
             start: int32, the first of its slots that is filled.
 
@@ -271,8 +274,8 @@ class LanguageModel(nnx.Module):
         filled = []
         for block, cache in zip(blocks, caches, strict=True):
             q, k, v = (y[:, 0] for y in block.project(x, rotate))
-            filled.append(cache.put_piece(row, start, k, v))
-            attended = filled[-1].attend_piece(row, start, q, self.config.kv_heads)
+            filled.append(cache.put_piece(part, row, start, k, v))
+            attended = filled[-1].attend_piece(part, row, start, q, self.config.kv_heads)
             x = block.finish(x, attended[:, None])
         return self.norm(x), filled
 

@@ -11,9 +11,9 @@ import numpy as np
 
 from data_pipelines.examples import Example
 from qwen_audio_jax.inference.answers import Answer, Request, Usage
-from qwen_audio_jax.inference.conversation import check_clip, stop_ids
 from qwen_audio_jax.inference.engine import Engine
 from qwen_audio_jax.inference.loading import Loaded
+from qwen_audio_jax.inference.prompt import check_clip, stop_ids
 from qwen_audio_jax.inference.sampling import Sampling
 from qwen_audio_jax.inference.text_stream import TextStream
 from qwen_audio_jax.rendering import render

@@ -12,9 +12,9 @@ import numpy as np
 
 from qwen_audio_jax.audio.lengths import SAMPLE_RATE
 from qwen_audio_jax.inference.answers import Request
-from qwen_audio_jax.inference.conversation import prompt_of, stop_ids
 from qwen_audio_jax.inference.engine import Engine, EngineConfig
 from qwen_audio_jax.inference.loading import Loaded, load
+from qwen_audio_jax.inference.prompt import prompt_of, stop_ids
 from qwen_audio_jax.inference.sampling import Sampling
 from qwen_audio_jax.terminal import loops
 from qwen_audio_jax.terminal.commands import COMMANDS

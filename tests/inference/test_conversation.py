@@ -178,6 +178,10 @@ def test_an_answer_that_is_cut_stays_and_an_empty_one_does_not(talker):
     late.cancel()
     assert late.read() == ""
     assert len(talk.messages) == 4
+    before, again = talk.messages, talk.again()
+    again.cancel()
+    again.read()
+    assert talk.messages == before
     for one in blocked:
         one.cancel()
         one.wait()

@@ -126,6 +126,10 @@ def test_ids_come_to_a_callback(loaded, engine):
 
     answer.on_ids(heard)
     ended.wait()
+    # One who listens no longer harms nobody.
+    deaf = engine.submit(asked(loaded, 2))
+    deaf.on_ids(lambda ids, finish: 1 / 0)
+    assert list(deaf) == plain_ids(loaded, asked(loaded, 2))
     assert [token for ids, _ in told for token in ids] == plain_ids(loaded, asked(loaded, 1))
     assert [finish for _, finish in told if finish] == ["length"]
 

@@ -11,9 +11,9 @@ from talking_model import write_model, write_tone
 
 from data_pipelines.records import Record
 from qwen_audio_jax.inference.answers import Request
-from qwen_audio_jax.inference.conversation import prompt_of
 from qwen_audio_jax.inference.engine import Engine, EngineConfig
 from qwen_audio_jax.inference.loading import load
+from qwen_audio_jax.inference.prompt import prompt_of
 from qwen_audio_jax.inference.sampling import GREEDY, Sampling
 from qwen_audio_jax.terminal import commands, talk_files
 from qwen_audio_jax.terminal.clips import read_clip
