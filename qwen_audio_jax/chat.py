@@ -22,6 +22,9 @@ from collections.abc import Sequence
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 1 after one sentence on what is wrong; 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
+    if sys.stdin is None or sys.stdout is None:  # `<&-` in a shell
+        print("error: chat takes an open standard input and output", file=sys.stderr)
+        return 1
     # Imported late: --help should not wait for JAX.
     from qwen_audio_jax.terminal.screen import Screen
 

@@ -136,6 +136,13 @@ def test_a_flag_that_cannot_be_is_one_sentence(checkpoint, capsys, flags, told):
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", ["stdin", "stdout"])
+def test_a_closed_stream_is_told(monkeypatch, capsys, name):
+    monkeypatch.setattr(sys, name, None)
+    assert chat.main(["--checkpoint=x"]) == 1
+    assert "takes an open standard input and output" in capsys.readouterr().err
+
+
 def test_a_missing_package_is_told_to_who_types(monkeypatch, capsys):
     for stream in (sys.stdin, sys.stdout):
         monkeypatch.setattr(stream, "isatty", lambda: True)
