@@ -4,6 +4,9 @@ import pathlib
 
 from setuptools import find_packages, setup
 
+CHAT = ["prompt_toolkit>=3.0.48,<4"]
+# Its wheels bring PortAudio for macOS and Windows; on Linux it is the system's.
+MICROPHONE = ["sounddevice>=0.5,<1"]
 BEAM = ["apache-beam>=2.60,<3"]
 # TensorFlow comes to a new Python late; what needs it says so.
 TFDS = ["tensorflow>=2.18,<3; python_version<'3.14'"]
@@ -75,11 +78,13 @@ setup(
     ],
     extras_require={
         "beam": BEAM,
+        "chat": CHAT,
+        "microphone": MICROPHONE,
         "parity": PARITY,
         "serve": SERVE,
         "synthetic": SYNTHETIC,
         "tfds": TFDS,
         "tpu": ["jax[tpu]>=0.10.2,<1"],
-        "test": SYNTHETIC + BEAM + TFDS + SERVE + TEST,
+        "test": SYNTHETIC + BEAM + CHAT + MICROPHONE + TFDS + SERVE + TEST,
     },
 )

@@ -44,7 +44,7 @@ def imported(folder: str) -> set[str]:
 @pytest.mark.parametrize(
     ("folder", "extras"),
     [
-        ("qwen_audio_jax", ("serve",)),
+        ("qwen_audio_jax", ("chat", "microphone", "serve")),
         ("data_pipelines", ("synthetic", "beam")),
         ("configs", ()),
         ("benchmarks", ("parity",)),
