@@ -202,14 +202,16 @@ def main() -> None:
     original = peers.peer()
     loaded = loaded_of(original)
     engine = Engine(loaded, EngineConfig(slots=1, lengths=(256, LONG)))
-    table = Table("", "", "ratio")
     with torch.inference_mode():
-        rows = turn_five(engine, original, options.turns)
-        rows += streaming(engine, loaded, options.turns)
-        rows += eight_clients(loaded, engine, original, options.each)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
+        for rows in (
+            lambda: turn_five(engine, original, options.turns),
+            lambda: streaming(engine, loaded, options.turns),
+            lambda: eight_clients(loaded, engine, original, options.each),
+        ):
+            table = Table("", "", "ratio")
+            for row in rows():
+                table.add_row(*row)
+            Console().print(table)
     engine.close()
 
 
