@@ -43,6 +43,7 @@ def test_a_text_model_gets_rows_for_the_tokens_it_lacks(tmp_path):
     np.testing.assert_array_equal(loaded["head"][:, :257], old["head"])
 
 
+@pytest.mark.slow
 def test_training_starts_from_an_encoder_and_leaves_it_frozen(tmp_path, monkeypatch):
     whisper = originals.whisper(tmp_path / "whisper", positions=1500)
     # As the README does: a relative path, and not to be taken for a run's checkpoints/STEP.

@@ -153,6 +153,7 @@ def test_dialects_differ_in_every_sentence():
             assert len(one) != len(other) or np.abs(one - other).max() > 0.05, text
 
 
+@pytest.mark.slow
 def test_moods_of_the_voice_are_heard():
     """Joy is higher and quicker than sadness, anger louder at equal peak."""
     records = [made("emotion_recognition", n) for n in range(24)]

@@ -10,7 +10,7 @@ from talk_page import ABOVE_HERTZ, MICROPHONE_HERTZ, TalkPage, audio_file, tone
 CHROMIUMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # playwright has a loop of asyncio that no other file may find
 def chromium(tmp_path_factory):
     """A browser, its microphone two tones."""
     spoken = tmp_path_factory.mktemp("microphone") / "spoken.wav"

@@ -109,6 +109,7 @@ def test_killed_and_resumed_is_bit_identical(root, whole, uninterrupted, tmp_pat
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 
+@pytest.mark.slow
 def test_eight_devices_train_like_one(root, uninterrupted, tmp_path):
     mesh = {f"mesh.{axis}": 2 for axis in ("replica", "fsdp", "tensor")}
     flags = f"{QUICK} --xla_force_host_platform_device_count=8"
@@ -176,7 +177,10 @@ def test_starts_from_another_run(root, uninterrupted, tmp_path):
         ("train.stepz", "3", "stepz"),
         ("data.mixture", "{'nothing': 1.0}", "nothing: no corpus there; build one with"),
         ("data.mixture", "{'tones': 0}", "all weights are 0"),
-        ("data.shapes", "((4, 8, 8),)", "it is larger than every row shape"),
+        pytest.param(
+            *("data.shapes", "((4, 8, 8),)", "it is larger than every row shape"),
+            marks=pytest.mark.slow,
+        ),
         ("mesh.fsdp", "3", "does not make 1 devices"),
         (
             "model.family",

@@ -182,6 +182,7 @@ def test_the_losses_of_positions_with_a_head_that_is_a_word_embedding():
     np.testing.assert_allclose(tied, ours, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 @on_eight_devices
 def test_the_losses_of_positions_are_the_same_on_a_mesh():
     for sizes, words in (((2, 2, 2), V), ((1, 8, 1), 31), ((1, 1, 8), V)):

@@ -141,7 +141,14 @@ def test_micro_batches_are_the_whole_batch(plain):
     assert_same(trained(dataclasses.replace(RECIPE, accumulate=4)), plain)
 
 
-@pytest.mark.parametrize("remat", [policy for policy in REMAT if policy != "none"])
+@pytest.mark.parametrize(
+    "remat",
+    [
+        pytest.param(policy, marks=[] if policy == "full" else pytest.mark.slow)
+        for policy in REMAT
+        if policy != "none"
+    ],
+)
 def test_what_is_computed_anew_is_the_same(plain, remat):
     assert_same(trained(compute(remat=remat)), plain)
 
