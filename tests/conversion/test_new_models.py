@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import originals
+import pytest
 from conftest import write_corpus
 from converting import byte_vocabulary, read_tables
 
