@@ -16,6 +16,7 @@ def fuzz(monkeypatch):
     return importlib.import_module("fuzz_checkpoints")
 
 
+@pytest.mark.slow
 def test_they_are_converted_or_refused(tmp_path, fuzz):
     fuzz.make_all_seeds(tmp_path / "seeds")
     counts = collections.Counter()

@@ -13,6 +13,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 ALLOWED = {"jax", "jaxlib", "flax", "optax", "numpy", "qwen_audio_jax", "data_pipelines"}
 
 
+@pytest.mark.slow
 def test_it_runs_at_tiny_size():
     command = [sys.executable, "benchmarks/gpu_step.py", "--size=tiny", "--steps=1"]
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}

@@ -72,6 +72,7 @@ def test_classes_and_constants(prepared, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_group_and_another_number_of_workers(prepared, tmp_path):
     fields = "text=speaker/says,language='en'"
     for workers in (1, 2):

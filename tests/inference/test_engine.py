@@ -19,7 +19,9 @@ CONFIG = EngineConfig(slots=3, lengths=(64, 192, 512), group=4, waiting=20)
 NEVER = (0,)
 
 
-@pytest.fixture(scope="module", params=["qwen_audio", "qwen2_audio"])
+@pytest.fixture(
+    scope="module", params=[pytest.param("qwen_audio", marks=pytest.mark.slow), "qwen2_audio"]
+)
 def loaded(request, tmp_path_factory):
     return tiny_loaded(request.param, tmp_path_factory.mktemp("vocabulary"))
 

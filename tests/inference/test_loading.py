@@ -121,6 +121,7 @@ def test_adapters_with_a_whole_head(base, start, tmp_path):
     np.testing.assert_array_equal(one.parameters["decoder"]["head"], head.T)
 
 
+@pytest.mark.slow
 def test_a_run_that_trained_adapters(base, start, adapter, tmp_path):
     assert run("import", f"--source={base}", f"--source={adapter}", f"--out={tmp_path / 'a'}") == 0
     mine = lora_run(start, tmp_path / "a", tmp_path / "run")

@@ -241,6 +241,7 @@ def test_what_cannot_be_said_is_named(talker):
         prompt_of(loaded, [{"role": "user", "content": [{"type": "audio"}]}], [tone(1)] * 2)
 
 
+@pytest.mark.slow
 def test_beyond_the_trained_length_rotation_decides(tmp_path):
     """In a longer prompt Qwen-Audio's keys turn by another angle, and its slot is of no use."""
     loaded, engine = opened(

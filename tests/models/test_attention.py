@@ -81,6 +81,7 @@ def test_hidden_positions_are_seen_by_nobody(backend):
     np.testing.assert_allclose(out[:, :60], alone, atol=2e-5)
 
 
+@pytest.mark.slow
 @on_eight_devices
 def test_a_mesh_is_one_device():
     q, k, v, weights = inputs(4, 2, rows=8)

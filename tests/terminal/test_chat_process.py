@@ -52,6 +52,7 @@ def test_lines_are_answered_on_standard_output_and_nothing_else_is_there(checkpo
     assert "--task=asr --language=en" in err
 
 
+@pytest.mark.slow
 def test_what_cannot_be_done_is_told_by_its_line_and_what_depends_on_it_is_not_asked(
     checkpoint, tmp_path
 ):
