@@ -5,13 +5,11 @@ import pathlib
 
 import jax
 import numpy as np
-import tokenizers
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from qwen_audio_jax import convert
 from qwen_audio_jax.checkpoint import last_step, load_partly, saved_shapes
-from qwen_audio_jax.text.tokenizer_qwen import SPLIT_PATTERN
 
 
 def read_tensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
@@ -64,24 +62,6 @@ def config_value(key, value):
         path.write_text(json.dumps(config))
 
     return change
-
-
-def byte_vocabulary(path: pathlib.Path, names=("<|endoftext|>",)) -> None:
-    """A tokenizer.json of Qwen's kind without a single merge: 256 bytes and control tokens."""
-    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    made = tokenizers.Tokenizer(
-        tokenizers.models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[])
-    )
-    made.normalizer = tokenizers.normalizers.NFC()
-    made.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
-        [
-            tokenizers.pre_tokenizers.Split(tokenizers.Regex(SPLIT_PATTERN), "isolated"),
-            tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    made.decoder = tokenizers.decoders.ByteLevel()
-    made.add_special_tokens([tokenizers.AddedToken(name, normalized=False) for name in names])
-    made.save(str(path))
 
 
 def read_tables(folder: pathlib.Path) -> dict[str, np.ndarray]:

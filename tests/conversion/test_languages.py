@@ -2,7 +2,8 @@
 
 import originals
 import pytest
-from converting import byte_vocabulary, read_tables, run
+from byte_vocabulary import byte_vocabulary
+from converting import read_tables, run
 
 from qwen_audio_jax.rendering.language_codes import tagged_languages
 from qwen_audio_jax.text.tokenizer import load_tokenizer

@@ -7,8 +7,9 @@ import sys
 import numpy as np
 import originals
 import pytest
+from byte_vocabulary import byte_vocabulary
 from conftest import write_corpus
-from converting import byte_vocabulary, read_tables
+from converting import read_tables
 
 from qwen_audio_jax import convert
 from qwen_audio_jax.checkpoint import by_path, last_step

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import originals
 import pytest
-from converting import byte_vocabulary, config_value, read_tables, run
+from byte_vocabulary import byte_vocabulary
+from converting import config_value, read_tables, run
 from flax import nnx
 
 from qwen_audio_jax.conversion import vocabulary

@@ -7,8 +7,9 @@ import jax
 import numpy as np
 import originals
 import pytest
+from byte_vocabulary import byte_vocabulary
 from conftest import changed, flac, pretrain_values, tiny_config
-from converting import byte_vocabulary, run
+from converting import run
 
 from data_pipelines.records import Record
 from data_pipelines.shards import write_split

@@ -12,7 +12,8 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "conversion"))
 import originals
-from converting import byte_vocabulary, imported, run
+from byte_vocabulary import byte_vocabulary
+from converting import imported, run
 from test_adapters import write_adapter
 
 from qwen_audio_jax.checkpoint import by_path, last_step, saved_shapes

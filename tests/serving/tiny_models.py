@@ -4,14 +4,13 @@ import json
 import pathlib
 
 import numpy as np
-import tokenizers
+from byte_vocabulary import byte_vocabulary
 from safetensors.numpy import save_file
 
 from qwen_audio_jax.conversion import configs, names
 from qwen_audio_jax.conversion.shapes import parameter_shapes, tensor_shapes
 from qwen_audio_jax.models.parts import Parts
 from qwen_audio_jax.models.presets import DecoderConfig, EncoderConfig
-from qwen_audio_jax.text.tokenizer_qwen import SPLIT_PATTERN
 
 TAGS = ("<|en|>", "<|zh|>", "<|unknown|>", *(f"<|{n / 10:.2f}|>" for n in range(20)))
 CONTROL = (
@@ -31,7 +30,7 @@ def write_model(folder: pathlib.Path, seed: int = 0, ending: float = 1.5) -> pat
         ending: how large the weights are that end an answer; with 0 none ends by itself.
     """
     folder.mkdir(parents=True)
-    vocabulary = _write_vocabulary(folder / "tokenizer.json")
+    vocabulary = byte_vocabulary(folder / "tokenizer.json", CONTROL)
     decoder = DecoderConfig(
         vocab_size=len(vocabulary),
         layers=LAYERS,
@@ -60,22 +59,3 @@ def write_model(folder: pathlib.Path, seed: int = 0, ending: float = 1.5) -> pat
             tensors[head][i] *= ending if token == "<|im_end|>" else 0.3
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     return folder
-
-
-def _write_vocabulary(path: pathlib.Path) -> dict[str, int]:
-    """A vocabulary of bytes and control tokens; ids by token."""
-    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    made = tokenizers.Tokenizer(
-        tokenizers.models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[])
-    )
-    made.normalizer = tokenizers.normalizers.NFC()
-    made.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
-        [
-            tokenizers.pre_tokenizers.Split(tokenizers.Regex(SPLIT_PATTERN), "isolated"),
-            tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    made.decoder = tokenizers.decoders.ByteLevel()
-    made.add_special_tokens([tokenizers.AddedToken(name, normalized=False) for name in CONTROL])
-    made.save(str(path))
-    return made.get_vocab()
