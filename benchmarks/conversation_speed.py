@@ -31,6 +31,7 @@ from rich.table import Table
 
 from data_pipelines.examples import Example, Preprocessor, empty_batch, fill_row
 from qwen_audio_jax.audio.lengths import packed_frames
+from qwen_audio_jax.inference.by_layer import by_layer
 from qwen_audio_jax.inference.engine import Engine, EngineConfig, Request
 from qwen_audio_jax.inference.generate import generate
 from qwen_audio_jax.inference.loading import Loaded
@@ -40,13 +41,13 @@ from qwen_audio_jax.rendering import Tokens
 NEW, LONG, STOP = 24, 1024, (peers.NEVER,)
 
 
-def loaded_of(original: torch.nn.Module) -> Loaded:
-    """The same model, made ready."""
-    graph, state = peers.ours_of(original)
+def loaded_of(graph: nnx.GraphDef, state: nnx.State) -> Loaded:
+    """A model, made ready."""
     config = nnx.merge(graph, state).config
+    graph, parameters = by_layer(config, nnx.to_pure_dict(state))
     mesh = make_mesh({"replica": 1, "fsdp": 1, "tensor": 1}, jax.devices()[:1])
     made = Preprocessor(None, "qwen2_audio", "prompts", peers.MEL_BINS, "ceil")
-    return Loaded("peer", "qwen2_audio", config, graph, nnx.to_pure_dict(state), mesh, made, True)
+    return Loaded("peer", "qwen2_audio", config, graph, parameters, mesh, made, True)
 
 
 def example(tokens: np.ndarray, mels: list[np.ndarray]) -> Example:
@@ -172,15 +173,15 @@ def eight_clients(loaded: Loaded, one: Engine, original, each: int) -> list[tupl
     ]
 
 
-def streaming(engine: Engine, loaded: Loaded, turns: int) -> list[tuple[str, ...]]:
+def streaming(engine: Engine, graph: nnx.GraphDef, state: nnx.State, turns: int) -> list[tuple[str, ...]]:
     """Tokens/s, with the prompt."""
     request = requests(1)[0][0]
     request = Request(request.example, STOP, 128)
     tokens = len(request.example.text.tokens)
     batch = empty_batch(1, tokens, 512, peers.MEL_BINS)
     fill_row(batch, 0, [request.example])
-    program = jax.jit(functools.partial(generate, loaded.graph, stop=STOP, max_new_tokens=128))
-    plain = lambda: np.asarray(program(loaded.parameters, batch))[0].tolist()  # noqa: E731
+    program = jax.jit(functools.partial(generate, graph, stop=STOP, max_new_tokens=128))
+    plain = lambda: np.asarray(program(state, batch))[0].tolist()  # noqa: E731
     if list(engine.submit(request)) != plain():
         raise SystemExit("the two write different ids")
     times = [[seconds(lambda: list(engine.submit(request))), seconds(plain)] for _ in range(turns)]
@@ -200,12 +201,13 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count())
     original = peers.peer()
-    loaded = loaded_of(original)
+    graph, state = peers.ours_of(original)
+    loaded = loaded_of(graph, state)
     engine = Engine(loaded, EngineConfig(slots=1, lengths=(256, LONG)))
     with torch.inference_mode():
         for rows in (
             lambda: turn_five(engine, original, options.turns),
-            lambda: streaming(engine, loaded, options.turns),
+            lambda: streaming(engine, graph, state, options.turns),
             lambda: eight_clients(loaded, engine, original, options.each),
         ):
             table = Table("", "", "ratio")

@@ -48,6 +48,9 @@ __all__ = [
     "Usage",
 ]
 
+READ = 512
+"""Tokens that are read of prompts, at least and if there are, before others write on."""
+
 
 @dataclasses.dataclass(frozen=True)
 class EngineConfig:
@@ -175,13 +178,13 @@ class Engine:
             return self._running > 0 or bool(self._waiting) or self._open
 
     def _round(self) -> None:
-        """Ends what was cancelled, begins what can be, reads a piece, writes a group."""
+        """Ends what was cancelled, begins what can be, reads some pieces, writes a group."""
         self._end_cancelled()
         while begun := self._next():
             self._begin(*begun)
-        reading = [slot for slot in self._slots if slot.reading]
-        if reading:
-            self._read(min(reading, key=lambda slot: slot.answer.number))
+        left = READ
+        while left > 0 and (reading := [slot for slot in self._slots if slot.reading]):
+            left -= self._read(min(reading, key=lambda slot: slot.answer.number))
         if self._rows.running.any():
             self._write()
 
@@ -236,8 +239,8 @@ class Engine:
             return 1.0
         return float(ntk_alpha(jnp.int32(length), decoder.trained_length))
 
-    def _read(self, slot: Slot) -> None:
-        """Reads a piece of a prompt, or has clips encoded that it needs."""
+    def _read(self, slot: Slot) -> int:
+        """Reads a piece of a prompt, or has clips encoded that it needs; how many tokens of it."""
         prompt, start = slot.prompt, len(slot.content)
         left = len(prompt.tokens) - start
         n = self._programs.piece(start, left)
@@ -247,22 +250,26 @@ class Engine:
             if prompt.digests[clip] not in slot.heard
         ]
         if needed:
-            self._encode(slot, needed)
-            return
+            return self._encode(slot, needed)
         audio, D = prompt.audio[start : start + n], self.loaded.model.decoder.width
         heard = np.zeros((n, D), self._programs.audio_dtype)
         for clip in prompt.clips_of(start, start + n):
             first, end = prompt.first_audio[clip : clip + 2]
             here = (audio >= first) & (audio < end)
             heard[here] = slot.heard[prompt.digests[clip]][audio[here] - first]
-        tokens = prompt.tokens[start : start + n]
-        self._programs.read(slot.row, start, tokens, heard, audio >= 0, len(prompt.tokens))
+        tokens, rows = prompt.tokens[start : start + n], self._rows
+        token = self._programs.read(
+            slot.row, start, tokens, heard, audio >= 0, len(prompt.tokens), rows.sampling
+        )
         slot.content += prompt.content[start : start + n].tolist()
-        self._rows.positions[slot.row] = start + n
-        self._rows.running[slot.row] = n == left
+        rows.positions[slot.row] = start + n
+        if token is not None:
+            rows.running[slot.row] = True
+            self._take(slot, [token])
+        return n
 
-    def _encode(self, slot: Slot, clips: list[int]) -> None:
-        """Audio tokens of some clips, each sound once."""
+    def _encode(self, slot: Slot, clips: list[int]) -> int:
+        """Has some clips encoded, each sound once; how many audio tokens come of them."""
         prompt, answer = slot.prompt, slot.answer
         new = {prompt.digests[clip]: prompt.clips[clip] for clip in clips}
         some = list(new.items())[: self._programs.together()]
@@ -271,27 +278,31 @@ class Engine:
         encoded = answer.usage.clips_encoded + len(some)
         answer.usage = dataclasses.replace(answer.usage, clips_encoded=encoded)
         self._count(clips_encoded=len(some))
+        return sum(map(len, made))
 
     def _write(self) -> None:
-        """Some tokens of all answers that are being written; one, where one has none yet."""
-        rows, group = self._rows, self.config.group
-        fresh = (rows.running & (rows.steps == 0)).any()
-        written = self._programs.write(rows, 1 if fresh else group, group)
+        """Some tokens of all answers that are being written."""
+        written = self._programs.write(self._rows, self.config.group)
         for slot in self._slots:
-            if not rows.running[slot.row]:
+            if not self._rows.running[slot.row]:
                 continue
             ids = [token for token in written[slot.row].tolist() if token >= 0]
-            slot.content += ids
-            rows.positions[slot.row] += len(ids)
-            rows.steps[slot.row] += len(ids)
-            request = slot.answer.request
-            if ids[-1] in request.stop:
-                self._end(slot, ids[:-1], STOP)
-            elif rows.steps[slot.row] == request.max_new_tokens:
-                self._end(slot, ids, LENGTH)
-            else:
-                slot.answer.put(ids)
-                self._count(written=len(ids))
+            slot.content += [slot.last, *ids[:-1]]
+            self._rows.positions[slot.row] += len(ids)
+            self._take(slot, ids)
+
+    def _take(self, slot: Slot, ids: list[int]) -> None:
+        """More tokens of an answer, of which the slot holds all but the last."""
+        request, row = slot.answer.request, slot.row
+        slot.last = ids[-1]
+        self._rows.steps[row] += len(ids)
+        if slot.last in request.stop:
+            self._end(slot, ids[:-1], STOP)
+        elif self._rows.steps[row] == request.max_new_tokens:
+            self._end(slot, ids, LENGTH)
+        else:
+            slot.answer.put(ids)
+            self._count(written=len(ids))
 
     def _end(self, slot: Slot, ids: list[int], finish: str, error: str = "") -> None:
         """Frees a slot, which keeps what it holds for its talk's next turn."""

@@ -21,6 +21,7 @@ from qwen_audio_jax.conversion.adapter_modules import rows_of
 from qwen_audio_jax.conversion.shapes import parameter_shapes, tensor_shapes
 from qwen_audio_jax.conversion.sources import Source, open_source
 from qwen_audio_jax.conversion.weight_files import Stored
+from qwen_audio_jax.inference.by_layer import by_layer
 from qwen_audio_jax.models.parts import MODEL_FILE, Parts, path_name, read_parts
 from qwen_audio_jax.models.presets import COMPUTE, ModelConfig
 from qwen_audio_jax.models.qwen_audio import QwenAudio
@@ -48,7 +49,7 @@ class Loaded:
         family: "qwen_audio" or "qwen2_audio".
         model: its configuration.
         graph: of the model, see `nnx.split`.
-        parameters: nested dict of arrays on the mesh; the decoder's in the compute dtype.
+        parameters: nested dict of arrays on the mesh, both as `by_layer` gives them.
         mesh: where they lie.
         preprocessor: how records and conversations become prompts.
         tuned: whether it is known to be tuned on conversations, or nothing tells that it is not.
@@ -235,7 +236,7 @@ def _loaded(opened: _Opened, mesh: Mesh) -> Loaded:
     """Reads the parameters: the decoder's in the compute dtype, which each answer would cast to."""
     compute = COMPUTE[mesh.devices.flat[0].platform]
     model = dataclasses.replace(opened.parts.model(), compute=compute)
-    graph, state = nnx.split(nnx.eval_shape(lambda: QwenAudio(model, nnx.Rngs(0))))
+    state = nnx.state(nnx.eval_shape(lambda: QwenAudio(model, nnx.Rngs(0))))
     shapes = nnx.to_pure_dict(state)
 
     def one(path, leaf, sharding):
@@ -244,7 +245,8 @@ def _loaded(opened: _Opened, mesh: Mesh) -> Loaded:
 
     wanted = jax.tree_util.tree_map_with_path(one, shapes, shardings(shapes, mesh))
     read = opened.read(by_path(wanted))
-    parameters = jax.tree_util.tree_map_with_path(lambda path, _: read[path_name(path)], wanted)
+    stacked = jax.tree_util.tree_map_with_path(lambda path, _: read[path_name(path)], wanted)
+    graph, parameters = by_layer(model, stacked, delete=True)
     preprocessor = _preprocessor(model, opened.tokenizer, opened.data)
     talks = all(name in opened.tokenizer.control_ids for name in (IM_START, IM_END))
     name, tuned = opened.folder.resolve().name, talks and opened.tuned

@@ -22,10 +22,11 @@ from qwen_audio_jax.inference.loading import Loaded
 from qwen_audio_jax.inference.row_sampling import RowSampling, choose_each
 from qwen_audio_jax.models.language_model import rope
 from qwen_audio_jax.models.long_cache import LongCache
+from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.parallel.sharding import ROWS, place_rows, row_shards
 from qwen_audio_jax.rendering import Tokens
 
-PIECES = (16, 64, 256)
+PIECES = (32, 64, 128, 192, 256)
 """Tokens of a prompt that are read at a time: as many of these as are needed, the largest first."""
 
 STOPS = 8
@@ -44,7 +45,7 @@ class Rows:
         running: bool [B], whether an answer is written there.
         positions: int32 [B], how many tokens the cache holds.
         lengths: int32 [B], of the prompts.
-        steps: int32 [B], how many tokens of the answer are written.
+        steps: int32 [B], how many tokens of the answer are written; the cache lacks the last.
         limits: int32 [B], how many there may be.
         stops: int32 [B, STOPS], ids that end it, else -1.
         sampling: the rules.
@@ -73,12 +74,12 @@ class Held:
 
     Attributes:
         caches: each layer's, of B rows.
-        hidden: [B, 1, D], of the last position of each row; the next token follows from it.
-        used: bool [B, V], ids that each row holds.
+        last: int32 [B], the token that each row has written last, which its cache lacks.
+        used: bool [B, V], ids that each row's cache holds.
     """
 
     caches: list[LongCache]
-    hidden: jax.Array
+    last: jax.Array
     used: jax.Array
 
 
@@ -98,13 +99,6 @@ class Programs:
         self._loaded, self._rows, self._lengths = loaded, rows, lengths
         self._decoder = loaded.model.decoder
         self.audio_dtype = np.dtype(loaded.model.compute.dtype)
-
-        def decoder_of(parameters):
-            decoder = nnx.merge(loaded.graph, parameters).decoder.cast()
-            decoder.blocks = nnx.List(decoder.unstack(rows))
-            return nnx.split(decoder)
-
-        self._graph, self._weights = jax.jit(decoder_of)(loaded.parameters)
         self._whole = NamedSharding(loaded.mesh, P())
         divided = rows % row_shards(loaded.mesh) == 0
         self._by_row = NamedSharding(loaded.mesh, ROWS if divided else P())
@@ -120,8 +114,8 @@ class Programs:
                 LongCache.empty(B, G, config.head_dim, self._lengths, dtype)
                 for _ in range(config.layers)
             ]
-            hidden = jnp.zeros((B, 1, config.width), dtype)
-            return Held(caches, hidden, jnp.zeros((B, config.vocab_size), bool))
+            last = jnp.zeros(B, jnp.int32)
+            return Held(caches, last, jnp.zeros((B, config.vocab_size), bool))
 
         return jax.jit(made, out_shardings=self._by_row)()
 
@@ -136,13 +130,13 @@ class Programs:
             self._with_piece,
             donate_argnames="held",
             static_argnames="part",
-            out_shardings=by_row,
+            out_shardings=(by_row, whole),
         )
         self._mark = jax.jit(_marked, donate_argnames="held", out_shardings=by_row)
         self._write = jax.jit(
             self._written,
             donate_argnames="held",
-            static_argnames="most",
+            static_argnames="steps",
             out_shardings=(by_row, whole),
         )
 
@@ -170,8 +164,11 @@ class Programs:
         return [made[row, : audio_tokens(valid)] for row, (_, valid, _) in enumerate(clips)]
 
     def _encoded(self, parameters: Any, heard: dict[str, jax.Array]) -> jax.Array:
-        model = nnx.merge(self._loaded.graph, parameters)
+        model = self._model(parameters)
         return model.projector(model.encoder(*heard.values()))
+
+    def _model(self, parameters: Any) -> QwenAudio:
+        return nnx.merge(self._loaded.graph, parameters)
 
     def _part(self, start: int) -> int:
         return next(part for part, end in enumerate(self._lengths) if start < end)
@@ -196,7 +193,8 @@ class Programs:
         audio: np.ndarray,
         is_audio: np.ndarray,
         length: int,
-    ) -> None:
+        sampling: RowSampling,
+    ) -> int | None:
         """Reads a piece of a row's prompt.
 
         Args:
@@ -206,6 +204,10 @@ class Programs:
             audio: [n, D], audio tokens where `tokens` has their placeholders.
             is_audio: bool [n], where that is.
             length: of the whole prompt.
+            sampling: the rules of all rows.
+
+        Returns:
+            The answer's first token; None if there is more to read before.
         """
         n = len(tokens)
         size = next(size for size in PIECES if n <= size)
@@ -214,38 +216,44 @@ class Programs:
             for x in (tokens, audio, is_audio)
         )
         numbers = np.array([row, start, n, length], np.int32)
-        self.held = self._read(
-            self._weights,
-            self._delimiters,
+        self.held, first = self._read(
+            self._loaded.parameters,
             self.held,
             tokens,
             audio,
             is_audio,
             numbers,
+            sampling,
             part=self._part(start),
         )
-
-    @functools.cached_property
-    def _delimiters(self) -> jax.Array | None:
-        return self._loaded.parameters.get("delimiters")
+        return int(first) if start + n == length else None
 
     def _with_piece(
-        self, weights, delimiters, held, tokens, audio, is_audio, numbers, *, part
-    ) -> Held:
-        decoder, config = nnx.merge(self._graph, weights), self._loaded.model
+        self, parameters, held, tokens, audio, is_audio, numbers, sampling, *, part
+    ) -> tuple[Held, jax.Array]:
+        model, config = self._model(parameters), self._loaded.model
+        decoder = model.decoder
         row, start, n, length = numbers
         x = decoder.embed(tokens)
-        if delimiters is not None:
-            begin, end = delimiters.astype(x.dtype)
+        if config.delimiter_embeddings:
+            begin, end = model.delimiters[...].astype(x.dtype)
             x = jnp.where((tokens == config.audio_begin)[:, None], begin, x)
             x = jnp.where((tokens == config.audio_end)[:, None], end, x)
         x = jnp.where(is_audio[:, None], audio.astype(x.dtype), x)[:, None]
         positions = start + jnp.arange(len(tokens))
         rotate = rope(config.decoder, positions[:, None], jnp.full(len(tokens), length))
         hidden, caches = decoder.read(decoder.blocks, x, rotate, held.caches, part, row, start)
-        last = jax.lax.dynamic_slice_in_dim(hidden, n - 1, 1)
-        hidden = jax.lax.dynamic_update_slice_in_dim(held.hidden, last, row, 0)
-        return Held(caches, hidden, held.used)
+
+        def first():
+            logits = decoder.logits(jax.lax.dynamic_slice_in_dim(hidden, n - 1, 1)[:, 0])
+            used, rules = jax.tree.map(
+                lambda x: jax.lax.dynamic_slice_in_dim(jnp.asarray(x), row, 1),
+                (held.used, sampling),
+            )
+            return choose_each(logits, jnp.zeros(1, jnp.int32), used, rules)[0]
+
+        token = jax.lax.cond(start + n == length, first, lambda: jnp.int32(0))
+        return Held(caches, held.last.at[row].set(token), held.used), token
 
     def mark(self, row: int, tokens: np.ndarray) -> None:
         """Notes the ids of a row's prompt, int32 [n], for the repetition penalty."""
@@ -253,22 +261,24 @@ class Programs:
         used[tokens] = True
         self.held = self._mark(self.held, used, np.int32(row))
 
-    def write(self, rows: Rows, steps: int, most: int) -> np.ndarray:
-        """Writes some tokens in every running row.
+    def write(self, rows: Rows, steps: int) -> np.ndarray:
+        """Writes some more tokens in every running row.
 
         Args:
             rows: what is known of them; it stays as it is.
             steps: how many, if an answer does not end before.
-            most: the largest number of steps that is asked for.
 
         Returns:
-            int32 [B, most]: the tokens, one that ends an answer too, then -1. The caches hold them.
+            int32 [B, steps]: the tokens, one that ends an answer too, then -1. The caches hold them
+            but for each row's last.
         """
-        self.held, written = self._write(self._weights, self.held, rows, np.int32(steps), most=most)
+        self.held, written = self._write(
+            self._loaded.parameters, self.held, rows, steps=steps
+        )
         return np.asarray(written)
 
-    def _written(self, weights, held, rows, steps, *, most) -> tuple[Held, jax.Array]:
-        decoder, B = nnx.merge(self._graph, weights), self._rows
+    def _written(self, parameters, held, rows, *, steps) -> tuple[Held, jax.Array]:
+        decoder, B = self._model(parameters).decoder, self._rows
 
         def unfinished(carry):
             number, running, *_ = carry
@@ -278,22 +288,20 @@ class Programs:
             number, running, count, written, held = carry
             # Other rows go on where they stand, in a slot that they do not see.
             step, position = rows.steps + count, rows.positions + count
-            logits = decoder.logits(held.hidden[:, 0])
-            token = choose_each(logits, step, held.used, rows.sampling)
-            used = held.used.at[jnp.arange(B), token].max(running)
-            written = written.at[:, number].set(jnp.where(running, token, -1))
+            used = held.used.at[jnp.arange(B), held.last].max(running)
             rotate = rope(self._decoder, position[:, None], rows.lengths)
             longest = jnp.max(jnp.where(running, position, 0))
             seen = functools.partial(LongCache.attend, positions=position, longest=longest)
-            # Also one that ends an answer, which the next turn finds in the slot then.
-            x = decoder.embed(token[:, None])
+            x = decoder.embed(held.last[:, None])
             hidden, caches = decoder.decode(decoder.blocks, x, rotate, held.caches, position, seen)
-            hidden = jnp.where(running[:, None, None], hidden, held.hidden)
-            ended = jnp.any(token[:, None] == rows.stops, axis=1) | (step + 1 >= rows.limits)
-            held = Held(caches, hidden, used)
+            chosen = choose_each(decoder.logits(hidden[:, 0]), step, used, rows.sampling)
+            written = written.at[:, number].set(jnp.where(running, chosen, -1))
+            last = jnp.where(running, chosen, held.last)
+            ended = jnp.any(chosen[:, None] == rows.stops, axis=1) | (step + 1 >= rows.limits)
+            held = Held(caches, last, used)
             return number + 1, running & ~ended, count + running, written, held
 
-        written = jnp.full((B, most), -1, jnp.int32)
+        written = jnp.full((B, steps), -1, jnp.int32)
         carry = jnp.int32(0), rows.running, jnp.zeros(B, jnp.int32), written, held
         *_, written, held = jax.lax.while_loop(unfinished, body, carry)
         return held, written
@@ -301,4 +309,4 @@ class Programs:
 
 def _marked(held: Held, used: jax.Array, row: jax.Array) -> Held:
     marked = jax.lax.dynamic_update_index_in_dim(held.used, used, row, 0)
-    return Held(held.caches, held.hidden, marked)
+    return Held(held.caches, held.last, marked)

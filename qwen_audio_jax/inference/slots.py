@@ -70,6 +70,7 @@ class Slot:
         row: which.
         talk: whose history it holds; "" if nobody's.
         content: of the tokens that it holds, as in `Prompt`.
+        last: the token that was written last, which it does not hold yet.
         rotation: what else their keys depend on, see `Engine`.
         heard: audio tokens of its clips by digest, [N, D].
         answer: the one that is being written, or whose prompt is being read.
@@ -80,6 +81,7 @@ class Slot:
     row: int
     talk: str = ""
     content: list[int] = dataclasses.field(default_factory=list)
+    last: int = -1
     rotation: float = 1.0
     heard: dict[int, np.ndarray] = dataclasses.field(default_factory=dict)
     answer: Answer | None = None

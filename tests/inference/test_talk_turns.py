@@ -83,7 +83,7 @@ def test_six_turns_with_three_clips(talker):
         assert usage.reused_tokens == held
         assert usage.clips_encoded == sum(not isinstance(part, str) for part in parts)
         before = [*prompt, *ids, *end]
-        held = len(prompt) + len(ids) + (reply.finish == "stop")
+        held = len(prompt) + len(ids) - (reply.finish == "length")
         assert talk.messages[-1] == {"role": "assistant", "content": reply.text}
     assert len(talk.clips) == 3
     # What stands there is the history as `rendering` has it, but for the answers' own ids.

@@ -8,8 +8,10 @@ import jax
 import numpy as np
 from conftest import tiny_config
 from flax import nnx
+from stacked_layers import stacked
 
 from data_pipelines.examples import Preprocessor, empty_batch, fill_row
+from qwen_audio_jax.inference.by_layer import by_layer
 from qwen_audio_jax.inference.engine import Request
 from qwen_audio_jax.inference.generate import generate
 from qwen_audio_jax.inference.loading import Loaded
@@ -46,10 +48,10 @@ def tiny_loaded(family: str, folder: pathlib.Path, devices: int = 1, **decoder) 
     )
     model = QwenAudio(config, nnx.Rngs(3))
     model.decoder.embedding[...] *= 50
-    graph, state = nnx.split(model)
-    parameters = nnx.to_pure_dict(state)
+    parameters = nnx.to_pure_dict(nnx.split(model)[1])
     mesh = make_mesh({"replica": 1, "fsdp": -1, "tensor": 1}, jax.devices()[:devices])
     parameters = jax.device_put(parameters, shardings(parameters, mesh))
+    graph, parameters = by_layer(config, parameters)
     preprocessor = Preprocessor(
         tokenizer, family, "tags", config.encoder.mel_bins, config.frame_rounding
     )
@@ -68,8 +70,9 @@ def plain_ids(loaded: Loaded, request: Request) -> list[int]:
     tokens = -(-len(example.text.tokens) // 256) * 256
     batch = empty_batch(1, tokens, 512, loaded.preprocessor.mel_bins)
     fill_row(batch, 0, [example])
-    program = _program(loaded.graph, request.sampling, request.max_new_tokens)
-    ids = np.asarray(program(loaded.parameters, batch, np.array([request.seed], np.int32)))
+    graph, parameters = stacked(loaded)
+    program = _program(graph, request.sampling, request.max_new_tokens)
+    ids = np.asarray(program(parameters, batch, np.array([request.seed], np.int32)))
     ends = [n for n, token in enumerate(ids[0].tolist()) if token in request.stop]
     return ids[0, : ends[0] if ends else None].tolist()
 

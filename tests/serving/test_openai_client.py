@@ -17,6 +17,7 @@ from api_server import (
     state_of,
     wave,
 )
+from stacked_layers import stacked
 
 from data_pipelines.examples import empty_batch, fill_row
 from qwen_audio_jax.audio.decode import decode
@@ -55,19 +56,20 @@ def text_of(answer) -> str:
 def alone(loaded, messages, waves, new, sampling, seed) -> str:
     """What the plain reference writes."""
     example = prompt_of(loaded, messages, waves)
+    graph, parameters = stacked(loaded)
     batch = empty_batch(1, 512, 512, loaded.preprocessor.mel_bins)
     fill_row(batch, 0, [example])
     write = jax.jit(
         functools.partial(
             generate,
-            loaded.graph,
+            graph,
             stop=stop_ids(loaded),
             max_new_tokens=new,
             sampling=sampling,
         )
     )
     batch = jax.tree.map(jnp.asarray, batch)
-    ids = np.asarray(write(loaded.parameters, batch, seeds=jnp.array([seed])))
+    ids = np.asarray(write(parameters, batch, seeds=jnp.array([seed])))
     return loaded.tokenizer.decode(ids[0].tolist())
 
 
