@@ -173,7 +173,9 @@ def eight_clients(loaded: Loaded, one: Engine, original, each: int) -> list[tupl
     ]
 
 
-def streaming(engine: Engine, graph: nnx.GraphDef, state: nnx.State, turns: int) -> list[tuple[str, ...]]:
+def streaming(
+    engine: Engine, graph: nnx.GraphDef, state: nnx.State, turns: int
+) -> list[tuple[str, ...]]:
     """Tokens/s, with the prompt."""
     request = requests(1)[0][0]
     request = Request(request.example, STOP, 128)

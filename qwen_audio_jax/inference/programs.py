@@ -272,9 +272,7 @@ class Programs:
             int32 [B, steps]: the tokens, one that ends an answer too, then -1. The caches hold them
             but for each row's last.
         """
-        self.held, written = self._write(
-            self._loaded.parameters, self.held, rows, steps=steps
-        )
+        self.held, written = self._write(self._loaded.parameters, self.held, rows, steps=steps)
         return np.asarray(written)
 
     def _written(self, parameters, held, rows, *, steps) -> tuple[Held, jax.Array]:

@@ -59,6 +59,7 @@ def test_what_is_no_sentence_is_told(fuzz):
         assert fuzz._refused(said).became == "traceback"
 
 
+@pytest.mark.slow
 def test_the_script_runs():
     command = [sys.executable, SCRIPT, "--count=6", "--commands=1", "--seed=11"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)

@@ -120,6 +120,7 @@ def out(trained, tmp_path_factory):
     return exported(trained, tmp_path_factory.mktemp("exported") / "out")
 
 
+@pytest.mark.slow
 def test_a_tied_head_is_trained_as_one_array(source, trained, out):
     decoder = read_parts(trained).decoder
     assert (decoder.tied, decoder.qkv_bias, decoder.qk_norm) == (True, False, False)

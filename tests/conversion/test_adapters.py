@@ -216,6 +216,7 @@ def test_what_an_adapter_says_of_its_base_comes_back(base, tmp_path):
     assert {str(tensor.dtype) for tensor in read_tensors(out).values()} == {"bfloat16"}
 
 
+@pytest.mark.slow
 def test_what_was_trained_beside_adapters_goes_along(base, tmp_path):
     adapters = [Adapter("decoder/blocks/gate", 2, 1.0)]
     start = imported(base, tmp_path / "import")

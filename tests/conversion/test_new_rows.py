@@ -156,6 +156,7 @@ def hidden_states(parts, tree, tokenizer):
     return model(model.embed(tokens), Segments.of(segments), rotate)[segments > 0]
 
 
+@pytest.mark.slow
 def test_new_tokens_are_unlikely_in_text_of_a_real_model(tmp_path, references):
     source = references / "real_start" / "smollm2-135m"
     if not source.is_dir():

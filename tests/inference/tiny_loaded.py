@@ -70,7 +70,7 @@ def plain_ids(loaded: Loaded, request: Request) -> list[int]:
     tokens = -(-len(example.text.tokens) // 256) * 256
     batch = empty_batch(1, tokens, 512, loaded.preprocessor.mel_bins)
     fill_row(batch, 0, [example])
-    graph, parameters = stacked(loaded)
+    graph, parameters = stacked(loaded.model, loaded.parameters)
     program = _program(graph, request.sampling, request.max_new_tokens)
     ids = np.asarray(program(parameters, batch, np.array([request.seed], np.int32)))
     ends = [n for n, token in enumerate(ids[0].tolist()) if token in request.stop]

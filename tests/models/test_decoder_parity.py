@@ -95,6 +95,7 @@ def test_a_decoder_computes_the_same(kind, tmp_path):
     assert parity.worst_gradient(ours, wanted) < parity.GRADIENT
 
 
+@pytest.mark.slow
 def test_the_real_smollm2_computes_the_same(references):
     """Published as Llama; in the references as Qwen2 with biases of 0. Its head is tied."""
     folder = references / "real_start" / "smollm2-135m"

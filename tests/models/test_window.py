@@ -181,6 +181,7 @@ def test_whispers_own_outputs(whisper, make, family, seconds):
 
 @pytest.mark.parity
 @pytest.mark.parametrize("name", ["weights/whisper_tiny_en_encoder", "real_start/whisper-base"])
+@pytest.mark.slow
 def test_real_whispers(make, references, name):
     """On short clips: PyTorch's float32 is itself up to 8e-4 off its float64 on those of 10 s."""
     folder = references / name

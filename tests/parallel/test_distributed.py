@@ -162,6 +162,7 @@ def test_process_0_alone_writes_and_speaks(one, two):
     assert [line for line in lines if not line.startswith("waiting at")] == []
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_ends_both_and_one_process_goes_on(root, one, tmp_path):
     workdir, folder = tmp_path / "run", tmp_path / "said"
     processes = start(2, main(root, workdir), folder)

@@ -56,7 +56,7 @@ def text_of(answer) -> str:
 def alone(loaded, messages, waves, new, sampling, seed) -> str:
     """What the plain reference writes."""
     example = prompt_of(loaded, messages, waves)
-    graph, parameters = stacked(loaded)
+    graph, parameters = stacked(loaded.model, loaded.parameters)
     batch = empty_batch(1, 512, 512, loaded.preprocessor.mel_bins)
     fill_row(batch, 0, [example])
     write = jax.jit(

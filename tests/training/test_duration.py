@@ -94,6 +94,7 @@ def config(tmp_path):
     return from_mapping(changed(values, "optimizer.warmup_steps", 3))
 
 
+@pytest.mark.slow
 def test_a_run_by_time_stops_goes_on_and_ends(config, tmp_path, monkeypatch, capsys, caplog):
     traced, make_step = [], loop.make_step
 

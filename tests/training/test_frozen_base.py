@@ -122,6 +122,7 @@ def content(folder):
     }
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_bit_identical(place, uninterrupted, tmp_path):
     # Before the fifth step's line, the checkpoint of the second is complete.
     workdir, kill_after = tmp_path / "killed", random.randint(5, STEPS - 2)

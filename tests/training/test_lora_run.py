@@ -127,6 +127,7 @@ def test_checkpoints_hold_adapters_and_new_rows_alone(place, run):
     }
 
 
+@pytest.mark.slow
 def test_resumed_is_bit_identical(place, run, tmp_path):
     """With its dropout."""
     workdir = interrupted(run, tmp_path / "resumed")

@@ -140,6 +140,7 @@ def test_each_layer_and_each_linear_drops_others():
     assert len(keys) == len(set(keys)) == 7 * 2 + 6 * 2 + 1
 
 
+@pytest.mark.slow
 def test_dropout_is_of_the_step():
     parameters = parameters_of(dropping().model)
     same = [batch(0)] * 2

@@ -144,6 +144,7 @@ MESHES = [dict(zip(AXES, sizes, strict=True)) for sizes in ((2, 2, 2), (1, 8, 1)
 
 
 @on_eight_devices
+@pytest.mark.slow
 def test_on_a_mesh_it_is_the_same():
     """Rows over replica and fsdp; the head in parts, its columns divided or (31 words) whole."""
     two, parts, columns = MESHES

@@ -50,6 +50,7 @@ def build_anew(root, numbers):
     write_corpus(root / "tones", train=numbers, text=("entirely", "other", "words"))
 
 
+@pytest.mark.slow
 def test_a_second_run_is_refused_while_one_trains(begun, tmp_path):
     root, workdir = begun[0], tmp_path / "run"
     process = started(root, workdir, environment={}, **{"checkpoint.every": 2, "train.steps": 40})
@@ -69,6 +70,7 @@ def test_a_second_run_is_refused_while_one_trains(begun, tmp_path):
     assert len(losses(workdir)) == 40
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_vocabulary_when_records_are_added(stopped):
     root, workdir = stopped
     vocabulary = content(workdir / "tokenizer")
@@ -108,6 +110,7 @@ def test_a_damaged_checkpoint_is_told_and_everything_left_as_it_is(stopped):
     assert content(workdir) == before
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_one_sentence(stopped):
     root, workdir = stopped
     done = run(root, workdir, largest_file=1 << 20, **CHECKPOINTS)

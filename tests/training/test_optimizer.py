@@ -58,6 +58,7 @@ def test_a_rate_by_time_rises_by_steps_then_falls_with_the_time():
     assert float(rate_by_time(without, jnp.int32(0), jnp.float32(0))) == 1
 
 
+@pytest.mark.slow
 def test_time_moves_a_parameter_as_steps_do_at_the_same_rate():
     trained, _ = split(CONFIG, PARAMETERS)
     gradient = jax.tree.map(lambda leaf: jnp.full_like(leaf, 0.3), trained)

@@ -53,6 +53,7 @@ def trained_part(name: str, whole: np.ndarray, cuts) -> np.ndarray:
     return np.asarray(cuts[name].take(jnp.asarray(whole))[0]) if name in cuts else whole
 
 
+@pytest.mark.slow
 def test_in_pieces_is_whole():
     """The same hidden states to the bit, and gradients of what is trained."""
     recipe = recipe_of("^decoder/blocks[:2]", "^encoder/", *TABLES, "^decoder/blocks/down/")
