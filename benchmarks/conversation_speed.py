@@ -151,7 +151,7 @@ def eight_clients(loaded: Loaded, one: Engine, original, each: int) -> list[tupl
     """Tokens/s."""
     clients = requests(each)
     flat = [request for mine in clients for request in mine]
-    eight = Engine(loaded, EngineConfig(slots=8, lengths=(256, 512)))
+    eight = Engine(loaded, EngineConfig(slots=8, lengths=(192, 256, 384)))
     at_once(eight, [mine[:1] for mine in clients])
     one.submit(flat[0]).wait()
     together = seconds(lambda: at_once(eight, clients))

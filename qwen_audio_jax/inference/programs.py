@@ -26,13 +26,13 @@ from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.parallel.sharding import ROWS, place_rows, row_shards
 from qwen_audio_jax.rendering import Tokens
 
-PIECES = (32, 64, 128, 192, 256)
-"""Tokens of a prompt that are read at a time: as many of these as are needed, the largest first."""
+PIECES = tuple(range(32, 257, 32))
+"""What programs are compiled for that read tokens of a prompt; a piece takes the next."""
 
 STOPS = 8
 """Ids at most that end a row's answer."""
 
-_FRAMES = (256, 512, 1024, 2048, packed_frames(WINDOW_FRAMES))
+_FRAMES = (256, 384, 512, 768, 1024, 1536, 2048, packed_frames(WINDOW_FRAMES))
 """What the encoder is compiled for; a clip takes the next."""
 
 
@@ -176,14 +176,9 @@ class Programs:
     def piece(self, start: int, left: int) -> int:
         """How many of `left` tokens of a prompt are read next, behind `start` ones.
 
-        They lie in one part of the caches, and so does what fills up the piece.
+        They lie in one part of the caches.
         """
-        part = self._part(start)
-        first = (0, *self._lengths)[part]
-        room = self.held.caches[0].parts[part].values.shape[1] - (start - first)
-        wanted = min(left, self._lengths[part] - start)
-        size = next((size for size in PIECES if wanted <= size), PIECES[-1])
-        return min(wanted, max(fit for fit in PIECES if fit <= min(size, room)))
+        return min(left, self._lengths[self._part(start)] - start, PIECES[-1])
 
     def read(
         self,
@@ -242,7 +237,7 @@ class Programs:
         x = jnp.where(is_audio[:, None], audio.astype(x.dtype), x)[:, None]
         positions = start + jnp.arange(len(tokens))
         rotate = rope(config.decoder, positions[:, None], jnp.full(len(tokens), length))
-        hidden, caches = decoder.read(decoder.blocks, x, rotate, held.caches, part, row, start)
+        hidden, caches = decoder.read(decoder.blocks, x, rotate, held.caches, part, row, start, n)
 
         def first():
             logits = decoder.logits(jax.lax.dynamic_slice_in_dim(hidden, n - 1, 1)[:, 0])

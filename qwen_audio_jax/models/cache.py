@@ -44,19 +44,25 @@ class Cache:
             jnp.zeros((rows * heads, S, head_dim), dtype),
         )
 
-    def put(self, slots: jax.Array, k: jax.Array, v: jax.Array) -> "Cache":
+    def put(
+        self, slots: jax.Array, k: jax.Array, v: jax.Array, within: jax.Array | None = None
+    ) -> "Cache":
         """The cache with k and v, [B, 1, G, K], in a slot: int32 [], or [B], one of each row.
 
         A row at a time, as XLA on the CPU does a scatter element by element.
+
+        Args:
+            slots, k, v: see above.
+            within: bool [B]; the other rows keep what they hold. All get theirs if None.
         """
         k, v = (_rows_and_heads(x) for x in (k, v))
         slots = slots.reshape(-1)
         keys, values, size = self.keys, self.values, len(k) // len(slots)
         for number, slot in enumerate(slots):
             rows = slice(first := number * size, first + size)
-            place = (first, slot // TILE, 0, slot % TILE)
-            keys = jax.lax.dynamic_update_slice(keys, k[rows][..., None], place)
-            values = jax.lax.dynamic_update_slice(values, v[rows], (first, slot, 0))
+            here = None if within is None else within[number]
+            keys = _put(keys, k[rows][..., None], (first, slot // TILE, 0, slot % TILE), here)
+            values = _put(values, v[rows], (first, slot, 0), here)
         # Without the barrier XLA takes the update into the sums, and does it for every term.
         return Cache(*jax.lax.optimization_barrier((keys, values)))
 
@@ -87,24 +93,37 @@ class Cache:
         attended = [one(grouped[:, i]) for i in range(grouped.shape[1])]
         return jnp.stack(attended, axis=1).reshape(q.shape)
 
-    def put_piece(self, row: jax.Array, start: jax.Array, k: jax.Array, v: jax.Array) -> "Cache":
-        """The cache with k and v, [P, G, K], in the slots of a row from `start` on.
+    def put_piece(
+        self, row: jax.Array, start: jax.Array, n: jax.Array, k: jax.Array, v: jax.Array
+    ) -> "Cache":
+        """The cache with the first n of k and v, [P, G, K], in the slots of a row from `start` on.
 
-        The S slots must have room for all P of them.
+        S must be P at least, and all other slots keep what they hold.
         """
         P, G, _ = k.shape
-        k, v = k.swapaxes(0, 1), v.swapaxes(0, 1)
-        values = jax.lax.dynamic_update_slice(self.values, v, (row * G, start, 0))
-        _, tiles, K, _ = self.keys.shape
+        S, tiles, K = self.values.shape[1], *self.keys.shape[1:3]
+        # All P lie in the cache, the n from `start` on and some that stay.
+        begin = jnp.minimum(start, S - P)
+        k, v = (jnp.roll(x.swapaxes(0, 1), start - begin, axis=1) for x in (k, v))
+        place = begin + jnp.arange(P)
+        within = ((place >= start) & (place < start + n))[:, None]
+        values = _put(self.values, v, (row * G, begin, 0), within)
         touched = min((P + TILE - 2) // TILE + 1, tiles)
-        first = jnp.minimum(start // TILE, tiles - touched)
+        first = jnp.minimum(begin // TILE, tiles - touched)
         place = (row * G, first, 0, 0)
         piece = jax.lax.dynamic_slice(self.keys, place, (G, touched, K, TILE))
         piece = piece.swapaxes(2, 3).reshape(G, -1, K)
-        piece = jax.lax.dynamic_update_slice(piece, k, (0, start - first * TILE, 0))
+        piece = _put(piece, k, (0, begin - first * TILE, 0), within)
         piece = piece.reshape(G, touched, TILE, K).swapaxes(2, 3)
         keys = jax.lax.dynamic_update_slice(self.keys, piece, place)
         return Cache(*jax.lax.optimization_barrier((keys, values)))
+
+
+def _put(array: jax.Array, new: jax.Array, place: tuple, within: jax.Array | None) -> jax.Array:
+    """An array with another at a place of it, or with what of that is `within`."""
+    if within is not None:
+        new = jnp.where(within, new, jax.lax.dynamic_slice(array, place, new.shape))
+    return jax.lax.dynamic_update_slice(array, new, place)
 
 
 def _rows_and_heads(x: jax.Array) -> jax.Array:

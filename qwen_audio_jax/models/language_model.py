@@ -256,6 +256,7 @@ class LanguageModel(nnx.Module):
         part: int,
         row: jax.Array,
         start: jax.Array,
+        n: jax.Array,
     ) -> tuple[jax.Array, list[LongCache]]:
         """The same for a piece of one row's prompt, which follows on what its slots hold.
 
@@ -267,14 +268,15 @@ class LanguageModel(nnx.Module):
             part: of the caches, in which these positions lie.
             row: int32, which of the caches' rows.
             start: int32, the first of its slots that is filled.
+            n: int32, how many of the P there are; the rest fills up.
 
         Returns:
-            Normalised hidden states [P, 1, D], and the caches with P slots filled.
+            Normalised hidden states [P, 1, D], and the caches with n slots filled.
         """
         filled = []
         for block, cache in zip(blocks, caches, strict=True):
             q, k, v = (y[:, 0] for y in block.project(x, rotate))
-            filled.append(cache.put_piece(part, row, start, k, v))
+            filled.append(cache.put_piece(part, row, start, n, k, v))
             attended = filled[-1].attend_piece(part, row, start, q, self.config.kv_heads)
             x = block.finish(x, attended[:, None])
         return self.norm(x), filled

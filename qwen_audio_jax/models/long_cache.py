@@ -9,9 +9,6 @@ import jax.numpy as jnp
 
 from qwen_audio_jax.models.cache import TILE, Cache
 
-SPARE = 16
-"""Slots at least behind each part's own, where what belongs elsewhere is put; nobody sees them."""
-
 _BLOCK = 256
 """Slots that a piece of a prompt attends to at a time."""
 
@@ -40,7 +37,7 @@ class LongCache:
         """Of B rows and G heads."""
         starts = (0, *ends[:-1])
         parts = (
-            Cache.empty(rows, heads, head_dim, end - start + SPARE, dtype)
+            Cache.empty(rows, heads, head_dim, end - start, dtype)
             for start, end in zip(starts, ends, strict=True)
         )
         return cls(tuple(parts), tuple(ends))
@@ -49,9 +46,8 @@ class LongCache:
         """The cache with k and v, [B, 1, G, K], in a slot of each row: int32 [B]."""
         parts = []
         for part, start, end in self._parts():
-            inside = (slots >= start) & (slots < end)
-            spare = part.values.shape[1] - 1
-            parts.append(part.put(jnp.where(inside, slots - start, spare), k, v))
+            within = (slots >= start) & (slots < end)
+            parts.append(part.put(jnp.where(within, slots - start, 0), k, v, within))
         return LongCache(tuple(parts), self.ends)
 
     def attend(self, q: jax.Array, positions: jax.Array, longest: jax.Array) -> jax.Array:
@@ -72,18 +68,24 @@ class LongCache:
         return jax.lax.switch(which, branches, self.parts, q, positions)
 
     def put_piece(
-        self, part: int, row: jax.Array, start: jax.Array, k: jax.Array, v: jax.Array
+        self,
+        part: int,
+        row: jax.Array,
+        start: jax.Array,
+        n: jax.Array,
+        k: jax.Array,
+        v: jax.Array,
     ) -> "LongCache":
         """The cache with k and v, [P, G, K], in the slots of a row from `start` on, in one part.
 
         Args:
-            part: which.
+            part: which; its slots, rounded up to tiles, are P at least.
             row, start: int32.
-            k, v: what lies behind the part's end goes into its spare slots, of which there must be
-                as many.
+            n: int32, how many of the P are put; the part has room for them.
+            k, v: see above.
         """
         parts = list(self.parts)
-        parts[part] = parts[part].put_piece(row, start - (0, *self.ends)[part], k, v)
+        parts[part] = parts[part].put_piece(row, start - (0, *self.ends)[part], n, k, v)
         return LongCache(tuple(parts), self.ends)
 
     def attend_piece(

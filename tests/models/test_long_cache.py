@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qwen_audio_jax.models.long_cache import SPARE, LongCache
+from qwen_audio_jax.models.long_cache import LongCache
 
 B, G, K = 3, 2, 8
 ENDS = (100, 400, 1000)
@@ -25,16 +25,16 @@ def filled():
     """A cache of random numbers, put piece by piece; its keys and values [B, S, G, K]."""
     k, v = (random(seed, B, ENDS[-1], G, K) for seed in (1, 2))
     cache = LongCache.empty(B, G, K, ENDS, "float32")
-    # What is put into spare slots is never seen.
+    # What lies behind the end of a part, up to a whole tile, is never seen.
     nothing = jnp.full((B, 1, G, K), 1e6)
-    for number, part in enumerate(cache.parts):
-        spare = jnp.full(B, part.values.shape[1] - 1)
+    for number, (part, size) in enumerate(zip(cache.parts, (100, 300, 600), strict=True)):
         parts = [*cache.parts]
-        parts[number] = part.put(spare, nothing, nothing)
+        for slot in range(size, part.values.shape[1]):
+            parts[number] = parts[number].put(jnp.full(B, slot), nothing, nothing)
         cache = LongCache(tuple(parts), ENDS)
     for row in range(B):
         for part, (start, end) in enumerate(zip((0, *ENDS), ENDS, strict=False)):
-            cache = PUT(cache, part, row, start, k[row, start:end], v[row, start:end])
+            cache = PUT(cache, part, row, start, end - start, k[row, start:end], v[row, start:end])
     return cache, k, v
 
 
@@ -67,14 +67,14 @@ def test_rows_at_places_of_their_own(heads):
 @pytest.mark.parametrize("start", [0, 1, 63, 84, 99, 100, 130, 384, 400, 700, 984, 995])
 @pytest.mark.parametrize("heads", [2, 6], ids=["one query a head", "grouped"])
 def test_a_piece_of_a_prompt_sees_what_was_before(start, heads):
-    """In one row, across tiles and blocks; what lies behind its part goes into spare slots."""
+    """In one row, across tiles and blocks, up to the end of its part; what fills it up is lost."""
     part = sum(start >= end for end in ENDS)
-    P, row = SPARE, 1
-    n = min(P, ENDS[part] - start)
+    P, row = 16, 1
+    n = min(P - 1, ENDS[part] - start)
     cache, k, v = filled()
     new_k, new_v = random(5, P, G, K), random(6, P, G, K)
     q = random(7, P, heads, K)
-    now = PUT(cache, part, jnp.int32(row), jnp.int32(start), new_k, new_v)
+    now = PUT(cache, part, jnp.int32(row), jnp.int32(start), n, new_k, new_v)
     k = k.at[row, start : start + n].set(new_k[:n])
     v = v.at[row, start : start + n].set(new_v[:n])
     seen = (jnp.arange(ENDS[-1]) <= start + jnp.arange(P)[:, None])[None, None]
@@ -85,3 +85,6 @@ def test_a_piece_of_a_prompt_sees_what_was_before(start, heads):
     for one, other in zip(now.parts, cache.parts, strict=True):
         np.testing.assert_array_equal(one.values[:G], other.values[:G])
         np.testing.assert_array_equal(one.keys[2 * G :], other.keys[2 * G :])
+    # And so do the slots before and behind.
+    changed = (now.parts[part].values != cache.parts[part].values).any((0, 2))
+    assert int(changed.sum()) == n
