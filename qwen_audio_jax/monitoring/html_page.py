@@ -56,6 +56,8 @@ _MIME = {
 INK, RAW, SMOOTH = "#010203", "#010204", "#010205"
 _SCHEME = {INK: "currentColor", RAW: "var(--raw)", SMOOTH: "var(--accent)"}
 
+_THOUSANDS = matplotlib.ticker.EngFormatter(sep="")
+
 
 def environment(package: str) -> jinja2.Environment:
     """Where templates come from: a package's `templates/`, then those that all pages share.
@@ -162,13 +164,18 @@ def chart(draw: Callable[[Axes], None], label: str, said: str, *, wide: bool) ->
         axes.xaxis.label.set_color(INK)
         axes.tick_params(colors=INK)
         axes.grid(color=INK, alpha=0.12, linewidth=0.6)
-        axes.yaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
+        axes.yaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(_tick))
         for side, spine in axes.spines.items():
             spine.set_visible(side in ("left", "bottom"))
             spine.set_edgecolor(INK)
         out = io.StringIO()
         figure.savefig(out, format="svg", transparent=True)
     return Chart(said, wide, *_inline_svg(out.getvalue()))
+
+
+def _tick(value: float, _: int = 0) -> str:
+    """A number at an axis: 12k, but 0.5."""
+    return _THOUSANDS(value) if abs(value) >= 1000 else f"{value:g}"
 
 
 def _inline_svg(svg: str) -> tuple[str, Markup]:

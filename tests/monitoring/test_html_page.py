@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import data_pipelines
 from qwen_audio_jax import monitoring
-from qwen_audio_jax.monitoring.html_page import environment, plain, tags_apart, write_page
+from qwen_audio_jax.monitoring.html_page import chart, environment, plain, tags_apart, write_page
 
 MODULES = [
     path
@@ -67,3 +67,11 @@ def test_spaces_and_tags_of_a_text_are_its_own(text):
 )
 def test_values_are_told_as_people_read_them(value, read):
     assert plain(value) == read
+
+
+@pytest.mark.parametrize(
+    ("value", "read"), [(0, "0"), (0.5, "0.5"), (-2.5, "-2.5"), (999, "999"), (12_000, "12k")]
+)
+def test_numbers_at_an_axis(value, read):
+    svg = chart(lambda axes: axes.set_yticks([value]), "x", "x", wide=True).drawn
+    assert f">{read}<" in svg
