@@ -1,6 +1,7 @@
 """The prompt of a conversation: what may be in it, and what ends its answer."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Container, Sequence
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from qwen_audio_jax.inference.loading import Loaded
 from qwen_audio_jax.rendering import chat
 from qwen_audio_jax.rendering.chat import Message
 from qwen_audio_jax.text.control_tokens import END_OF_TEXT, IM_END, IM_START
+
+_TIME = re.compile(r"(<\|\d{1,2}\.\d\d\|>)")
 
 
 def stop_ids(loaded: Loaded) -> tuple[int, ...]:
@@ -46,7 +49,8 @@ def prompt_of(loaded: Loaded, messages: Sequence[Message], clips: Sequence[np.nd
 
     Args:
         loaded: the model.
-        messages: see `rendering.chat`.
+        messages: see `rendering.chat`. In the assistant's, which are answers that come back as
+            text, times such as `<|2.33|>` are the tokens that they were; in others' they are text.
         clips: float32 [samples] at 16 kHz, one for each place for audio, in order.
 
     Raises:
@@ -55,6 +59,8 @@ def prompt_of(loaded: Loaded, messages: Sequence[Message], clips: Sequence[np.nd
     """
     most = loaded.preprocessor.max_seconds
     waves = [check_clip(clip, most) for clip in clips]
+    known = loaded.tokenizer.control_ids
+    messages = [_with_times(message, known) for message in messages]
     spans = chat.render(messages, loaded.family, add_generation_prompt=True)
     wanted = sum(span.clip >= 0 for span in spans)
     if wanted != len(waves):
@@ -70,3 +76,29 @@ def prompt_of(loaded: Loaded, messages: Sequence[Message], clips: Sequence[np.nd
             f"{loaded.name}: {error.args[0]}, which a conversation needs; take a model whose "
             "vocabulary has it"
         ) from None
+
+
+def _with_times(message: Message, known: Container[str]) -> Message:
+    """An assistant's message with the times in its texts as tags; others as they are."""
+    content = message.get("content")
+    if message.get("role") != "assistant":
+        return message
+    if isinstance(content, str):
+        content = [{"type": "text", "text": content}]
+    if not isinstance(content, list) or not all(_is_text(item) for item in content):
+        return message  # which `render` reads, or refuses
+    pieces = [piece for item in content for piece in _TIME.split(item["text"]) if piece]
+    tags = [bool(_TIME.fullmatch(piece)) and piece in known for piece in pieces]
+    items = [
+        {"type": "tags" if tag else "text", "text": piece}
+        for piece, tag in zip(pieces, tags, strict=True)
+    ]
+    return message | {"content": items}
+
+
+def _is_text(item: object) -> bool:
+    return (
+        isinstance(item, dict)
+        and item.get("type", "text") == "text"
+        and isinstance(item.get("text"), str)
+    )

@@ -4,6 +4,7 @@ import types
 
 import numpy as np
 import pytest
+from tiny_loaded import tiny_loaded
 
 from data_pipelines.examples import Preprocessor
 from qwen_audio_jax.inference.answers import STOP, Answer
@@ -64,3 +65,30 @@ def test_the_ids_of_transformers_processor(references, monkeypatch, system):
     talk = Conversation.restored(state, waves, loaded, Silent())
     reply = talk.say(["Sure?"])
     assert reply.answer.request.example.text.tokens.tolist() == expected
+
+
+@pytest.mark.parametrize("family", ["qwen_audio", "qwen2_audio"])
+def test_times_are_tokens_in_an_answer_that_comes_back_and_nowhere_else(family, tmp_path):
+    loaded = tiny_loaded(family, tmp_path)
+    time, known = "<|2.33|>", loaded.tokenizer.control_ids
+
+    def ids(system, said, answer):
+        messages = [
+            {"role": "system", "content": system},
+            {"role": "user", "content": said},
+            {"role": "assistant", "content": answer},
+            {"role": "user", "content": [{"type": "text", "text": said}]},
+        ]
+        return prompt_of(loaded, messages, []).text.tokens.tolist()
+
+    assert known[time] not in ids(time, time, "x")
+    for answer in (f"A{time} b", [{"type": "text", "text": f"A{time} b"}]):
+        assert ids("x", "x", answer).count(known[time]) == 1
+        assert loaded.tokenizer.decode(ids("x", "x", answer)).count(f"A{time} b") == 1
+    # Nor is anything else a token, and a time that there is none of is text.
+    other = "<|en|>", "<|im_end|>", "<|99.99|>", "<|2.3|>"
+    controls = set(known.values())
+    for text in other:
+        plain, with_it = (sum(i in controls for i in ids("x", "x", said)) for said in ("x", text))
+        assert plain == with_it
+    assert ids("x", "x", "") == ids("x", "x", [{"type": "text", "text": ""}])
