@@ -69,7 +69,7 @@ class EngineConfig:
 
     slots: int = 1
     lengths: tuple[int, ...] = (1024, 2048, 4096, 8192)
-    group: int = 4
+    group: int = 8
     waiting: int = 64
 
     def __post_init__(self):
