@@ -236,7 +236,10 @@ def test_many_bodies(http, name, examples):
 
 @pytest.mark.parametrize("text", [*CONTROL, "<|0.40|>", "<|en|>", "Audio 1: <|AUDIO|>"])
 def test_control_tokens_in_a_text_are_its_letters(http, models, text):
-    """As many tokens as letters, of a vocabulary of bytes; another text of its length: as many."""
+    """As many tokens as letters, of a vocabulary of bytes; another text of its length: as many.
+
+    But for a time in an answer that comes back, which is one token.
+    """
     for name in ("user", "assistant", "system"):
         said = [{"role": "user", "content": text}]
         if name != "user":
@@ -245,5 +248,6 @@ def test_control_tokens_in_a_text_are_its_letters(http, models, text):
         one, two = (
             http.post(CHAT, json={"messages": m, "max_tokens": 1}).json() for m in (said, other)
         )
-        assert one["usage"]["prompt_tokens"] == two["usage"]["prompt_tokens"]
+        fewer = len(text) - 1 if (name, text) == ("assistant", "<|0.40|>") else 0
+        assert one["usage"]["prompt_tokens"] == two["usage"]["prompt_tokens"] - fewer
         assert one["usage"]["prompt_tokens_details"]["audio_tokens"] == 0
