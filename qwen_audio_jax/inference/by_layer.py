@@ -32,7 +32,7 @@ def by_layer(
 
     def apart() -> QwenAudio:
         model = QwenAudio(config, nnx.Rngs(0))
-        model.decoder.blocks = nnx.List(model.decoder.unstack(rows=2))
+        model.decoder.blocks = nnx.List(model.decoder.unstack(turned=True))
         return model
 
     model = nnx.eval_shape(apart)

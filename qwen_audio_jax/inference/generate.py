@@ -48,7 +48,7 @@ def generate(
     model = nnx.merge(graph, parameters)
     decoder = model.decoder.cast()
     B, L = batch["tokens"].shape
-    blocks = decoder.unstack(B)
+    blocks = decoder.unstack(turned=B > 1)
     in_prompt = batch["segments"] > 0
     lengths = jnp.sum(in_prompt, axis=1)
     slots = jnp.arange(L + max_new_tokens - 1)

@@ -202,17 +202,20 @@ class LanguageModel(nnx.Module):
         x, (keys, values) = jax.lax.scan(body, x, parameters)
         return self.norm(x), [Cache.of(k, v, slots) for k, v in zip(keys, values, strict=True)]
 
-    def unstack(self, rows: int) -> list[DecoderBlock]:
-        """The blocks one by one, for `decode` of `rows` rows.
+    def unstack(self, *, turned: bool) -> list[DecoderBlock]:
+        """The blocks one by one, for `decode` and `read`.
 
         A loop over steps would copy each layer out of the stack in every step.
+
+        Args:
+            turned: whether kernels are turned round, see `TransposedLinear`.
         """
         graph, parameters = nnx.split(self.blocks)
         blocks = [
             nnx.merge(graph, jax.tree.map(lambda w, layer=layer: w[layer], parameters))
             for layer in range(self.config.layers)
         ]
-        if rows > 1:
+        if turned:
             for block in blocks:
                 for name in ("query", "key", "value", "out", "gate", "up", "down"):
                     setattr(block, name, TransposedLinear(getattr(block, name)))
