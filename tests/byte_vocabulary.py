@@ -10,9 +10,20 @@ from qwen_audio_jax.text.tokenizer_qwen import SPLIT_PATTERN
 def byte_vocabulary(path: pathlib.Path, names=("<|endoftext|>",)) -> dict[str, int]:
     """A tokenizer.json of Qwen's kind: 256 bytes and control tokens, no merge; ids by token."""
     alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
-    made = tokenizers.Tokenizer(
-        tokenizers.models.BPE(vocab={letter: i for i, letter in enumerate(alphabet)}, merges=[])
-    )
+    made = qwen_tokenizer({letter: i for i, letter in enumerate(alphabet)}, [], names)
+    made.save(str(path))
+    return made.get_vocab()
+
+
+def qwen_tokenizer(vocab: dict[str, int], merges, names) -> tokenizers.Tokenizer:
+    """Byte-level BPE that cuts text as Qwen does.
+
+    Args:
+        vocab: ids by token.
+        merges: pairs of tokens.
+        names: of control tokens, which get the next ids.
+    """
+    made = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocab, merges=merges))
     made.normalizer = tokenizers.normalizers.NFC()
     made.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
         [
@@ -22,5 +33,4 @@ def byte_vocabulary(path: pathlib.Path, names=("<|endoftext|>",)) -> dict[str, i
     )
     made.decoder = tokenizers.decoders.ByteLevel()
     made.add_special_tokens([tokenizers.AddedToken(name, normalized=False) for name in names])
-    made.save(str(path))
-    return made.get_vocab()
+    return made

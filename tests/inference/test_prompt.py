@@ -4,6 +4,7 @@ import types
 
 import numpy as np
 import pytest
+from released_processor import released_processor
 from tiny_loaded import tiny_loaded
 
 from data_pipelines.examples import Preprocessor
@@ -37,14 +38,8 @@ class Silent:
 @pytest.mark.parity
 @pytest.mark.parametrize("system", [None, "Be brief."])
 def test_the_ids_of_transformers_processor(references, monkeypatch, system):
-    transformers = pytest.importorskip("transformers")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     folder = references / "golden/qwen2_audio/folder_example"
-    processor = transformers.Qwen2AudioProcessor(
-        transformers.WhisperFeatureExtractor(feature_size=128),
-        transformers.AutoTokenizer.from_pretrained(folder),
-        chat_template=(folder / "chat_template.jinja").read_text(),
-    )
+    processor = released_processor(folder, monkeypatch)
     tokenizer = load_tokenizer(folder)
     preprocessor = Preprocessor(tokenizer, "qwen2_audio", "prompts", 128, "ceil")
     loaded = types.SimpleNamespace(

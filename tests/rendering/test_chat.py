@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from released_processor import released_processor
 
 from qwen_audio_jax.audio.lengths import audio_tokens, mel_frames
 from qwen_audio_jax.rendering import chat, tokenize
@@ -261,14 +262,8 @@ def talks(draw):
 @pytest.mark.parity
 def test_any_conversation_has_the_ids_of_transformers_processor(references, monkeypatch):
     """But for an assistant's text that begins with a line break: it is generated behind one."""
-    transformers = pytest.importorskip("transformers")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     folder = references / "golden/qwen2_audio/folder_example"
-    processor = transformers.Qwen2AudioProcessor(
-        transformers.WhisperFeatureExtractor(feature_size=128),
-        transformers.AutoTokenizer.from_pretrained(folder),
-        chat_template=(folder / "chat_template.jinja").read_text(),
-    )
+    processor = released_processor(folder, monkeypatch)
     ours = load_tokenizer(folder)
     waves = [np.zeros(n, np.float32) for n in (1600, 9000, 16000)]
 

@@ -9,6 +9,7 @@ import unicodedata
 
 import pytest
 import tokenizers
+from byte_vocabulary import qwen_tokenizer
 
 from qwen_audio_jax.audio.lengths import audio_tokens, mel_frames
 from qwen_audio_jax.text.control_tokens import END_OF_TEXT, qwen_audio_control_tokens
@@ -18,7 +19,6 @@ from qwen_audio_jax.text.tokenizer import (
     train_sentencepiece,
     with_control_tokens,
 )
-from qwen_audio_jax.text.tokenizer_qwen import SPLIT_PATTERN
 
 MERGES = [b"th", b"the", b" the", b"\xe7\x8b", b"\xe7\x8b\x97", b"  ", b"\n\n", b"<|", b"|>"]
 MERGES += [b"11", b"'s", b"im", b"\xc3\xa9"]
@@ -51,18 +51,7 @@ def json_file() -> bytes:
         ]
         left, right = min(whole)
         merges.append((spelt[left], spelt[right]))
-    made = tokenizers.Tokenizer(
-        tokenizers.models.BPE(vocab={s: i for i, s in enumerate(spelt)}, merges=merges)
-    )
-    made.normalizer = tokenizers.normalizers.NFC()
-    made.pre_tokenizer = tokenizers.pre_tokenizers.Sequence(
-        [
-            tokenizers.pre_tokenizers.Split(tokenizers.Regex(SPLIT_PATTERN), "isolated"),
-            tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    made.decoder = tokenizers.decoders.ByteLevel()
-    made.add_special_tokens([tokenizers.AddedToken(name, normalized=False) for name in NAMES])
+    made = qwen_tokenizer({s: i for i, s in enumerate(spelt)}, merges, NAMES)
     made.add_tokens([tokenizers.AddedToken("<tool>", special=False)])
     return made.to_str().encode()
 
