@@ -1,9 +1,9 @@
 """What the engine saves and costs: later turns of a talk, eight clients at once, streaming.
 
-    PYTHONPATH=. python benchmarks/conversation_speed.py
+    PYTHONPATH=. python benchmarks/conversation_speed.py --size=base
 
-The model of `generation_vs_transformers.py`, 30 million parameters with random weights, float32 on
-the CPU, here and in transformers. Compilation is not counted; times are medians over the turns.
+A model of a size of `generation_vs_transformers.py` with random weights, float32 on the CPU, here
+and in transformers. Compilation is not counted; times are medians over the turns.
 
 - `turn 5`: seconds to the first token of the fifth turn of a talk whose first had a clip of 30 s,
   beside those of the same new message without a history, and transformers', which is given the
@@ -201,9 +201,10 @@ def main() -> None:
     )
     parser.add_argument("--turns", type=int, default=5, help="default: 5")
     parser.add_argument("--each", type=int, default=4, help="requests of a client (default: 4)")
+    parser.add_argument("--size", choices=peers.SIZES, default="small", help="default: small")
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count())
-    original = peers.peer()
+    original = peers.peer(options.size)
     graph, state = peers.ours_of(original)
     loaded = loaded_of(graph, state)
     engine = Engine(loaded, EngineConfig(slots=1, lengths=(256, LONG)))

@@ -44,26 +44,39 @@ FRAMES = {
 }
 
 
-def peer() -> Qwen2AudioForConditionalGeneration:
-    """A small model with weights so large that its answers do not repeat one token."""
-    config = Qwen2AudioConfig(
-        audio_config=dict(
-            num_mel_bins=MEL_BINS,
-            d_model=384,
-            encoder_layers=4,
-            encoder_attention_heads=6,
-            encoder_ffn_dim=1536,
-        ),
-        text_config=dict(
-            model_type="qwen2",
+SIZES = {
+    "small": (
+        dict(d_model=384, encoder_layers=4, encoder_attention_heads=6, encoder_ffn_dim=1536),
+        dict(
             hidden_size=512,
             num_hidden_layers=8,
             num_attention_heads=8,
             num_key_value_heads=8,
             intermediate_size=1408,
             vocab_size=8000,
-            max_position_embeddings=2048,
         ),
+    ),
+    "base": (
+        dict(d_model=512, encoder_layers=6, encoder_attention_heads=8, encoder_ffn_dim=2048),
+        dict(
+            hidden_size=576,
+            num_hidden_layers=30,
+            num_attention_heads=9,
+            num_key_value_heads=3,
+            intermediate_size=1536,
+            vocab_size=49152,
+        ),
+    ),
+}
+"""Encoder and decoder: 30 million parameters; those of Whisper base and SmolLM2-135M."""
+
+
+def peer(size: str = "small") -> Qwen2AudioForConditionalGeneration:
+    """A model of a size, with weights so large that its answers do not repeat one token."""
+    encoder, decoder = SIZES[size]
+    config = Qwen2AudioConfig(
+        audio_config=dict(num_mel_bins=MEL_BINS, **encoder),
+        text_config=dict(model_type="qwen2", max_position_embeddings=2048, **decoder),
         audio_token_index=AUDIO,
     )
     torch.manual_seed(0)

@@ -132,7 +132,7 @@ SETUPS: dict[Place, Setup] = {
     Place("pretrain", "qwen_audio_7b", "v5e:16x16"): Setup(2048, 8, "dots"),
     Place("pretrain", "qwen_audio_7b", "v5p:4x4x4"): Setup(2048, 4, "dots"),
     Place("pretrain", "qwen_audio_7b", "v6e:16x16"): Setup(2048, 4, "dots"),
-    Place("pretrain", "qwen_audio_7b", "2x v5e:16x16"): Setup(2048, 4, "dots", replica=2),
+    Place("pretrain", "qwen_audio_7b", "2x v5e:16x16"): Setup(2048, 4, "dots", replica=32),
     Place("pretrain", "qwen_audio_7b", "tpu7x:4x4x4"): Setup(2048, 2, "dots"),
     Place("sft", "qwen2_audio_7b", "v5p:4x4x4"): Setup(64, 1, "dots"),
     Place("sft", "qwen2_audio_7b", "v5p:2x2x1"): Setup(64, 4, "dots", lora_rank=16),
