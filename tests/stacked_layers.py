@@ -20,4 +20,5 @@ def stacked(config: ModelConfig, parameters: dict[str, Any]) -> tuple[nnx.GraphD
         return jnp.stack([layer.T if turned else layer for layer in layers])
 
     blocks = jax.tree_util.tree_map_with_path(stack, *decoder["blocks"].values())
-    return graph, parameters | {"decoder": decoder | {"blocks": blocks}}
+    head = {} if config.decoder.tied else {"head": decoder["head"].T}
+    return graph, parameters | {"decoder": decoder | {"blocks": blocks} | head}

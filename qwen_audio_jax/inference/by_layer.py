@@ -17,7 +17,7 @@ from qwen_audio_jax.models.qwen_audio import QwenAudio
 def by_layer(
     config: ModelConfig, parameters: dict[str, Any], *, delete: bool = False
 ) -> tuple[nnx.GraphDef, dict[str, Any]]:
-    """A model's parameters with the decoder's layers apart, and all of the decoder cast.
+    """A model's parameters with the decoder's layers apart, its head turned, and all of it cast.
 
     Args:
         config: of the model.
@@ -32,7 +32,10 @@ def by_layer(
 
     def apart() -> QwenAudio:
         model = QwenAudio(config, nnx.Rngs(0))
-        model.decoder.blocks = nnx.List(model.decoder.unstack(turned=True))
+        decoder = model.decoder
+        decoder.blocks = nnx.List(decoder.unstack(turned=True))
+        if not config.decoder.tied:
+            decoder.head, decoder.head_axes = nnx.Param(decoder.head[...].T), "vd"
         return model
 
     model = nnx.eval_shape(apart)
@@ -49,6 +52,11 @@ def by_layer(
                 layer.setdefault(name, {})[leaf] = array
             if delete:
                 stack.delete()
+    if "head" in decoder:
+        head = decoder["head"]
+        decoder["head"] = _turned(head, dtype)
+        if delete:
+            head.delete()
     cast = jax.tree.map(lambda leaf: leaf.astype(dtype), decoder)
     return graph, parameters | {"decoder": cast | {"blocks": dict(enumerate(layers))}}
 
@@ -57,9 +65,14 @@ def _cut(stack: jax.Array, dtype: jnp.dtype) -> list[jax.Array]:
     return [layer.astype(dtype) for layer in stack]
 
 
-def _cut_and_turned(stack: jax.Array, dtype: jnp.dtype) -> list[jax.Array]:
-    return [layer.T.astype(dtype) for layer in stack]
+def _turn(kernel: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    return kernel.T.astype(dtype)
 
 
+def _cut_and_turn(stack: jax.Array, dtype: jnp.dtype) -> list[jax.Array]:
+    return [_turn(layer, dtype) for layer in stack]
+
+
+_turned = jax.jit(_turn, static_argnums=1)
 _layers = jax.jit(_cut, static_argnums=1)
-_turned_layers = jax.jit(_cut_and_turned, static_argnums=1)
+_turned_layers = jax.jit(_cut_and_turn, static_argnums=1)

@@ -68,7 +68,7 @@ class EngineConfig:
     """
 
     slots: int = 1
-    lengths: tuple[int, ...] = (1024, 2048, 4096, 8192)
+    lengths: tuple[int, ...] = (256, 512, 1024, 2048, 4096, 8192)
     group: int = 8
     waiting: int = 64
 

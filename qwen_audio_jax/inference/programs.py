@@ -21,7 +21,7 @@ from qwen_audio_jax.audio.lengths import (
 from qwen_audio_jax.inference.loading import Loaded
 from qwen_audio_jax.inference.row_sampling import RowSampling, choose_each
 from qwen_audio_jax.models.language_model import rope
-from qwen_audio_jax.models.long_cache import LongCache
+from qwen_audio_jax.models.long_cache import BufferedCache, LongCache
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.parallel.sharding import ROWS, place_rows, row_shards
 from qwen_audio_jax.rendering import Tokens
@@ -278,26 +278,31 @@ class Programs:
             return (number < steps) & jnp.any(running)
 
         def body(carry):
-            number, running, count, written, held = carry
-            # Other rows go on where they stand, in a slot that they do not see.
+            number, running, count, written, last, used, caches = carry
+            # Other rows go on where they stand, in slots that nobody sees.
             step, position = rows.steps + count, rows.positions + count
-            used = held.used.at[jnp.arange(B), held.last].max(running)
+            used = used.at[jnp.arange(B), last].max(running)
             rotate = rope(self._decoder, position[:, None], rows.lengths)
-            longest = jnp.max(jnp.where(running, position, 0))
-            seen = functools.partial(LongCache.attend, positions=position, longest=longest)
-            x = decoder.embed(held.last[:, None])
-            hidden, caches = decoder.decode(decoder.blocks, x, rotate, held.caches, position, seen)
+            longest = jnp.max(jnp.where(running, rows.positions, 0))
+            seen = functools.partial(
+                BufferedCache.attend, lengths=rows.positions, longest=longest, number=number
+            )
+            x = decoder.embed(last[:, None])
+            hidden, caches = decoder.decode(decoder.blocks, x, rotate, caches, number, seen)
             chosen = choose_each(decoder.logits(hidden[:, 0]), step, used, rows.sampling)
             written = written.at[:, number].set(jnp.where(running, chosen, -1))
-            last = jnp.where(running, chosen, held.last)
+            last = jnp.where(running, chosen, last)
             ended = jnp.any(chosen[:, None] == rows.stops, axis=1) | (step + 1 >= rows.limits)
-            held = Held(caches, last, used)
-            return number + 1, running & ~ended, count + running, written, held
+            return number + 1, running & ~ended, count + running, written, last, used, caches
 
+        caches = [BufferedCache.over(cache, steps) for cache in held.caches]
         written = jnp.full((B, steps), -1, jnp.int32)
-        carry = jnp.int32(0), rows.running, jnp.zeros(B, jnp.int32), written, held
-        *_, written, held = jax.lax.while_loop(unfinished, body, carry)
-        return held, written
+        nothing = jnp.zeros(B, jnp.int32)
+        carry = jnp.int32(0), rows.running, nothing, written, held.last, held.used, caches
+        carry = jax.lax.while_loop(unfinished, body, carry)
+        _, _, count, written, last, used, caches = carry
+        caches = [cache.settled(rows.positions, count) for cache in caches]
+        return Held(caches, last, used), written
 
 
 def _marked(held: Held, used: jax.Array, row: jax.Array) -> Held:

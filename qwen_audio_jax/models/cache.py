@@ -1,7 +1,7 @@
 """The key/value cache of decoding, laid as one query a head reads it fastest.
 
-Rows may be filled by one and the same slot a step (`inference/generate.py`), or each at a place of
-its own, and a row's prompt piece by piece (`long_cache.py`, for `inference/engine.py`).
+All rows are filled by one and the same slot a step (`inference/generate.py`); `long_cache.py` has
+those that are filled each at a place of its own, for `inference/engine.py`.
 """
 
 import dataclasses
@@ -31,38 +31,26 @@ class Cache:
     @classmethod
     def of(cls, k: jax.Array, v: jax.Array, slots: int) -> "Cache":
         """With k and v, [B, L, G, K], in the first L slots of S >= `slots`, rounded up to tiles."""
-        room = ((0, 0), (0, -(-slots // TILE) * TILE - k.shape[1]), (0, 0))
-        k, v = (jnp.pad(_rows_and_heads(x), room) for x in (k, v))
+        room = ((0, 0), (0, _whole_tiles(slots) - k.shape[1]), (0, 0))
+        k, v = (jnp.pad(rows_and_heads(x), room) for x in (k, v))
         return cls(k.reshape(len(k), -1, TILE, k.shape[2]).swapaxes(2, 3), v)
 
     @classmethod
     def empty(cls, rows: int, heads: int, head_dim: int, slots: int, dtype: str) -> "Cache":
         """Of B rows and G heads, with room for `slots`, rounded up to tiles."""
-        S = -(-slots // TILE) * TILE
+        S = _whole_tiles(slots)
         return cls(
             jnp.zeros((rows * heads, S // TILE, head_dim, TILE), dtype),
             jnp.zeros((rows * heads, S, head_dim), dtype),
         )
 
-    def put(
-        self, slots: jax.Array, k: jax.Array, v: jax.Array, within: jax.Array | None = None
-    ) -> "Cache":
-        """The cache with k and v, [B, 1, G, K], in a slot: int32 [], or [B], one of each row.
-
-        A row at a time, as XLA on the CPU does a scatter element by element.
-
-        Args:
-            slots, k, v: see above.
-            within: bool [B]; the other rows keep what they hold. All get theirs if None.
-        """
-        k, v = (_rows_and_heads(x) for x in (k, v))
-        slots = slots.reshape(-1)
-        keys, values, size = self.keys, self.values, len(k) // len(slots)
-        for number, slot in enumerate(slots):
-            rows = slice(first := number * size, first + size)
-            here = None if within is None else within[number]
-            keys = _put(keys, k[rows][..., None], (first, slot // TILE, 0, slot % TILE), here)
-            values = _put(values, v[rows], (first, slot, 0), here)
+    def put(self, slot: jax.Array, k: jax.Array, v: jax.Array) -> "Cache":
+        """The cache with k and v, [B, 1, G, K], in a slot: int32 []."""
+        k, v = (rows_and_heads(x) for x in (k, v))
+        keys = jax.lax.dynamic_update_slice(
+            self.keys, k.swapaxes(1, 2)[:, None], (0, slot // TILE, 0, slot % TILE)
+        )
+        values = jax.lax.dynamic_update_slice(self.values, v, (0, slot, 0))
         # Without the barrier XLA takes the update into the sums, and does it for every term.
         return Cache(*jax.lax.optimization_barrier((keys, values)))
 
@@ -98,12 +86,13 @@ class Cache:
     ) -> "Cache":
         """The cache with the first n of k and v, [P, G, K], in the slots of a row from `start` on.
 
-        S must be P at least, and all other slots keep what they hold.
+        S must be P at least. What lies before the first slot, as `start` may, or behind the last is
+        left out, and all other slots keep what they hold.
         """
         P, G, _ = k.shape
         S, tiles, K = self.values.shape[1], *self.keys.shape[1:3]
         # All P lie in the cache, the n from `start` on and some that stay.
-        begin = jnp.minimum(start, S - P)
+        begin = jnp.clip(start, 0, S - P)
         k, v = (jnp.roll(x.swapaxes(0, 1), start - begin, axis=1) for x in (k, v))
         place = begin + jnp.arange(P)
         within = ((place >= start) & (place < start + n))[:, None]
@@ -119,13 +108,17 @@ class Cache:
         return Cache(*jax.lax.optimization_barrier((keys, values)))
 
 
-def _put(array: jax.Array, new: jax.Array, place: tuple, within: jax.Array | None) -> jax.Array:
-    """An array with another at a place of it, or with what of that is `within`."""
-    if within is not None:
-        new = jnp.where(within, new, jax.lax.dynamic_slice(array, place, new.shape))
+def _whole_tiles(slots: int) -> int:
+    """As many or more, in tiles. Two at least: of one, XLA makes products eight times as slow."""
+    return max(-(-slots // TILE), 2) * TILE
+
+
+def _put(array: jax.Array, new: jax.Array, place: tuple, within: jax.Array) -> jax.Array:
+    """An array with what of another is `within` at a place of it."""
+    new = jnp.where(within, new, jax.lax.dynamic_slice(array, place, new.shape))
     return jax.lax.dynamic_update_slice(array, new, place)
 
 
-def _rows_and_heads(x: jax.Array) -> jax.Array:
+def rows_and_heads(x: jax.Array) -> jax.Array:
     """[B, L, G, K] -> [B * G, L, K]."""
     return x.swapaxes(1, 2).reshape(-1, x.shape[1], x.shape[3])

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import jax
 import jax.numpy as jnp
 
-from qwen_audio_jax.models.cache import TILE, Cache
+from qwen_audio_jax.models.cache import TILE, Cache, rows_and_heads
 
 _BLOCK = 256
 """Slots that a piece of a prompt attends to at a time."""
@@ -18,9 +18,7 @@ _BLOCK = 256
 class LongCache:
     """Keys and values of a layer, in parts one behind the other.
 
-    A step reads the parts that its longest row needs, each of them whole: from a slice XLA would
-    make an array of its own in every step. What a row gets is summed part by part, so that it is
-    the same to the bit however far the other rows are.
+    Prompts enter it piece by piece, and answers through a buffer, see `BufferedCache`.
 
     Attributes:
         parts: of B rows each.
@@ -41,31 +39,6 @@ class LongCache:
             for start, end in zip(starts, ends, strict=True)
         )
         return cls(tuple(parts), tuple(ends))
-
-    def put(self, slots: jax.Array, k: jax.Array, v: jax.Array) -> "LongCache":
-        """The cache with k and v, [B, 1, G, K], in a slot of each row: int32 [B]."""
-        parts = []
-        for part, start, end in self._parts():
-            within = (slots >= start) & (slots < end)
-            parts.append(part.put(jnp.where(within, slots - start, 0), k, v, within))
-        return LongCache(tuple(parts), self.ends)
-
-    def attend(self, q: jax.Array, positions: jax.Array, longest: jax.Array) -> jax.Array:
-        """Softmax attention at scale 1/sqrt(K), one position a row; logits in float32.
-
-        Args:
-            q: [B, 1, H, K] with G dividing H.
-            positions: int32 [B], the last slot that is seen of each row.
-            longest: int32, the largest position that matters.
-
-        Returns:
-            [B, 1, H, K].
-        """
-        branches = [
-            functools.partial(_attend, self.ends[: number + 1]) for number in range(len(self.ends))
-        ]
-        which = jnp.sum(longest >= jnp.array(self.ends[:-1], jnp.int32))
-        return jax.lax.switch(which, branches, self.parts, q, positions)
 
     def put_piece(
         self,
@@ -109,7 +82,7 @@ class LongCache:
         # The first keys hold one that all see, so nothing is infinite but what is not seen.
         none = jnp.full((G, H // G * P, 1), -jnp.inf), jnp.zeros((G, H // G * P, 1))
         carry = (*none, jnp.zeros((G, H // G * P, K)))
-        for number, (cache, first, end) in enumerate(self._parts()):
+        for number, (cache, first, end) in enumerate(self.each_part()):
             if number > part:
                 break
             some = functools.partial(_some_keys, cache, first, end, row, query, position)
@@ -119,36 +92,122 @@ class LongCache:
         _, total, out = carry
         return (out / total).astype(q.dtype).reshape(H, P, K).swapaxes(0, 1)
 
-    def _parts(self) -> Iterator[tuple[Cache, int, int]]:
+    def each_part(self) -> Iterator[tuple[Cache, int, int]]:
         """Each with its first slot and its end."""
         return zip(self.parts, (0, *self.ends[:-1]), self.ends, strict=True)
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class BufferedCache:
+    """A cache that is only read, and a buffer that holds what a group of steps adds to it.
+
+    All rows write the same slot of the buffer, wherever they stand, so that a step changes one
+    small array and not each row's place in a large one.
+
+    A step reads the parts that its longest row needs, each of them whole: from a slice XLA would
+    make an array of its own in every step. What a row gets is summed part by part, so that it is
+    the same to the bit however far the other rows are.
+
+    Attributes:
+        held: of B rows and G heads.
+        keys, values: [B * G, W, K] for W steps.
+    """
+
+    held: LongCache
+    keys: jax.Array
+    values: jax.Array
+
+    @classmethod
+    def over(cls, held: LongCache, steps: int) -> "BufferedCache":
+        """With an empty buffer."""
+        N, _, K = held.parts[0].values.shape
+        nothing = jnp.zeros((N, steps, K), held.parts[0].values.dtype)
+        return cls(held, nothing, nothing)
+
+    def put(self, number: jax.Array, k: jax.Array, v: jax.Array) -> "BufferedCache":
+        """With k and v, [B, 1, G, K], of a step: its number in the group, int32."""
+        keys, values = (
+            jax.lax.dynamic_update_slice(buffer, rows_and_heads(x), (0, number, 0))
+            for buffer, x in ((self.keys, k), (self.values, v))
+        )
+        return BufferedCache(self.held, *jax.lax.optimization_barrier((keys, values)))
+
+    def attend(
+        self, q: jax.Array, lengths: jax.Array, longest: jax.Array, number: jax.Array
+    ) -> jax.Array:
+        """Softmax attention at scale 1/sqrt(K), one position a row; logits in float32.
+
+        Args:
+            q: [B, 1, H, K] with G dividing H.
+            lengths: int32 [B], how many slots of `held` each row sees.
+            longest: int32, the largest of them that matters.
+            number: int32, of the last step in the buffer that is seen.
+
+        Returns:
+            [B, 1, H, K].
+        """
+        held = self.held
+        which = jnp.sum(longest > jnp.array(held.ends[:-1], jnp.int32))
+        branches = [
+            functools.partial(_attend, held.ends[:count], held.parts[:count])
+            for count in range(1, len(held.ends) + 1)
+        ]
+        buffer = self.keys, self.values
+        return jax.lax.switch(which, branches, buffer, q, lengths, number)
+
+    def settled(self, lengths: jax.Array, counts: jax.Array) -> LongCache:
+        """The cache with what the buffer holds.
+
+        Args:
+            lengths: int32 [B], how many slots of the cache each row has filled.
+            counts: int32 [B], how many of the buffer's follow there.
+        """
+        B, (N, W, K) = len(lengths), self.keys.shape
+        keys, values = (x.reshape(B, N // B, W, K).swapaxes(1, 2) for x in (self.keys, self.values))
+        parts = []
+        for part, start, _ in self.held.each_part():
+            for row in range(B):
+                at, n = lengths[row] - start, counts[row]
+                part = part.put_piece(jnp.int32(row), at, n, keys[row], values[row])
+            parts.append(part)
+        return LongCache(tuple(parts), self.held.ends)
+
+
 def _attend(
-    ends: tuple[int, ...], parts: tuple[Cache, ...], q: jax.Array, positions: jax.Array
+    ends: tuple[int, ...],
+    parts: tuple[Cache, ...],
+    buffer: tuple[jax.Array, jax.Array],
+    q: jax.Array,
+    lengths: jax.Array,
+    number: jax.Array,
 ) -> jax.Array:
-    """Attention to the first parts, which end there; see `LongCache.attend`."""
+    """Attention to the first parts, which end there, and a buffer; see `BufferedCache.attend`."""
     N, _, K = parts[0].values.shape
-    last = jnp.repeat(positions, N // len(positions))[:, None]
+    lengths = jnp.repeat(lengths, N // len(lengths))[:, None]
     starts = (0, *ends[:-1])
+    keys, last_values = buffer
+    written = jnp.arange(keys.shape[1]) <= number
 
     def one(q):
         """One query a head, [N, K]. Sums of products: XLA would do N small ones in turn."""
-        logits = []
-        for part, start, end in zip(parts, starts, ends, strict=False):
+        logits, values = [], [*(part.values for part in parts), last_values]
+        for part, start, end in zip(parts, starts, ends, strict=True):
             S = part.values.shape[1]
             products = jnp.sum(q[:, None, :, None] * part.keys, axis=2, dtype=jnp.float32)
             slot = start + jnp.arange(S)
-            seen = (slot <= last) & (slot < end)
+            seen = (slot < lengths) & (slot < end)
             logits.append(jnp.where(seen, products.reshape(N, S) * K**-0.5, -jnp.inf))
+        products = jnp.sum(q[:, None] * keys, axis=2, dtype=jnp.float32)
+        logits.append(jnp.where(written, products * K**-0.5, -jnp.inf))
         each = [jnp.max(x, axis=-1, keepdims=True) for x in logits]
         largest = functools.reduce(jnp.maximum, each)
         total, out = jnp.zeros((N, 1)), jnp.zeros((N, K))
-        for x, part in zip(logits, parts, strict=False):
+        for x, some in zip(logits, values, strict=True):
             weights = jnp.exp(x - largest)
             total += jnp.sum(weights, axis=-1, keepdims=True)
-            weights = jax.lax.optimization_barrier(weights.astype(part.values.dtype))
-            out += jnp.sum(weights[:, :, None] * part.values, axis=1, dtype=jnp.float32)
+            weights = jax.lax.optimization_barrier(weights.astype(some.dtype))
+            out += jnp.sum(weights[:, :, None] * some, axis=1, dtype=jnp.float32)
         return (out / total).astype(q.dtype)
 
     grouped = q.reshape(N, -1, K)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from qwen_audio_jax.models.long_cache import LongCache
+from qwen_audio_jax.models.long_cache import BufferedCache, LongCache
 
 B, G, K = 3, 2, 8
 ENDS = (100, 400, 1000)
@@ -26,12 +26,7 @@ def filled():
     k, v = (random(seed, B, ENDS[-1], G, K) for seed in (1, 2))
     cache = LongCache.empty(B, G, K, ENDS, "float32")
     # What lies behind the end of a part, up to a whole tile, is never seen.
-    nothing = jnp.full((B, 1, G, K), 1e6)
-    for number, (part, size) in enumerate(zip(cache.parts, (100, 300, 600), strict=True)):
-        parts = [*cache.parts]
-        for slot in range(size, part.values.shape[1]):
-            parts[number] = parts[number].put(jnp.full(B, slot), nothing, nothing)
-        cache = LongCache(tuple(parts), ENDS)
+    cache = jax.tree.map(lambda x: jnp.full_like(x, 1e6), cache)
     for row in range(B):
         for part, (start, end) in enumerate(zip((0, *ENDS), ENDS, strict=False)):
             cache = PUT(cache, part, row, start, end - start, k[row, start:end], v[row, start:end])
@@ -43,25 +38,41 @@ def whole(q, k, v, seen):
 
 
 @pytest.mark.parametrize("heads", [2, 6], ids=["one query a head", "grouped"])
-def test_rows_at_places_of_their_own(heads):
-    """Each sees its slots up to its own; the same to the bit however far the others are."""
+@pytest.mark.parametrize("lengths", [[0, 63, 97], [97, 100, 393], [5, 400, 994]])
+def test_rows_at_places_of_their_own(heads, lengths):
+    """Each sees what it held and has written since; the same to the bit however far others are."""
     cache, k, v = filled()
-    q = random(4, B, 1, heads, K)
-    attend = jax.jit(LongCache.attend)
-    put = jax.jit(LongCache.put)
-    for positions in ([0, 63, 99], [99, 100, 399], [5, 400, 999]):
-        positions, rows = jnp.array(positions), jnp.arange(B)
-        new_k, new_v = random(5, B, 1, G, K), random(6, B, 1, G, K)
-        now = put(cache, positions, new_k, new_v)
-        here_k, here_v = (
-            x.at[rows, positions].set(new[:, 0]) for x, new in ((k, new_k), (v, new_v))
-        )
-        seen = (jnp.arange(ENDS[-1]) <= positions[:, None])[:, None, None]
-        got = attend(now, q, positions, jnp.max(positions))
-        np.testing.assert_allclose(got, whole(q, here_k, here_v, seen), atol=2e-6)
-        for further in (399, 999):
-            if further >= jnp.max(positions):
-                np.testing.assert_array_equal(attend(now, q, positions, jnp.int32(further)), got)
+    steps, counts, rows = 5, jnp.array([0, 3, 5]), jnp.arange(B)
+    lengths, q = jnp.array(lengths), random(4, B, 1, heads, K)
+    new_k, new_v = random(5, B, steps, G, K), random(6, B, steps, G, K)
+    attend, now = jax.jit(BufferedCache.attend), BufferedCache.over(cache, steps)
+    for number in range(steps):
+        now = now.put(jnp.int32(number), new_k[:, [number]], new_v[:, [number]])
+        place = lengths + number
+        k, v = k.at[rows, place].set(new_k[:, number]), v.at[rows, place].set(new_v[:, number])
+        seen = (jnp.arange(ENDS[-1]) <= place[:, None])[:, None, None]
+        got = attend(now, q, lengths, jnp.max(lengths), number)
+        np.testing.assert_allclose(got, whole(q, k, v, seen), atol=2e-6)
+        for further in (100, 400, 1000):
+            if further >= jnp.max(lengths):
+                np.testing.assert_array_equal(attend(now, q, lengths, further, number), got)
+
+    settled = jax.jit(BufferedCache.settled)(now, lengths, counts)
+    for row, (start, count) in enumerate(zip(lengths, counts, strict=True)):
+        for number, (part, first, end) in enumerate(settled.each_part()):
+            slots = np.arange(first, end)
+            old = cache.parts[number].values.reshape(B, G, -1, K)[row, :, : end - first]
+            written = ((slots >= start) & (slots < start + count))[:, None]
+            wanted = np.where(written, v[row, first:end].swapaxes(0, 1), old)
+            values = part.values.reshape(B, G, -1, K)[row, :, : end - first]
+            np.testing.assert_array_equal(values, wanted)
+    # As if it had been there all the time.
+    after = BufferedCache.over(settled, 1).put(jnp.int32(0), new_k[:, :1], new_v[:, :1])
+    place = lengths + counts
+    k, v = k.at[rows, place].set(new_k[:, 0]), v.at[rows, place].set(new_v[:, 0])
+    seen = (jnp.arange(ENDS[-1]) <= place[:, None])[:, None, None]
+    got = attend(after, q, place, jnp.max(place), 0)
+    np.testing.assert_allclose(got, whole(q, k, v, seen), atol=2e-6)
 
 
 @pytest.mark.parametrize("start", [0, 1, 63, 84, 99, 100, 130, 384, 400, 700, 984, 995])
