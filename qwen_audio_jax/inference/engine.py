@@ -51,6 +51,9 @@ __all__ = [
 READ = 512
 """Tokens that are read of prompts, at least and if there are, before others write on."""
 
+LARGEST_GROUP = 64
+"""Of steps: the smallest part of a cache has room for what is written in them."""
+
 
 @dataclasses.dataclass(frozen=True)
 class EngineConfig:
@@ -76,6 +79,8 @@ class EngineConfig:
         for name, least in (("slots", 1), ("group", 1), ("waiting", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: {getattr(self, name)} is below {least}")
+        if self.group > LARGEST_GROUP:
+            raise ValueError(f"group: {self.group} is above {LARGEST_GROUP}")
         if list(self.lengths) != sorted({*self.lengths}) or not self.lengths or self.lengths[0] < 1:
             raise ValueError(f"lengths: {self.lengths} are not numbers above 0 that ascend")
 

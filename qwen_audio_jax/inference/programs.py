@@ -21,7 +21,7 @@ from qwen_audio_jax.audio.lengths import (
 from qwen_audio_jax.inference.loading import Loaded
 from qwen_audio_jax.inference.row_sampling import RowSampling, choose_each
 from qwen_audio_jax.models.language_model import rope
-from qwen_audio_jax.models.long_cache import BufferedCache, LongCache
+from qwen_audio_jax.models.long_cache import BufferedCache, LongCache, settled
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.parallel.sharding import ROWS, place_rows, row_shards
 from qwen_audio_jax.rendering import Tokens
@@ -301,8 +301,7 @@ class Programs:
         carry = jnp.int32(0), rows.running, nothing, written, held.last, held.used, caches
         carry = jax.lax.while_loop(unfinished, body, carry)
         _, _, count, written, last, used, caches = carry
-        caches = [cache.settled(rows.positions, count) for cache in caches]
-        return Held(caches, last, used), written
+        return Held(settled(caches, rows.positions, count), last, used), written
 
 
 def _marked(held: Held, used: jax.Array, row: jax.Array) -> Held:

@@ -156,22 +156,39 @@ class BufferedCache:
         buffer = self.keys, self.values
         return jax.lax.switch(which, branches, buffer, q, lengths, number)
 
-    def settled(self, lengths: jax.Array, counts: jax.Array) -> LongCache:
-        """The cache with what the buffer holds.
 
-        Args:
-            lengths: int32 [B], how many slots of the cache each row has filled.
-            counts: int32 [B], how many of the buffer's follow there.
-        """
-        B, (N, W, K) = len(lengths), self.keys.shape
-        keys, values = (x.reshape(B, N // B, W, K).swapaxes(1, 2) for x in (self.keys, self.values))
-        parts = []
-        for part, start, _ in self.held.each_part():
-            for row in range(B):
-                at, n = lengths[row] - start, counts[row]
-                part = part.put_piece(jnp.int32(row), at, n, keys[row], values[row])
-            parts.append(part)
-        return LongCache(tuple(parts), self.held.ends)
+def settled(
+    caches: Sequence[BufferedCache], lengths: jax.Array, counts: jax.Array
+) -> list[LongCache]:
+    """The caches with what their buffers hold.
+
+    Of each part only the rows are touched that have written there, those of all layers in one loop.
+
+    Args:
+        caches: each layer's.
+        lengths: int32 [B], how many slots of the caches each row has filled.
+        counts: int32 [B], how many of the buffers' follow there.
+    """
+    B, ends = len(lengths), caches[0].held.ends
+    buffers = [
+        [x.reshape(B, -1, *x.shape[1:]).swapaxes(1, 2) for x in (cache.keys, cache.values)]
+        for cache in caches
+    ]
+    by_part = []
+    for number, (start, end) in enumerate(zip((0, *ends[:-1]), ends, strict=True)):
+        here = (lengths < end) & (lengths + counts > start) & (counts > 0)
+        rows = jnp.argsort(~here)
+
+        def put(i, parts, start=start, rows=rows):
+            row = rows[i]
+            return [
+                part.put_piece(row, lengths[row] - start, counts[row], k[row], v[row])
+                for part, (k, v) in zip(parts, buffers, strict=True)
+            ]
+
+        parts = [cache.held.parts[number] for cache in caches]
+        by_part.append(jax.lax.fori_loop(0, jnp.sum(here), put, parts))
+    return [LongCache(parts, ends) for parts in zip(*by_part, strict=True)]
 
 
 def _attend(

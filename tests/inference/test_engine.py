@@ -205,6 +205,7 @@ def test_closing_cancels(loaded):
     [
         (dict(slots=0), "slots: 0 is below 1"),
         (dict(group=0), "group: 0 is below 1"),
+        (dict(group=65), "group: 65 is above 64"),
         (dict(waiting=-1), "waiting: -1 is below 0"),
         (dict(lengths=()), "lengths: "),
         (dict(lengths=(64, 32)), "lengths: .* ascend"),

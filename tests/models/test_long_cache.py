@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from qwen_audio_jax.models import long_cache
 from qwen_audio_jax.models.long_cache import BufferedCache, LongCache
 
 B, G, K = 3, 2, 8
@@ -57,7 +58,7 @@ def test_rows_at_places_of_their_own(heads, lengths):
             if further >= jnp.max(lengths):
                 np.testing.assert_array_equal(attend(now, q, lengths, further, number), got)
 
-    settled = jax.jit(BufferedCache.settled)(now, lengths, counts)
+    (settled,) = jax.jit(long_cache.settled)([now], lengths, counts)
     for row, (start, count) in enumerate(zip(lengths, counts, strict=True)):
         for number, (part, first, end) in enumerate(settled.each_part()):
             slots = np.arange(first, end)
