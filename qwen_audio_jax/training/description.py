@@ -45,12 +45,12 @@ def origin_told(config: RunConfig, model: ModelConfig, resumed_from: int | None)
     return f"{told}, {_and(new)} new" if new else told
 
 
-def parameters_told(state: TrainState) -> str:
-    """How many parameters there are, and how many of them are trained."""
+def parameters_told(state: TrainState, what: str = "") -> str:
+    """How many parameters there are, and how many of them are trained; `what` follows the first."""
     trained, frozen = map(_count, (state.parameters, state.frozen))
     if by_path(state.frozen).keys() <= {"encoder/positions"}:  # nobody has frozen that table
-        return f"{trained + frozen:,} parameters"
-    return f"{trained + frozen:,} parameters ({trained:,} trained, {frozen:,} frozen)"
+        return f"{trained + frozen:,}{what}"
+    return f"{trained + frozen:,}{what} ({trained:,} trained, {frozen:,} frozen)"
 
 
 def start_told(
@@ -67,7 +67,7 @@ def start_told(
     added = f", {new:,} of them new" if model.decoder.first_new_token else ""
     return (
         f"{origin_told(config, model, resumed_from)}: "
-        f"{parameters_told(state)}, {model.compute.dtype}, "
+        f"{parameters_told(state, ' parameters')}, {model.compute.dtype}, "
         f"vocabulary of {model.decoder.vocab_size:,}{added}\n"
         f"data: {', '.join(plan.components)}, {plan.records:,} records, "
         f"conditioned by {config.data.conditioning}\n"
