@@ -33,7 +33,7 @@ from qwen_audio_jax.inference.answers import (
     Usage,
 )
 from qwen_audio_jax.inference.loading import Loaded
-from qwen_audio_jax.inference.programs import STOPS, Programs, Rows
+from qwen_audio_jax.inference.programs import PIECES, STOPS, Programs, Rows
 from qwen_audio_jax.inference.slots import Prompt, Slot, choose_slot
 from qwen_audio_jax.models.language_model import ntk_alpha
 
@@ -247,8 +247,7 @@ class Engine:
     def _read(self, slot: Slot) -> int:
         """Reads a piece of a prompt, or has clips encoded that it needs; how many tokens of it."""
         prompt, start = slot.prompt, len(slot.content)
-        left = len(prompt.tokens) - start
-        n = self._programs.piece(start, left)
+        n = min(len(prompt.tokens) - start, PIECES[-1])
         needed = [
             clip
             for clip in prompt.clips_of(start, start + n)

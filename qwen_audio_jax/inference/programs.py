@@ -26,7 +26,7 @@ from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.parallel.sharding import ROWS, place_rows, row_shards
 from qwen_audio_jax.rendering import Tokens
 
-PIECES = tuple(range(32, 257, 32))
+PIECES = (32, 64, 128, 192, 256)
 """What programs are compiled for that read tokens of a prompt; a piece takes the next."""
 
 STOPS = 8
@@ -129,7 +129,6 @@ class Programs:
         self._read = jax.jit(
             self._with_piece,
             donate_argnames="held",
-            static_argnames="part",
             out_shardings=(by_row, whole),
         )
         self._mark = jax.jit(_marked, donate_argnames="held", out_shardings=by_row)
@@ -170,16 +169,6 @@ class Programs:
     def _model(self, parameters: Any) -> QwenAudio:
         return nnx.merge(self._loaded.graph, parameters)
 
-    def _part(self, start: int) -> int:
-        return next(part for part, end in enumerate(self._lengths) if start < end)
-
-    def piece(self, start: int, left: int) -> int:
-        """How many of `left` tokens of a prompt are read next, behind `start` ones.
-
-        They lie in one part of the caches.
-        """
-        return min(left, self._lengths[self._part(start)] - start, PIECES[-1])
-
     def read(
         self,
         row: int,
@@ -195,7 +184,7 @@ class Programs:
         Args:
             row: which.
             start: how many tokens the row holds.
-            tokens: int32 [n], those that follow, as many as `piece` says.
+            tokens: int32 [n], those that follow, PIECES[-1] at most.
             audio: [n, D], audio tokens where `tokens` has their placeholders.
             is_audio: bool [n], where that is.
             length: of the whole prompt.
@@ -219,12 +208,11 @@ class Programs:
             is_audio,
             numbers,
             sampling,
-            part=self._part(start),
         )
         return int(first) if start + n == length else None
 
     def _with_piece(
-        self, parameters, held, tokens, audio, is_audio, numbers, sampling, *, part
+        self, parameters, held, tokens, audio, is_audio, numbers, sampling
     ) -> tuple[Held, jax.Array]:
         model, config = self._model(parameters), self._loaded.model
         decoder = model.decoder
@@ -237,7 +225,7 @@ class Programs:
         x = jnp.where(is_audio[:, None], audio.astype(x.dtype), x)[:, None]
         positions = start + jnp.arange(len(tokens))
         rotate = rope(config.decoder, positions[:, None], jnp.full(len(tokens), length))
-        hidden, caches = decoder.read(decoder.blocks, x, rotate, held.caches, part, row, start, n)
+        hidden, caches = decoder.read(decoder.blocks, x, rotate, held.caches, row, start, n)
 
         def first():
             logits = decoder.logits(jax.lax.dynamic_slice_in_dim(hidden, n - 1, 1)[:, 0])

@@ -264,7 +264,6 @@ class LanguageModel(nnx.Module):
         x: jax.Array,
         rotate: RoPE,
         caches: Sequence[LongCache],
-        part: int,
         row: jax.Array,
         start: jax.Array,
         n: jax.Array,
@@ -276,7 +275,6 @@ class LanguageModel(nnx.Module):
             x: [P, 1, D], the positions from `start` on.
             rotate: of these positions, [P, 1].
             caches: each layer's.
-            part: of the caches, in which these positions lie.
             row: int32, which of the caches' rows.
             start: int32, the first of its slots that is filled.
             n: int32, how many of the P there are; the rest fills up.
@@ -287,8 +285,8 @@ class LanguageModel(nnx.Module):
         filled = []
         for block, cache in zip(blocks, caches, strict=True):
             q, k, v = (y[:, 0] for y in block.project(x, rotate))
-            filled.append(cache.put_piece(part, row, start, n, k, v))
-            attended = filled[-1].attend_piece(part, row, start, q, self.config.kv_heads)
+            filled.append(cache.put_piece(row, start, n, k, v))
+            attended = filled[-1].attend_piece(row, start, q, self.config.kv_heads)
             x = block.finish(x, attended[:, None])
         return self.norm(x), filled
 

@@ -41,35 +41,30 @@ class LongCache:
         return cls(tuple(parts), tuple(ends))
 
     def put_piece(
-        self,
-        part: int,
-        row: jax.Array,
-        start: jax.Array,
-        n: jax.Array,
-        k: jax.Array,
-        v: jax.Array,
+        self, row: jax.Array, start: jax.Array, n: jax.Array, k: jax.Array, v: jax.Array
     ) -> "LongCache":
-        """The cache with k and v, [P, G, K], in the slots of a row from `start` on, in one part.
+        """The cache with the first n of k and v, [P, G, K], in a row's slots from `start` on.
+
+        Only the parts are touched in which these slots lie: a loop of no round leaves one as it is.
 
         Args:
-            part: which; its slots, rounded up to tiles, are P at least.
-            row, start: int32.
-            n: int32, how many of the P are put; the part has room for them.
+            row, start, n: int32; there is room for the n.
             k, v: see above.
         """
-        parts = list(self.parts)
-        parts[part] = parts[part].put_piece(row, start - (0, *self.ends)[part], n, k, v)
+        parts = []
+        for part, first, end in self.each_part():
+            put = functools.partial(_put_piece, row, start - first, n, k, v)
+            touched = (start < end) & (start + n > first)
+            parts.append(jax.lax.fori_loop(0, touched.astype(jnp.int32), put, part))
         return LongCache(tuple(parts), self.ends)
 
-    def attend_piece(
-        self, part: int, row: jax.Array, start: jax.Array, q: jax.Array, heads: int
-    ) -> jax.Array:
+    def attend_piece(self, row: jax.Array, start: jax.Array, q: jax.Array, heads: int) -> jax.Array:
         """Softmax attention of the slots from `start` on to those up to themselves.
 
         Some keys at a time, and none behind the piece: time and memory do not grow with the room.
 
         Args:
-            part, row, start: as in `put_piece`, which was called before.
+            row, start: as in `put_piece`, which was called before.
             q: [P, H, K].
             heads: G of the cache, which divides H.
 
@@ -82,13 +77,11 @@ class LongCache:
         # The first keys hold one that all see, so nothing is infinite but what is not seen.
         none = jnp.full((G, H // G * P, 1), -jnp.inf), jnp.zeros((G, H // G * P, 1))
         carry = (*none, jnp.zeros((G, H // G * P, K)))
-        for number, (cache, first, end) in enumerate(self.each_part()):
-            if number > part:
-                break
+        for cache, first, end in self.each_part():
             some = functools.partial(_some_keys, cache, first, end, row, query, position)
-            last = start + P - 1 if number == part else end - 1
-            blocks = (last - first) // min(_BLOCK, cache.values.shape[1]) + 1
-            carry = jax.lax.fori_loop(0, blocks, some, carry)
+            size = min(_BLOCK, cache.values.shape[1])
+            blocks = (jnp.minimum(start + P, end) - first + size - 1) // size
+            carry = jax.lax.fori_loop(0, jnp.maximum(blocks, 0), some, carry)
         _, total, out = carry
         return (out / total).astype(q.dtype).reshape(H, P, K).swapaxes(0, 1)
 
@@ -189,6 +182,22 @@ def settled(
         parts = [cache.held.parts[number] for cache in caches]
         by_part.append(jax.lax.fori_loop(0, jnp.sum(here), put, parts))
     return [LongCache(parts, ends) for parts in zip(*by_part, strict=True)]
+
+
+def _put_piece(
+    row: jax.Array,
+    start: jax.Array,
+    n: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    _: jax.Array,
+    part: Cache,
+) -> Cache:
+    """What of a piece lies in a part, as much at a time as that has slots."""
+    S = part.values.shape[1]
+    for i in range(0, len(k), S):
+        part = part.put_piece(row, start + i, n - i, k[i : i + S], v[i : i + S])
+    return part
 
 
 def _attend(

@@ -17,8 +17,8 @@ def random(seed, *shape):
     return jax.random.normal(jax.random.key(seed), shape)
 
 
-PUT = jax.jit(LongCache.put_piece, static_argnums=1)
-ATTEND = jax.jit(LongCache.attend_piece, static_argnums=(1, 5))
+PUT = jax.jit(LongCache.put_piece)
+ATTEND = jax.jit(LongCache.attend_piece, static_argnums=4)
 
 
 @functools.cache
@@ -29,8 +29,9 @@ def filled():
     # What lies behind the end of a part, up to a whole tile, is never seen.
     cache = jax.tree.map(lambda x: jnp.full_like(x, 1e6), cache)
     for row in range(B):
-        for part, (start, end) in enumerate(zip((0, *ENDS), ENDS, strict=False)):
-            cache = PUT(cache, part, row, start, end - start, k[row, start:end], v[row, start:end])
+        for start, end in ((0, 90), (90, 500), (500, 1000)):
+            piece = slice(start, end)
+            cache = PUT(cache, row, start, end - start, k[row, piece], v[row, piece])
     return cache, k, v
 
 
@@ -76,27 +77,38 @@ def test_rows_at_places_of_their_own(heads, lengths):
     np.testing.assert_allclose(got, whole(q, k, v, seen), atol=2e-6)
 
 
-@pytest.mark.parametrize("start", [0, 1, 63, 84, 99, 100, 130, 384, 400, 700, 984, 995])
+@pytest.mark.parametrize("start", [0, 1, 63, 84, 90, 99, 100, 130, 384, 395, 400, 700, 984, 995])
 @pytest.mark.parametrize("heads", [2, 6], ids=["one query a head", "grouped"])
 def test_a_piece_of_a_prompt_sees_what_was_before(start, heads):
-    """In one row, across tiles and blocks, up to the end of its part; what fills it up is lost."""
-    part = sum(start >= end for end in ENDS)
+    """In one row, across tiles, blocks and parts; what fills the piece up is lost."""
     P, row = 16, 1
-    n = min(P - 1, ENDS[part] - start)
+    n = min(P - 1, ENDS[-1] - start)
     cache, k, v = filled()
     new_k, new_v = random(5, P, G, K), random(6, P, G, K)
     q = random(7, P, heads, K)
-    now = PUT(cache, part, jnp.int32(row), jnp.int32(start), n, new_k, new_v)
+    now = PUT(cache, jnp.int32(row), jnp.int32(start), n, new_k, new_v)
     k = k.at[row, start : start + n].set(new_k[:n])
     v = v.at[row, start : start + n].set(new_v[:n])
     seen = (jnp.arange(ENDS[-1]) <= start + jnp.arange(P)[:, None])[None, None]
     wanted = whole(q[None], k[row, None], v[row, None], seen)[0]
-    attended = ATTEND(now, part, jnp.int32(row), jnp.int32(start), q, G)
+    attended = ATTEND(now, jnp.int32(row), jnp.int32(start), q, G)
     np.testing.assert_allclose(attended[:n], wanted[:n], atol=2e-6)
     # The other rows stay as they were.
     for one, other in zip(now.parts, cache.parts, strict=True):
         np.testing.assert_array_equal(one.values[:G], other.values[:G])
         np.testing.assert_array_equal(one.keys[2 * G :], other.keys[2 * G :])
-    # And so do the slots before and behind.
-    changed = (now.parts[part].values != cache.parts[part].values).any((0, 2))
-    assert int(changed.sum()) == n
+    # And so do the slots before and behind, up to a part's end.
+    changed = 0
+    for one, other, (_, first, end) in zip(now.parts, cache.parts, cache.each_part(), strict=True):
+        changed += int((one.values != other.values).any((0, 2))[: end - first].sum())
+    assert changed == n
+
+
+def test_a_piece_that_is_larger_than_a_part():
+    cache, k, v = filled()
+    anew = jax.tree.map(jnp.zeros_like, cache)
+    anew = PUT(anew, 1, 10, 300, k[1, 10:310], v[1, 10:310])
+    anew = PUT(anew, 1, 0, 10, k[1, :10], v[1, :10])
+    q = random(7, 4, G, K)
+    wanted, got = (ATTEND(one, 1, 306, q, G) for one in (cache, anew))
+    np.testing.assert_array_equal(wanted, got)
