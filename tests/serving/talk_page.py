@@ -79,7 +79,8 @@ class TalkPage:
 
     def _said(self, message):
         # A response of 400 and the like is no error of the page.
-        if message.type == "error" and "Failed to load resource" not in message.text:
+        of_server = message.location["url"].startswith("http")
+        if message.type == "error" and not (of_server and "Failed to load" in message.text):
             self.problems.append(message.text)
 
     def open(self, address="", model="all4"):

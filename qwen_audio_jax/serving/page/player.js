@@ -92,6 +92,9 @@ class Player {
   // What the page no longer shows stops sounding and gives its memory back.
   close() {
     this.pause();
-    URL.revokeObjectURL(this.audio.src);
+    const address = this.audio.src;
+    this.audio.removeAttribute("src");  // else what is still being loaded fails, and is told as an error
+    this.audio.load();
+    URL.revokeObjectURL(address);
   }
 }
