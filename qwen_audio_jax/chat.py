@@ -22,6 +22,14 @@ from collections.abc import Sequence
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 1 after one sentence on what is wrong; 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
+    try:
+        return _talk(options)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _talk(options: argparse.Namespace) -> int:
     if sys.stdin is None or sys.stdout is None:  # `<&-` in a shell
         print("error: chat takes an open standard input and output", file=sys.stderr)
         return 1
@@ -42,9 +50,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -130,9 +130,15 @@ def _opened(folder: pathlib.Path) -> _Opened:
             f"{folder}: holds an adapter alone; give the model that it was trained on as the "
             "checkpoint, and this folder as the adapter"
         )
-    if (folder / "config.json").is_file() and not (run_folder(folder) / MODEL_FILE).is_file():
+    if (run_folder(folder) / MODEL_FILE).is_file():
+        return _open_checkpoint(folder)
+    if (folder / "config.json").is_file():
         return _open_original(folder)
-    return _open_checkpoint(folder)
+    inside = [one.parent for one in sorted(folder.glob(f"*/{MODEL_FILE}"))]
+    mend = f"; did you mean {inside[0]}?" if inside else ""
+    raise FileNotFoundError(
+        f"{folder}: is neither a run folder nor one that was imported or exported{mend}"
+    )
 
 
 def _open_checkpoint(folder: pathlib.Path, moved_to: str = "") -> _Opened:
@@ -191,7 +197,8 @@ def _with_run(base: pathlib.Path, folder: pathlib.Path) -> _Opened:
     opened = _open_checkpoint(folder, str(base))
     if not opened.parts.adapters:
         raise ValueError(
-            f"{folder}: has no adapters; it is a model of its own, so leave out {base}"
+            f"{folder}: has no adapters; it is a model of its own and no LoRA run upon {base}, so "
+            "give it as the checkpoint, without an adapter"
         )
     started = SavedParameters(last_step(folder), str(base)).base
     here = run_folder(base).resolve()

@@ -123,7 +123,8 @@ def as_text(value: Any, where: str) -> str:
 def shown(value: Any, *, quoted: bool = True) -> str:
     """A value as an error tells it, short and printable."""
     if isinstance(value, dict | list):
-        return "an object" if isinstance(value, dict) else "a list"
+        kind = "object" if isinstance(value, dict) else "list"
+        return f"an empty {kind}" if not value else {"object": "an object", "list": "a list"}[kind]
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, int) and abs(value) > 10**_SHOWN:

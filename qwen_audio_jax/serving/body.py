@@ -1,6 +1,7 @@
 """A request's body: read within the limits, and as JSON."""
 
 import asyncio
+import codecs
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,6 +10,8 @@ from starlette.requests import Request
 
 from qwen_audio_jax.serving.errors import ApiError
 from qwen_audio_jax.serving.limits import DEEPEST, MOST_VALUES, Limits
+
+_MOST_DIGITS = 1000
 
 
 async def chunks(request: Request, limits: Limits) -> AsyncIterator[bytes]:
@@ -68,9 +71,14 @@ def parse_object(body: bytes) -> dict[str, Any]:
     # Audio in base64 has none of these signs, so this is of all else.
     if sum(map(body.count, (b",", b"{", b"["))) > MOST_VALUES:
         raise ApiError(400, f"the body has more than {MOST_VALUES:,} values; no request needs them")
+    if body.startswith(codecs.BOM_UTF8):
+        raise ApiError(400, "the body begins with a byte order mark; send JSON in UTF-8 without it")
     try:
         value = json.loads(
-            body.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_distinct
+            body.decode("utf-8"),
+            parse_constant=_no_constant,
+            parse_int=_whole_number,
+            object_pairs_hook=_distinct,
         )
     except UnicodeDecodeError as error:
         raise ApiError(400, f"the body is not UTF-8: byte {error.start} is none") from None
@@ -91,6 +99,12 @@ def _too_deep() -> ApiError:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:  # Python would refuse it in words that are for programmers
+        raise ValueError(f"a number has {len(digits):,} digits, and no request needs such")
+    return int(digits)
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

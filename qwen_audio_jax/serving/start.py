@@ -82,8 +82,8 @@ def keys_of(options: argparse.Namespace, key: str) -> list[str]:
     """All API keys, of flag, file and environment.
 
     Raises:
-        ValueError: the file holds none, or a key is too short or has blanks in it.
-        OSError: the file cannot be read.
+        ValueError: the file cannot be read or holds none, or a key is too short or has blanks in
+            it.
     """
     keys = [one for one in (options.api_key, key.strip()) if one]
     if options.api_key_file:
@@ -91,6 +91,10 @@ def keys_of(options: argparse.Namespace, key: str) -> list[str]:
             lines = options.api_key_file.read_text(encoding="utf-8").split("\n")
         except UnicodeDecodeError:
             raise ValueError(f"--api-key-file: {options.api_key_file} is not text") from None
+        except OSError as error:
+            raise ValueError(
+                f"--api-key-file: {options.api_key_file} cannot be read: {error.strerror}"
+            ) from None
         found = [line.strip() for line in lines if line.strip()]
         if not found:
             raise ValueError(f"--api-key-file: {options.api_key_file} holds no key")

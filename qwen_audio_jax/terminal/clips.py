@@ -3,12 +3,12 @@
 import dataclasses
 import difflib
 import os
-import stat
 
 import numpy as np
 
 from qwen_audio_jax.audio.decode import AudioError, decode, suspicion
 from qwen_audio_jax.audio.lengths import SAMPLE_RATE
+from qwen_audio_jax.terminal.regular_files import size_of
 
 _MOST_BYTES = 1 << 30
 """An hour, the longest clip that is read, takes less in any form that people record in."""
@@ -54,17 +54,10 @@ def read_clip(path: str) -> Clip:
 
 
 def _bytes_of(path: str) -> bytes:
-    try:
-        status = os.stat(path)
-    except UnicodeEncodeError:
-        raise FileNotFoundError from None
-    if stat.S_ISDIR(status.st_mode):
-        raise ValueError(f"{path}: is a folder; name a file in it")
-    if not stat.S_ISREG(status.st_mode):  # reading it might never end
-        raise ValueError(f"{path}: is no file but a device or a pipe; save the sound to a file")
-    if status.st_size > _MOST_BYTES:
+    size = size_of(path, "save the sound to a file")
+    if size > _MOST_BYTES:
         raise ValueError(
-            f"{path}: has {status.st_size / 2**30:.1f} GiB, and {_MOST_BYTES >> 30} is the most "
+            f"{path}: has {size / 2**30:.1f} GiB, and {_MOST_BYTES >> 30} is the most "
             "that is read; cut out the part that you mean"
         )
     with open(path, "rb") as file:

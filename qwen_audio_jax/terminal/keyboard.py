@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from prompt_toolkit import PromptSession
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.key_binding import KeyBindings
+from prompt_toolkit.keys import Keys
 from prompt_toolkit.styles import Style
 
 from qwen_audio_jax.terminal.path_completion import PathCompleter
@@ -24,9 +25,12 @@ class Keyboard:
         """Args: commands: by name, whether files stand behind it."""
         keys = KeyBindings()
         keys.add("escape", "enter")(lambda event: event.current_buffer.insert_text("\n"))
+        # A colour that is pasted looks like one, and prompt_toolkit fails to read it.
+        keys.add(Keys.Vt100MouseEvent)(lambda event: None)
         self._lines = PromptSession(
             completer=PathCompleter(commands),
             complete_while_typing=False,
+            enable_suspend=True,
             key_bindings=keys,
             style=Style.from_dict(
                 {"prompt": "bold", "added": _DIM, "bottom-toolbar": f"noreverse {_DIM}"}
@@ -46,9 +50,9 @@ class Keyboard:
             EOFError: Ctrl-D was typed.
             KeyboardInterrupt: Ctrl-C was.
         """
+        self._lines.bottom_toolbar = hint or None  # given to `prompt`, None would keep the last one
         return self._lines.prompt(
-            FormattedText([("class:added", f"{added} " * bool(added)), ("class:prompt", PROMPT)]),
-            bottom_toolbar=hint or None,  # which goes when the line is sent
+            FormattedText([("class:added", f"{added} " * bool(added)), ("class:prompt", PROMPT)])
         )
 
     def wait(self, told: Callable[[], str]) -> None:

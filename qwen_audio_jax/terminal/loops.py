@@ -45,8 +45,8 @@ def answer_lines(session: Session, lines: Iterable[bytes]) -> int:
         adds = data.startswith(b"/") and data.split(None, 1)[0] not in _ADD_NOTHING
         try:
             if spoiled and not data.startswith(b"/"):
-                spoiled, session.added = False, []
-                if data.strip():
+                spoiled, others, session.added = False, session.added, []
+                if data.strip() or others:
                     raise ValueError("is not sent, since what was to be added to it could not be")
                 continue
             commands.run(session, _text(data))

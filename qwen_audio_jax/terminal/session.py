@@ -110,16 +110,16 @@ class Session:
         Raises:
             ValueError: there is none.
         """
-        if self._settings.sampling.temperature == 0:
+        if self.questions and not self._asked:
+            raise ValueError("nothing was asked yet")
+        if self._settings.sampling.temperature == 0 and (self._asked or self.conversation.messages):
             self.screen.note(
                 "the most likely words are the same each time; --temperature=0.7 draws among them"
             )
-        if not self.questions:
-            self._answer(lambda **how: self.conversation.again(**how))
-        elif self._asked:
+        if self.questions:
             self._ask(*self._asked)
         else:
-            raise ValueError("nothing was asked yet")
+            self._answer(lambda **how: self.conversation.again(**how))
 
     def undo(self) -> str:
         """Takes back the clip that was added last, or else the last turn; says which.

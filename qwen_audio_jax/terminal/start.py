@@ -49,7 +49,13 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     with screen.waiting(f"reading the weights of {options.checkpoint}"):
         loaded = load(options.checkpoint, adapter=options.adapter)
     check_talks(loaded, options)
-    engine = Engine(loaded, EngineConfig(slots=1))
+    config = EngineConfig(slots=1)
+    if options.max_new_tokens >= config.lengths[-1]:
+        raise ValueError(
+            f"--max_new_tokens: {options.max_new_tokens:,} leaves no room for a question; prompt "
+            f"and answer together have {config.lengths[-1]:,} tokens at most"
+        )
+    engine = Engine(loaded, config)
     try:
         questions = None
         if options.task:

@@ -27,6 +27,7 @@ from qwen_audio_jax.audio.lengths import SAMPLE_RATE
 from qwen_audio_jax.fingerprints import digits, partial_sums
 from qwen_audio_jax.inference.loading import Loaded
 from qwen_audio_jax.models.parts import path_name
+from qwen_audio_jax.terminal.regular_files import size_of
 
 _TALK = "talk.json"
 _FORM = 1
@@ -121,16 +122,21 @@ def load(path: str, model: Model) -> tuple[dict[str, Any], list[np.ndarray]]:
         TalkFileError: it is none, is damaged, or is one with another model.
     """
     try:
+        _check_file(path)
         with zipfile.ZipFile(path) as archive:
             told = json.loads(_read(archive, _TALK, _MOST_JSON_BYTES))
             saved = Model(**told["model"])
             state, clips = told["talk"], told["clips"]
-            if told["form"] != _FORM or not isinstance(state, dict) or not isinstance(clips, int):
+            counted = isinstance(clips, int) and clips >= 0
+            if told["form"] != _FORM or not isinstance(state, dict) or not counted:
                 raise ValueError("it is of another form")
             if saved.weights != model.weights:
+                other = f"the name {saved.name!r} and other weights"
+                if saved.name != model.name:
+                    other = f"the name {saved.name!r}, and this is {model.name!r}"
                 raise TalkFileError(
-                    f"{path}: is a talk with another model, {saved.name!r}, whose ids mean nothing "
-                    f"to {model.name!r}; open it with the checkpoint that it was saved from"
+                    f"{path}: is a talk with another model, which had {other}; open it with the "
+                    "checkpoint that it was saved from"
                 )
             return state, [
                 decode(_read(archive, _clip(number), _MOST_CLIP_BYTES))
@@ -148,6 +154,13 @@ def load(path: str, model: Model) -> tuple[dict[str, Any], list[np.ndarray]]:
         raise TalkFileError(
             f"{path}: is damaged, or no talk ({_reason(error)}); name a file that /save wrote"
         ) from None
+
+
+def _check_file(path: str) -> None:
+    try:
+        size_of(path, "name a file that /save wrote")
+    except ValueError as error:
+        raise TalkFileError(str(error)) from None
 
 
 _DAMAGED = (
@@ -180,6 +193,8 @@ def _wav(wave: np.ndarray) -> bytes:
 
 
 def _read(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    if name not in archive.namelist():
+        raise ValueError(f"{name} is missing")
     if archive.getinfo(name).file_size > most:
         raise ValueError(f"{name} is too large")
     return archive.read(name)

@@ -134,6 +134,8 @@ def test_a_run_that_trained_adapters(base, start, adapter, tmp_path):
     same(moved, together)
     assert moved.name == "run"
     originals.qwen2_audio(tmp_path / "another", "float32", vocab_size=262, rms_norm_eps=1e-3)
+    with pytest.raises(FileNotFoundError, match=r"imported or exported; did you mean .*/other\?"):
+        load(tmp_path)
     with pytest.raises(ValueError, match="has no adapters; it is a model of its own"):
         load(tmp_path / "other", adapter=start)
     with pytest.raises(ValueError, match=r"was trained on .*start.* and not on .*base"):
@@ -160,7 +162,7 @@ def test_a_run_says_how_it_was_trained(start, tmp_path):
     ("break_it", "said"),
     [
         (shutil.rmtree, "is not a folder"),
-        (lambda folder: (folder / "model.json").unlink(), "model.json: is missing"),
+        (lambda folder: (folder / "model.json").unlink(), "is neither a run folder nor"),
         (lambda folder: shutil.rmtree(folder / "tokenizer"), "tokenizer: is missing; import"),
         (lambda folder: shutil.rmtree(folder / "checkpoints"), "holds no checkpoint"),
         (

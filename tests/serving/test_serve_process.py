@@ -203,7 +203,7 @@ def test_memory_stays_flat(folder):
         (["--checkpoint={0}", "--adapter=a={0}", "--adapter=a={0}"], "'a' is given twice"),
         (["--checkpoint={0}", "--adapter=a={0}/none"], "none is not a folder"),
         (["--checkpoint={0}", "--api-key=short"], "8 ASCII characters at least"),
-        (["--checkpoint={0}", "--api-key-file={0}/none"], "none"),
+        (["--checkpoint={0}", "--api-key-file={0}/none"], "none cannot be read: No such file"),
         (["--checkpoint={0}", "--api-key-file={0}/empty"], "empty holds no key"),
         (["--checkpoint={0}", "--slots=0"], "--slots: must be from 1 to 1,024, not 0"),
         (["--checkpoint={0}", "--context=5"], "--context: must be from 64"),

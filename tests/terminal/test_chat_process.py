@@ -61,7 +61,8 @@ def test_what_cannot_be_done_is_told_by_its_line_and_what_depends_on_it_is_not_a
         f"/audio {clip} none.wav\nWhat is it?\nHello\n/undo it\n\xff\xfe\n/audio \xff\n".encode(
             "latin-1"
         )
-        + b"Not asked either\n\0\x1b[31m\n/adio x.wav\nnor this\n/quit\nnor is this\n"
+        + b"Not asked either\n\0\x1b[31m\n/adio x.wav\nnor this\n"
+        + f"/audio none.wav\n/audio {clip}\n\n/quit\nnor is this\n".encode()
     )
     status, out, err = answers(checkpoint, lines, "--max_new_tokens=3")
     assert status == 1
@@ -75,9 +76,11 @@ def test_what_cannot_be_done_is_told_by_its_line_and_what_depends_on_it_is_not_a
         "error: line 7: is not sent",
         "error: line 9: '/adio' is no command; did you mean /audio?",
         "error: line 10: is not sent",
+        "error: line 11: none.wav: there is no such file",
+        "error: line 13: is not sent",
     ):
         assert told in err
-    assert err.count("error: ") == 8
+    assert err.count("error: ") == 10
 
 
 @pytest.mark.slow
@@ -122,6 +125,7 @@ def test_who_stops_reading_gets_no_traceback(checkpoint):
         (("--repetition_penalty=0",), "--repetition_penalty: 0.0"),
         (("--seed=-1",), "--seed: -1 is not a whole number"),
         (("--max_new_tokens=0",), "--max_new_tokens: 0 is not"),
+        (("--max_new_tokens=8192",), "--max_new_tokens: 8,192 leaves no room"),
         (("--language=en",), "--language: is told to a --task"),
         (("--task=aser",), "did you mean asr?"),
         (("--checkpoint=/nowhere",), "/nowhere: "),

@@ -109,8 +109,12 @@ def test_a_talk_in_a_real_terminal(terminal, tmp_path):
     # Ctrl-C at the prompt ends nothing but the line.
     terminal.type("thrown away", "C-c")
     terminal.until("Ctrl-D or /quit ends")
-    terminal.type("/dance", "Enter")
-    terminal.until("error: '/dance' is no command")
+    # A colour that is pasted as it is does no harm, and the hint goes with the line.
+    terminal.type("/dance \033[31m", "Enter")
+    screen = terminal.until("error: '/dance' is no command")
+    terminal.until("›", behind="blank before it")
+    assert "Ctrl-D or /quit ends" not in terminal.screen
+    assert "Press ENTER" not in screen
     terminal.type("/save my talk.zip", "Enter")
     terminal.until("saved as my talk.zip")
     terminal.type("C-d")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import zipfile
 
@@ -163,8 +164,28 @@ def test_a_talk_with_another_model_is_refused(session, tmp_path):
     other = load(write_model(tmp_path / "other", seed=4))
     assert talk_files.weights_of(other) != talk_files.weights_of(session._loaded)
     model = talk_files.Model("other", talk_files.weights_of(other))
-    with pytest.raises(ValueError, match=r"talk\.zip: is a talk with another model, 'mine'"):
+    told = (
+        r"talk\.zip: is a talk with another model, which had the name 'mine', and this is 'other'"
+    )
+    with pytest.raises(ValueError, match=told):
         talk_files.load(f"{tmp_path}/talk.zip", model)
+    with pytest.raises(ValueError, match="had the name 'mine' and other weights"):
+        talk_files.load(f"{tmp_path}/talk.zip", dataclasses.replace(model, name="mine"))
+
+
+def test_what_might_never_end_is_no_talk(session, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", "/dev/zero"):
+        with pytest.raises(ValueError, match=r"is no file but a device or a pipe; name a file"):
+            commands.run(session, f"/load {path}")
+    with pytest.raises(ValueError, match="is a folder"):
+        commands.run(session, f"/load {tmp_path}")
+
+
+def test_again_needs_a_turn(session, capsys):
+    with pytest.raises(ValueError, match="nothing was said yet"):
+        commands.run(session, "/again")
+    assert "most likely" not in "".join(capsys.readouterr())
 
 
 def test_a_file_that_is_there_is_not_overwritten(session, tmp_path):
@@ -196,6 +217,7 @@ def damaged(saved, name: str, value):
         lambda saved: saved | {"clip-1.wav": b"no sound"},
         lambda saved: damaged(saved, "clips", 10**9),
         lambda saved: damaged(saved, "clips", None),
+        lambda saved: damaged(saved, "clips", -1),
         lambda saved: damaged(saved, "form", 2),
         lambda saved: damaged(saved, "model", {"name": 1}),
         lambda saved: damaged(saved, "talk", {"system": None}),
@@ -237,7 +259,7 @@ def test_a_damaged_talk_is_refused_and_the_present_one_stays(session, tones, tmp
         ("/audio a\0b", "NUL"),
         ("/audio \udcff.wav", "there is no such file"),
         ("/load {folder}/text.wav", "text.wav: is no talk"),
-        ("/load {folder}", "cannot be read: Is a directory"),
+        ("/load {folder}", "is a folder; name a file in it"),
         ("/load nowhere.zip", "nowhere.zip: there is no such file"),
         ("/load", "/load takes a file"),
         ("/load 'a' 'b'", "names 2 files"),
