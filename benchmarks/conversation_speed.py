@@ -152,7 +152,7 @@ def eight_clients(loaded: Loaded, one: Engine, original, each: int) -> list[tupl
     """Tokens/s."""
     clients = requests(each)
     flat = [request for mine in clients for request in mine]
-    eight = Engine(loaded, EngineConfig(slots=8, lengths=(192, 256, 384)))
+    eight = Engine(loaded, EngineConfig(slots=8, lengths=(256, 384)))
     at_once(eight, [mine[:1] for mine in clients])
     one.submit(flat[0]).wait()
     together = seconds(lambda: at_once(eight, clients))
@@ -200,7 +200,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--turns", type=int, default=5, help="default: 5")
-    parser.add_argument("--each", type=int, default=4, help="requests of a client (default: 4)")
+    parser.add_argument("--each", type=int, default=8, help="requests of a client (default: 8)")
     parser.add_argument("--size", choices=peers.SIZES, default="small", help="default: small")
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count())
