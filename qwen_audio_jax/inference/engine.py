@@ -15,6 +15,7 @@ import dataclasses
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -105,6 +106,19 @@ class Engine:
             self._programs = Programs(loaded, config.slots, config.lengths)
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
+
+    def warm_ups(self) -> list[Callable[[], object]]:
+        """Calls that compile each program, before the first request; without them the first that
+        needs a program waits for it.
+        """
+        return [self._on_mesh(one) for one in self._programs.warm_ups(self.config.group)]
+
+    def _on_mesh(self, work: Callable[[], object]) -> Callable[[], object]:
+        def run():
+            with jax.set_mesh(self.loaded.mesh):
+                work()
+
+        return run
 
     def submit(self, request: Request) -> Answer:
         """Begins to answer.

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from data_pipelines.examples import Example, empty_batch, fill_row
 from qwen_audio_jax.audio.lengths import (
+    MARGIN_FRAMES,
     WINDOW_FRAMES,
     audio_tokens,
     packed_frames,
@@ -138,6 +139,30 @@ class Programs:
             static_argnames="steps",
             out_shardings=(by_row, whole),
         )
+
+    def warm_ups(self, steps: int) -> list[Callable[[], object]]:
+        """What compiles all that answers need: a call for each program, for empty slots alone.
+
+        Args:
+            steps: of a group, see `write`.
+        """
+        config, rows = self._loaded.model, Rows.none(self._rows)
+
+        def read(n: int) -> None:
+            audio = np.zeros((n, self._decoder.width), self.audio_dtype)
+            self.read(0, 0, np.zeros(n, np.int32), audio, np.zeros(n, bool), n + 1, rows.sampling)
+
+        def encode(frames: int) -> None:
+            mel = np.zeros((frames, config.encoder.mel_bins), np.float32)
+            self.encode([(mel, frames - MARGIN_FRAMES, 0)])
+
+        largest = next((n for n in PIECES if n >= self._lengths[-1]), PIECES[-1])
+        return [
+            functools.partial(self.mark, 0, np.zeros(0, np.int32)),
+            *(functools.partial(read, n) for n in PIECES if n <= largest),
+            *(functools.partial(encode, frames) for frames in _FRAMES),
+            functools.partial(self.write, rows, steps),
+        ]
 
     def together(self) -> int:
         """How many clips are encoded at a time: one on each part of the mesh that has rows."""

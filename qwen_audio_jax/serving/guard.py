@@ -132,7 +132,8 @@ class Guard:
 
 
 def _name(host: str) -> str:
-    """A host without its port: `[::1]:8000` is `[::1]`."""
+    """A host without its port: `[::1]:8000` is `[::1]`; "" for one that is none."""
     if host.startswith("["):
-        return host.partition("]")[0] + "]"
+        name, bracket, _ = host.partition("]")
+        return name + bracket if bracket else ""
     return host.partition(":")[0]

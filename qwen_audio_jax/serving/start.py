@@ -5,6 +5,8 @@ import pathlib
 import re
 import socket
 
+from tqdm import tqdm
+
 from qwen_audio_jax.inference.engine import Engine, EngineConfig
 from qwen_audio_jax.inference.loading import load
 from qwen_audio_jax.serving.application import application
@@ -39,7 +41,7 @@ def run(options: argparse.Namespace, key: str) -> None:
             "QWEN_AUDIO_API_KEY, or name a file that holds it with --api-key-file"
         )
     _check_address(options.host, options.port)
-    use_compilation_cache("auto", pathlib.Path(), 1)
+    use_compilation_cache("auto", pathlib.Path(), 1, of_all=True)
     print(f"loading {options.checkpoint}", flush=True)
     loaded = [load(options.checkpoint)]
     for folder in adapters.values():
@@ -50,6 +52,9 @@ def run(options: argparse.Namespace, key: str) -> None:
     models = Models(
         [Served(name, one, Engine(one, config)) for name, one in zip(names, loaded, strict=True)]
     )
+    programs = [one for served in models for one in served.engine.warm_ups()]
+    for compile_program in tqdm(programs, desc="compiling (kept for the next start)", unit=""):
+        compile_program()
     if not loaded[0].tuned and len(loaded) == 1:
         print(
             f"{names[0]} was not tuned on conversations: it transcribes, but its chat will ramble",

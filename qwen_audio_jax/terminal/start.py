@@ -7,7 +7,6 @@ import pathlib
 import sys
 import threading
 
-import jax
 import numpy as np
 
 from qwen_audio_jax.audio.lengths import SAMPLE_RATE
@@ -43,9 +42,7 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     settings = _settings(options)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")
-    use_compilation_cache("auto", pathlib.Path(), 1)
-    # Programs of a small model are many and compile in less than the second that JAX keeps from.
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    use_compilation_cache("auto", pathlib.Path(), 1, of_all=True)
     with screen.waiting(f"reading the weights of {options.checkpoint}"):
         loaded = load(options.checkpoint, adapter=options.adapter)
     check_talks(loaded, options)

@@ -247,7 +247,9 @@ def compute_for(choice: ModelChoice, platform: str) -> Compute:
     )
 
 
-def use_compilation_cache(choice: str, workdir: pathlib.Path, processes: int) -> None:
+def use_compilation_cache(
+    choice: str, workdir: pathlib.Path, processes: int, of_all: bool = False
+) -> None:
     """Keeps compiled programs in a folder, where the next start finds them.
 
     JAX_COMPILATION_CACHE_DIR, JAX's own variable, decides if it is set.
@@ -257,7 +259,11 @@ def use_compilation_cache(choice: str, workdir: pathlib.Path, processes: int) ->
             several processes only the first writes and all read, so theirs is in the run folder.
         workdir: the run folder.
         processes: how many there are.
+        of_all: also of programs that compile in less than the second which JAX begins at. Those of
+            an engine are many, and an answer waits for them.
     """
+    if of_all:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if not choice or jax.config.jax_compilation_cache_dir:
         return
     if choice != "auto":

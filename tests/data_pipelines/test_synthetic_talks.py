@@ -266,3 +266,17 @@ def test_a_command_comes_after_two_others_and_a_sound(corpus):
             "overheard_sound",
             "overheard_topic",
         }
+
+
+def test_who_speaks_may_wait_a_moment_before_and_after(corpus):
+    """As people who start a recorder do: some at once, some after a third of a second."""
+    waited = []
+    for record in corpus["train"]:
+        for wave, facts in zip(waves(record), record.annotation["heard"], strict=True):
+            if "said" in facts and "behind" not in facts:
+                loud = np.flatnonzero(np.abs(wave) > 0.05 * np.abs(wave).max())
+                waited.append((loud[0] / 16_000, (wave.size - loud[-1]) / 16_000))
+    for side in np.array(waited).T:
+        assert side.min() < 0.08
+        assert np.quantile(side, 0.9) > 0.2
+        assert side.max() < 0.75

@@ -233,3 +233,25 @@ def test_on_several_devices():
             for request, answer in zip(requests, running, strict=True):
                 assert list(answer) == plain_ids(one, request)
             engine.close()
+
+
+def test_a_warm_engine_compiles_nothing_more(loaded):
+    """For prompts of any length, with clips and without; and the slots are as good as new."""
+    engine = Engine(loaded, EngineConfig(slots=2, lengths=(64, 192, 512), group=4))
+
+    def compiled():
+        programs = engine._programs
+        jitted = programs._mark, programs._read, programs._encode, programs._write
+        return [program._cache_size() for program in jitted]
+
+    try:
+        for compile_program in engine.warm_ups():
+            compile_program()
+        before = compiled()
+        for n, more in enumerate(("", " What do you hear?" * 5, " What do you hear?" * 20)):
+            request = asked(loaded, n, clips=n, more=more)
+            assert list(engine.submit(request)) == plain_ids(loaded, request)
+        assert compiled() == before
+        assert min(before) >= 1
+    finally:
+        engine.close()

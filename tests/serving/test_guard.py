@@ -66,6 +66,7 @@ def test_the_page_and_health_are_open(locked):
         ("localhost", 200),
         ("127.0.0.1:1", 200),
         ("[::1]:8000", 200),
+        ("[::1", 403),
         ("LOCALHOST:99", 200),
         ("evil.example", 403),
         ("127.0.0.1.evil.example:80", 403),

@@ -26,12 +26,17 @@ class Terminal:
     def __init__(self, command: str):
         self._name = f"test-{uuid.uuid4().hex[:8]}"
         self._tmux("new-session", "-d", "-x", "100", "-y", "60", "sh")
-        self.type(f"{command}; echo status $?", "Enter")
+        self._command = command
+        self.run()
+
+    def run(self) -> None:
+        """Runs the command."""
+        self.type(f"{self._command}; echo status $?", "Enter")
 
     def type(self, *keys: str) -> None:
         """Types text, and keys by their names."""
         for key in keys:
-            named = key in ("Enter", "Tab", "C-c", "C-d", "Up")
+            named = key in ("Enter", "Tab", "C-c", "C-d", "C-z", "Up")
             self._tmux("send-keys", *(() if named else ("-l",)), "--", key)
 
     def paste(self, text: str) -> None:
@@ -132,3 +137,22 @@ def test_a_talk_in_a_real_terminal(terminal, tmp_path):
     for turn in (first, second):
         assert 0 < len(turn["ids"]) < MOST
         assert turn["text"][:20] in screen.replace("\n", "")
+
+
+def test_leaving_while_it_starts_and_for_a_while(terminal):
+    terminal.until("starting")
+    terminal.type("C-c")
+    terminal.until("status 130")
+    assert "Traceback" not in terminal.screen
+
+    terminal.run()
+    terminal.until("›")
+    terminal.type("C-z")
+    terminal.until("status 148")  # 128 and the number of SIGTSTP
+    terminal.type("fg", "Enter")
+    terminal.until("›", behind="fg")
+    terminal.type("/reset", "Enter")
+    terminal.until("a new talk", behind="/reset")
+    terminal.type("C-d", "echo $((6 * 7))", "Enter")  # which the shell answers
+    terminal.until("42", behind="a new talk")
+    assert "Traceback" not in terminal.screen

@@ -33,6 +33,7 @@ from data_pipelines.sources.synthetic.talk_clips import Draw, Heard, Turn
 
 _STEP = 17  # prime to the number of sentences of every family
 _QUICK = 215  # words per minute of the two who talk before the command
+_REACTION, _LONGEST_REACTION = 0.12, 0.5  # seconds
 
 
 def asked_aloud(validation: bool, ordinal: int, rng: Draw) -> list[Turn]:
@@ -104,4 +105,6 @@ def _overheard(validation: bool, ordinal: int, rng: Draw) -> Turn:
 
 
 def _padded(wave: np.ndarray, rng: Draw) -> np.ndarray:
-    return np.concatenate((silence(rng.uniform(0.02, 0.1)), wave, silence(0.05)))
+    """As recorded by hand: one begins to speak when the recorder runs, and then stops it."""
+    before, after = np.minimum(0.02 + rng.exponential(_REACTION, 2), _LONGEST_REACTION)
+    return np.concatenate((silence(before), wave, silence(after)))
