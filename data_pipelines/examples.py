@@ -229,14 +229,19 @@ class Preprocessor:
         """
         if task == CHAT:
             waves = waves[: places(annotation["messages"])]
+        prompt, reference = self.prompt(task, annotation)
+        prompt = in_windows(prompt, list(map(len, waves)))
+        return self.of_spans(prompt, waves, end=False), reference
+
+    def prompt(self, task: str, annotation: dict[str, Any]) -> tuple[list[Span], str]:
+        """What `question` asks, a place for each clip, and the reference answer's text."""
         prompt, label = self._rendered(task, annotation)
         while "language" in annotation and label and label[0].language:
             prompt.append(dataclasses.replace(label.pop(0), loss=False))
-        prompt = in_windows(prompt, list(map(len, waves)))
         reference = "".join(s.tag or s.text for s in label)
         if task == CHAT:
             reference = reference.removesuffix(f"{IM_END}\n")
-        return self.of_spans(prompt, waves, end=False), reference
+        return prompt, reference
 
     def of_spans(self, spans: Sequence[Span], waves: Sequence[np.ndarray], *, end: bool) -> Example:
         """The example of spans with a place for each window of each waveform."""

@@ -16,6 +16,7 @@ from qwen_audio_jax.inference.conversation import Reply as TalkReply
 from qwen_audio_jax.inference.engine import Engine
 from qwen_audio_jax.inference.loading import Loaded
 from qwen_audio_jax.inference.sampling import Sampling
+from qwen_audio_jax.inference.weights import weights_of
 from qwen_audio_jax.terminal import talk_files
 from qwen_audio_jax.terminal.clips import Clip
 from qwen_audio_jax.terminal.interrupts import on_ctrl_c, without_echo
@@ -178,7 +179,7 @@ class Session:
 
     @functools.cached_property
     def _model(self) -> talk_files.Model:
-        return talk_files.Model(self._loaded.name, talk_files.weights_of(self._loaded))
+        return talk_files.Model(self._loaded.name, weights_of(self._loaded))
 
     def _ask_all(self, words: str) -> None:
         """Asks a question of each clip, or of as many together as a question takes."""

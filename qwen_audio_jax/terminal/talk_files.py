@@ -6,7 +6,6 @@ which it was.
 """
 
 import dataclasses
-import hashlib
 import io
 import json
 import os
@@ -17,16 +16,11 @@ import zlib
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import ml_dtypes
 import numpy as np
 import soundfile
 
 from qwen_audio_jax.audio.decode import AudioError, decode
 from qwen_audio_jax.audio.lengths import SAMPLE_RATE
-from qwen_audio_jax.fingerprints import digits, partial_sums
-from qwen_audio_jax.inference.loading import Loaded
-from qwen_audio_jax.models.parts import path_name
 from qwen_audio_jax.terminal.regular_files import size_of
 
 _TALK = "talk.json"
@@ -46,21 +40,11 @@ class Model:
 
     Attributes:
         name: for people.
-        weights: what is told of its values, as `weights_of` gives it.
+        weights: what is told of its values, as `inference.weights.weights_of` gives it.
     """
 
     name: str
     weights: str
-
-
-def weights_of(loaded: Loaded) -> str:
-    """A fingerprint of all parameters, rounded to bfloat16: the same on every kind of device."""
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(loaded.parameters):
-        values = np.asarray(leaf).astype(ml_dtypes.bfloat16)
-        sums = digits(partial_sums(values, (0,) * values.ndim))
-        digest.update(f"{path_name(path)} {values.shape} {sums}\n".encode())
-    return digest.hexdigest()[:16]
 
 
 def save(

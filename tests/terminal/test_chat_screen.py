@@ -13,6 +13,7 @@ import pytest
 from talking_model import write_model, write_tone
 
 from qwen_audio_jax.inference.loading import load
+from qwen_audio_jax.inference.weights import weights_of
 from qwen_audio_jax.terminal import talk_files
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -128,7 +129,7 @@ def test_a_talk_in_a_real_terminal(terminal, tmp_path):
 
     # Two turns, each up to where it was stopped.
     loaded = load(tmp_path / "mine")
-    model = talk_files.Model("mine", talk_files.weights_of(loaded))
+    model = talk_files.Model("mine", weights_of(loaded))
     state, clips = talk_files.load(str(tmp_path / "my talk.zip"), model)
     first, second = state["turns"]
     assert first["content"] == [{"type": "audio"}]

@@ -16,6 +16,7 @@ from qwen_audio_jax.inference.engine import Engine, EngineConfig
 from qwen_audio_jax.inference.loading import load
 from qwen_audio_jax.inference.prompt import prompt_of
 from qwen_audio_jax.inference.sampling import GREEDY, Sampling
+from qwen_audio_jax.inference.weights import weights_of
 from qwen_audio_jax.terminal import commands, talk_files
 from qwen_audio_jax.terminal.clips import read_clip
 from qwen_audio_jax.terminal.questions import Questions
@@ -162,8 +163,8 @@ def test_a_talk_with_another_model_is_refused(session, tmp_path):
     commands.run(session, "Hello")
     commands.run(session, f"/save {tmp_path}/talk.zip")
     other = load(write_model(tmp_path / "other", seed=4))
-    assert talk_files.weights_of(other) != talk_files.weights_of(session._loaded)
-    model = talk_files.Model("other", talk_files.weights_of(other))
+    assert weights_of(other) != weights_of(session._loaded)
+    model = talk_files.Model("other", weights_of(other))
     told = (
         r"talk\.zip: is a talk with another model, which had the name 'mine', and this is 'other'"
     )

@@ -1,0 +1,84 @@
+"""Answers on disk: one line each, appended and synced, so that none is ever asked for twice.
+
+Each process has a file of its own and reads all of them. A line that a killed process left torn is
+cut off by the next one that writes the file, and passed over by the others.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import time
+
+_SYNC_SECONDS = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Answered:
+    """What came of a question.
+
+    Attributes:
+        key: see `asking.Question`.
+        text: the answer, control tokens written out; "" where there is none.
+        finish: "stop" (it ended by itself), "length" (its limit ended it), or "failed".
+        tokens: that were written.
+        error: one sentence, where it failed.
+    """
+
+    key: str
+    text: str
+    finish: str
+    tokens: int = 0
+    error: str = ""
+
+
+def read_answers(folder: pathlib.Path) -> dict[str, Answered]:
+    """All answers by key. One that failed is not there if it was given another time."""
+    found: dict[str, Answered] = {}
+    for path in sorted(folder.glob("answers-*.jsonl")):
+        for line in _whole_lines(path):
+            one = Answered(**json.loads(line))
+            if one.key not in found or found[one.key].finish == "failed":
+                found[one.key] = one
+    return found
+
+
+class AnswerFile:
+    """Writes the answers of one process."""
+
+    def __init__(self, folder: pathlib.Path, index: int = 0, count: int = 1):
+        """Args:
+        folder: of the evaluation.
+        index: of this process.
+        count: of processes.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        path = folder / f"answers-{index:05d}-of-{count:05d}.jsonl"
+        whole = b"".join(_whole_lines(path)) if path.is_file() else b""
+        self._file = path.open("r+b" if path.is_file() else "w+b")
+        self._file.truncate(len(whole))
+        self._file.seek(len(whole))
+        self._synced = time.monotonic()
+
+    def put(self, answered: Answered) -> None:
+        """Adds a line."""
+        self._file.write(json.dumps(dataclasses.asdict(answered)).encode() + b"\n")
+        if time.monotonic() - self._synced > _SYNC_SECONDS:
+            self._sync()
+
+    def _sync(self) -> None:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._synced = time.monotonic()
+
+    def close(self) -> None:
+        """Syncs and closes it."""
+        self._sync()
+        self._file.close()
+
+
+def _whole_lines(path: pathlib.Path) -> list[bytes]:
+    lines = path.read_bytes().splitlines(keepends=True)
+    return lines[:-1] if lines and not lines[-1].endswith(b"\n") else lines

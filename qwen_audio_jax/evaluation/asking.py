@@ -1,0 +1,114 @@
+"""What a model is asked: from a benchmark's items to prompts, and the key of each answer."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from data_pipelines.examples import Example, in_windows
+from qwen_audio_jax.audio.decode import decode
+from qwen_audio_jax.evaluation.benchmarks import Item
+from qwen_audio_jax.inference.loading import Loaded
+from qwen_audio_jax.inference.prompt import check_clip, stop_ids
+from qwen_audio_jax.inference.weights import weights_of
+from qwen_audio_jax.rendering import chat
+from qwen_audio_jax.rendering.spans import Span
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """An item as one model is asked it.
+
+    Attributes:
+        key: of its answer: of clips, prompt, limit, decoding and weights; what changes any of them
+            changes it.
+        spans: the prompt, with a place for each clip.
+        clips: encoded, as many as are heard.
+        reference: the right answer as the model would write it; "" where the item has its own form.
+        limit: tokens of the answer.
+    """
+
+    key: str
+    spans: tuple[Span, ...]
+    clips: tuple[bytes, ...]
+    reference: str
+    limit: int
+
+    @property
+    def prompt(self) -> str:
+        """For people: without the places of clips."""
+        return "".join(span.tag or span.text for span in self.spans)
+
+
+@dataclasses.dataclass(frozen=True)
+class Asking:
+    """How a model is asked.
+
+    Attributes:
+        loaded: the model.
+        weights: which it has.
+        most: tokens of an answer at most, whatever a benchmark says; 0 is no limit.
+    """
+
+    loaded: Loaded
+    weights: str
+    most: int = 0
+
+    @classmethod
+    def of(cls, loaded: Loaded, most: int = 0) -> "Asking":
+        """Reads all weights once, for their fingerprint."""
+        return cls(loaded, weights_of(loaded), most)
+
+    def question(self, item: Item) -> Question:
+        """The question of an item; reads its clips, and decodes none.
+
+        Raises:
+            ValueError: a clip cannot be read, or the item does not fit the model.
+        """
+        spans, reference = self._prompt(item)
+        heard = 1 + max((span.clip for span in spans), default=-1)
+        clips = item.clips()
+        if len(clips) < heard:
+            raise ValueError(f"{len(clips)} clips for {heard} places")
+        clips = clips[:heard]
+        limit = min(item.limit, self.most or item.limit)
+        return Question(self._key(spans, clips, limit), tuple(spans), clips, reference, limit)
+
+    def example(self, question: Question) -> Example:
+        """The prompt's tokens and the log-mel of its clips.
+
+        Raises:
+            ValueError: a clip cannot be decoded or heard.
+        """
+        preprocessor = self.loaded.preprocessor
+        waves = [check_clip(decode(clip), preprocessor.max_seconds) for clip in question.clips]
+        spans = in_windows(question.spans, list(map(len, waves)))
+        return preprocessor.of_spans(spans, waves, end=False)
+
+    @property
+    def stop(self) -> tuple[int, ...]:
+        """Ids that end an answer."""
+        return stop_ids(self.loaded)
+
+    def _prompt(self, item: Item) -> tuple[Sequence[Span], str]:
+        """A talk for a model that was tuned on talks, else the benchmark's own words if the model
+        was trained with such, else those of the task.
+        """
+        if item.messages and self.loaded.tuned:
+            return chat.render(item.messages, self.loaded.family, add_generation_prompt=True), ""
+        known = self.loaded.tokenizer.control_ids
+        if item.spans and all(span.tag in known for span in item.spans if span.tag):
+            return item.spans, ""
+        return self.loaded.preprocessor.prompt(item.task, item.annotation)
+
+    def _key(self, spans: Sequence[Span], clips: Sequence[bytes], limit: int) -> str:
+        preprocessor = self.loaded.preprocessor
+        told: list[Any] = [
+            self.weights,
+            [[span.tag, span.text, span.clip, span.language] for span in spans],
+            [hashlib.blake2b(clip, digest_size=16).hexdigest() for clip in clips],
+            ["greedy", limit, list(self.stop)],
+            [preprocessor.mel_bins, preprocessor.silence, preprocessor.max_seconds],
+        ]
+        return hashlib.blake2b(json.dumps(told).encode(), digest_size=16).hexdigest()

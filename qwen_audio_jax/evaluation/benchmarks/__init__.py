@@ -1,0 +1,75 @@
+"""Benchmarks as their makers publish them: one short reader a form."""
+
+import hashlib
+import pathlib
+from collections.abc import Callable
+
+from data_pipelines.records import INFO_FILE, RejectedRecord
+from qwen_audio_jax.evaluation.benchmarks import corpus, manifests, originals
+from qwen_audio_jax.evaluation.benchmarks.files import Fields, first_row
+from qwen_audio_jax.evaluation.benchmarks.item import LONGEST, Benchmark, Item, LeftOut
+
+__all__ = ["FORMS", "LONGEST", "Benchmark", "Item", "LeftOut", "form_of", "open_benchmark"]
+
+FORMS = {
+    "corpus": lambda path, name: corpus.read(path),
+    "manifest": lambda path, name: manifests.read(path),
+    "nemo": lambda path, name: manifests.read_nemo(path),
+    "originals": originals.read,
+}
+"""By name: the function (path, name) -> (items, left out) that reads a form."""
+
+_TELLING: tuple[tuple[str, Callable[[Fields], bool]], ...] = (
+    ("manifest", lambda row: {"task"} <= row.keys() and ("audio" in row or "text" in row)),
+    ("nemo", lambda row: {"audio_filepath", "text"} <= row.keys()),
+    ("originals", lambda row: {"audio", "gt"} <= row.keys()),
+)
+"""How the first row of a list tells its form."""
+
+
+def open_benchmark(name: str, path: pathlib.Path) -> Benchmark:
+    """Reads a benchmark, whatever its form.
+
+    Args:
+        name: what the user calls it.
+        path: a corpus folder, or a list.
+
+    Raises:
+        ValueError, OSError: one sentence that names the file and the mend.
+    """
+    form = form_of(path)
+    items, left_out = FORMS[form](path, name)
+    if not items:
+        why = f"; the first row: {left_out[0].reason}" if left_out else ""
+        raise RejectedRecord(f"{path}: has nothing that can be asked{why}")
+    return Benchmark(name, form, path, _digest(path), items, left_out)
+
+
+def form_of(path: pathlib.Path) -> str:
+    """A key of FORMS. Raises RejectedRecord or FileNotFoundError: none."""
+    if path.is_dir():
+        if (path / INFO_FILE).is_file():
+            return "corpus"
+        raise RejectedRecord(
+            f"{path}: is a folder and no corpus; give the benchmark's list, a .json or .jsonl file"
+        )
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    row = first_row(path)
+    for form, tells in _TELLING:
+        if tells(row):
+            return form
+    fields = ", ".join(map(repr, row)) or "none"
+    raise RejectedRecord(
+        f"{path}: is of no form that is known; its first row has the fields {fields}. "
+        "docs/evaluation.md lists the forms"
+    )
+
+
+def _digest(path: pathlib.Path) -> str:
+    """Of the list; of a corpus its indexes, which name each record and its labels."""
+    files = sorted(path.glob("*.index.jsonl")) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,73 @@
+"""What a benchmark asks."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from qwen_audio_jax.rendering.chat import Message
+from qwen_audio_jax.rendering.spans import Span
+
+LONGEST = 256
+"""Tokens of an answer, where a benchmark's own script sets no other limit."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """One question.
+
+    Attributes:
+        id: its own within the benchmark.
+        task: a key of `qwen_audio_jax.tasks.KINDS`: how it is asked where it brings no words of its
+            own, and how its answer is scored, unless it is a choice.
+        annotation: the label fields, and what slices are made of (source, language, gender ...);
+            JSON types.
+        clips: reads its encoded clips; raises RejectedRecord or CorpusError where they cannot be.
+        spans: the whole prompt where the file writes it out; see `rendering.spans`.
+        messages: what a model that was tuned on conversations is asked.
+        choices: texts of which one is the answer; none where the answer is free.
+        limit: tokens that the answer may have.
+    """
+
+    id: str
+    task: str
+    annotation: dict[str, Any]
+    clips: Callable[[], tuple[bytes, ...]]
+    spans: tuple[Span, ...] = ()
+    messages: tuple[Message, ...] = ()
+    choices: tuple[str, ...] = ()
+    limit: int = LONGEST
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+    """A row of a benchmark that is not asked.
+
+    Attributes:
+        row: its number in the file, from 1, or its id.
+        reason: one sentence.
+    """
+
+    row: int | str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """A benchmark that has been read; its audio has not.
+
+    Attributes:
+        name: what the user calls it.
+        form: a key of `FORMS`.
+        path: where it was read from.
+        digest: of the bytes of its list: which version of the data it is.
+        items: what is asked, in the order of the list.
+        left_out: what is not.
+    """
+
+    name: str
+    form: str
+    path: pathlib.Path
+    digest: str
+    items: Sequence[Item]
+    left_out: Sequence[LeftOut]

@@ -1,0 +1,79 @@
+"""Has the engine answer questions: prompts are prepared ahead, rows join and leave as they end."""
+
+import collections
+import concurrent.futures
+import queue
+from collections.abc import Callable, Iterator, Sequence
+
+from data_pipelines.examples import Example
+from qwen_audio_jax.evaluation.answer_files import Answered
+from qwen_audio_jax.evaluation.asking import Asking, Question
+from qwen_audio_jax.inference.answers import FAILED, Answer, Request
+from qwen_audio_jax.inference.engine import Engine
+
+_PREPARING = 2
+"""Threads that decode clips."""
+
+_Ended = tuple[Question, Answer | None, str]
+"""A question with its answer, or why there is none."""
+
+
+def answers(asking: Asking, engine: Engine, questions: Sequence[Question]) -> Iterator[Answered]:
+    """The answers, each as soon as it is there.
+
+    What a question is answered does not depend on the others: see `inference.engine`.
+
+    Args:
+        asking: how the model is asked.
+        engine: of the same model, with room for as many requests to wait as it has slots.
+        questions: in the order in which they are begun.
+    """
+    ended: queue.SimpleQueue[_Ended] = queue.SimpleQueue()
+    most, running = 2 * engine.config.slots, 0
+    with concurrent.futures.ThreadPoolExecutor(_PREPARING, "preparing") as pool:
+        for question, prepared in _ahead(pool, asking.example, questions, most):
+            if running == most:
+                yield _answered(asking, *ended.get())
+                running -= 1
+            _submit(asking, engine, question, prepared, ended)
+            running += 1
+        for _ in range(running):
+            yield _answered(asking, *ended.get())
+
+
+def _ahead(
+    pool: concurrent.futures.Executor,
+    work: Callable[[Question], Example],
+    questions: Sequence[Question],
+    most: int,
+) -> Iterator[tuple[Question, concurrent.futures.Future[Example]]]:
+    waiting: collections.deque = collections.deque()
+    for question in questions:
+        waiting.append((question, pool.submit(work, question)))
+        if len(waiting) > most:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _submit(
+    asking: Asking,
+    engine: Engine,
+    question: Question,
+    prepared: concurrent.futures.Future[Example],
+    ended: "queue.SimpleQueue[_Ended]",
+) -> None:
+    try:
+        answer = engine.submit(Request(prepared.result(), asking.stop, question.limit))
+    except ValueError as error:  # of a clip, or a prompt that no slot holds
+        ended.put((question, None, str(error)))
+        return
+    answer.on_ids(lambda _, finish: finish and ended.put((question, answer, "")))
+
+
+def _answered(asking: Asking, question: Question, answer: Answer | None, error: str) -> Answered:
+    if answer is None:
+        return Answered(question.key, "", FAILED, error=error)
+    if answer.finish == FAILED:
+        return Answered(question.key, "", FAILED, error=answer.error)
+    text = asking.loaded.tokenizer.decode(answer.ids)
+    return Answered(question.key, text, str(answer.finish), len(answer.ids))
