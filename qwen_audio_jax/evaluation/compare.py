@@ -271,6 +271,7 @@ def _counts(metric: str, pairs: Sequence[Pair]) -> tuple[np.ndarray, np.ndarray]
 
 
 _SHOWN = 3
+"""Keys that the table names of items that only one has; a Comparison has them all."""
 
 
 def comparison_table(comparison: Comparison) -> rich.table.Table:
@@ -302,7 +303,7 @@ def comparison_table(comparison: Comparison) -> rich.table.Table:
 
 
 def _colour(one: Difference) -> str:
-    """None where the interval holds 0."""
+    """None unless the interval lies on one side of 0."""
     low, high = one.paired.low, one.paired.high
     if low is None or low <= 0 <= high:
         return ""
@@ -329,5 +330,6 @@ def _told(comparison: Comparison) -> rich.text.Text:
 def _only(side: str, what: str, keys: Sequence[str]) -> str:
     if not keys:
         return ""
+    items = "1 item" if len(keys) == 1 else f"{len(keys):,} items"
     more = f" and {len(keys) - _SHOWN:,} more" if len(keys) > _SHOWN else ""
-    return f"Only {side} {what} {len(keys):,} items: {', '.join(keys[:_SHOWN])}{more}"
+    return f"Only {side} {what} {items}: {', '.join(keys[:_SHOWN])}{more}"

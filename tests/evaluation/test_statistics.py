@@ -4,6 +4,7 @@ import itertools
 import math
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -244,6 +245,19 @@ def test_the_order_of_two_models_turns_all_signs(pairs):
     assert one.difference == (None if other.difference is None else -other.difference)
     if one.low is not None:
         assert one.low == pytest.approx(-other.high, abs=1e-12)
+
+
+def test_memory_does_not_grow_with_the_draws():
+    def peak(draws):
+        tracemalloc.start()
+        paired(counts, counts[::-1], ratio, draws=draws)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    counts = some_clips(20_000)
+    # But for the sums of each draw, which are a few numbers.
+    assert peak(200) - peak(20) < 180 * 8 * 16
 
 
 def test_nothing_of_it_needs_jax():
