@@ -136,10 +136,10 @@ def compare(
     """
     _refuse_others(a, b)
     items_a, items_b = _by_key(a), _by_key(b)
-    for key in items_a.keys() & items_b.keys():
+    for key in sorted(items_a.keys() & items_b.keys()):
         _refuse_other_item(a, b, items_a[key], items_b[key])
     differences: list[Difference] = []
-    for task, metric in _metrics([*a.items, *b.items]):
+    for task, metric in _metrics([*items_a.values(), *items_b.values()]):
         differences += _differences(task, metric, items_a, items_b, draws, seed, least)
     return Comparison(
         (a.name, b.name),
@@ -169,7 +169,8 @@ def _by_key(evaluated: Evaluated) -> dict[str, Item]:
                 f"{evaluated.name} has two items {item.key!r}; each must have a key of its own"
             )
         items[item.key] = item
-    return items
+    # So that the order of the files does not matter.
+    return dict(sorted(items.items()))
 
 
 def _refuse_other_item(a: Evaluated, b: Evaluated, of_a: Item, of_b: Item) -> None:
@@ -203,7 +204,6 @@ def _differences(
         {key for key, item in items.items() if item.task == task and metric in item.counts}
         for items in (items_a, items_b)
     )
-    # By key, so that the order of the files does not matter.
     pairs = [(items_a[key], items_b[key]) for key in sorted(keys_a & keys_b)]
     whole = dataclasses.replace(
         _difference(task, metric, "", pairs, draws, seed),

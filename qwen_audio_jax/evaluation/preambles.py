@@ -11,12 +11,12 @@ _WRITTEN = r"(?:transcription|transcript|translation)"
 _CHINESE_SOUND = r"(?:这|该|此)(?:段|个|条)?(?:音频|录音|语音)"
 
 _OPENINGS = (
-    rf"(?:the )?original content of {_SOUND} (?:is|was)\b",
-    rf"(?:the )?(?:content|{_WRITTEN}) of {_SOUND} is\b",
-    rf"{_SOUND} says\b",
+    rf"(?:the )?original content of {_SOUND} (?:is|was)(?![a-z])",
+    rf"(?:the )?(?:content|{_WRITTEN}) of {_SOUND} is(?![a-z])",
+    rf"{_SOUND} says(?![a-z])",
     rf"in {_SOUND},? (?:\w+ ){{1,3}}says?{_QUOTED}",
     rf"(?:the|this) (?:speaker|person|man|woman|voice) (?:says|said|is saying){_QUOTED}",
-    rf"(?:(?:sure|certainly|of course)[,!.]? )?here(?: is|['’]s) the {_WRITTEN}\b",
+    rf"(?:(?:sure|certainly|of course)[,!.]? )?here(?: is|['’]s) the {_WRITTEN}(?![a-z])",
     rf"(?:the )?{_WRITTEN}(?: is)?\s*[:：]",
     rf"{_CHINESE_SOUND}(?:的|中的|里的)?(?:原始|原本)?(?:内容|原文)(?:是|为)",
     rf"{_CHINESE_SOUND}(?:中|里|里面)?(?:说的是|说道|说的内容是)",

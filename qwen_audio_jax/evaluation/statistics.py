@@ -45,8 +45,8 @@ class Paired:
     Attributes:
         difference: B's score less A's; None if one of them is undefined, and so is then `p`.
         low, high: the interval of the difference, as in `Interval`.
-        p: how probable a difference of this size is, in either direction, if it made no difference
-            which of the two gave an answer; never 0.
+        p: how probable a difference of this size or more is, in either direction, if it did not
+            matter which of the two gave an answer; never 0.
         wins, losses, ties: clips on which B is better, worse, and neither.
         undefined: resamples of the interval that left the difference undefined.
     """
@@ -155,7 +155,7 @@ def contributions(counts_a: np.ndarray, counts_b: np.ndarray, value: Value) -> n
     change = counts_b - counts_a
     gained = value(total_a + change) - value(total_a)
     lost = value(total_b) - value(total_b - change)
-    # Equal counts would add no more than rounding, but that has a sign too.
+    # What equal counts add is at most rounding, which has a sign too.
     return np.where(change.any(axis=1), np.nan_to_num((gained + lost) / 2, posinf=0, neginf=0), 0.0)
 
 

@@ -1,4 +1,7 @@
-"""Corpus scores as functions of summed counts, many sums at a time, for resampling."""
+"""Corpus scores as functions of summed counts, many sums at a time, for resampling.
+
+What is no function of sums, such as average precision, has none here.
+"""
 
 import numpy as np
 

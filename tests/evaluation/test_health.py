@@ -87,6 +87,7 @@ def test_a_loop_begins_at_30_repeated_words_said_three_times(period):
         "the original content of this audio is a b c d",
         "The original content of this audio is: 'a b c d'",
         '"The original content of this audio is a b"',
+        "The original content of this audio is你好",
         "This audio says a b c d",
         "The audio clip says: hello",
         "The speaker says: 'hello there'",
