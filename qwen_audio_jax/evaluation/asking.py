@@ -3,12 +3,14 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from data_pipelines.examples import Example, in_windows
+from data_pipelines.records import told
 from qwen_audio_jax.audio.decode import decode
 from qwen_audio_jax.evaluation.benchmarks import Item
+from qwen_audio_jax.evaluation.selection import UNFIT
 from qwen_audio_jax.inference.loading import Loaded
 from qwen_audio_jax.inference.prompt import check_clip, stop_ids
 from qwen_audio_jax.inference.weights import weights_of
@@ -18,20 +20,22 @@ from qwen_audio_jax.rendering.spans import Span
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """An item as one model is asked it.
+    """An item as one model is asked it. Its clips are read when they are needed.
 
     Attributes:
         key: of its answer: of clips, prompt, limit, decoding and weights; what changes any of them
             changes it.
         spans: the prompt, with a place for each clip.
-        clips: encoded, as many as are heard.
+        clips: reads the encoded clips.
+        audio: digests of those that are heard.
         reference: the right answer as the model would write it; "" where the item has its own form.
         limit: tokens of the answer.
     """
 
     key: str
     spans: tuple[Span, ...]
-    clips: tuple[bytes, ...]
+    clips: Callable[[], tuple[bytes, ...]]
+    audio: tuple[str, ...]
     reference: str
     limit: int
 
@@ -66,23 +70,30 @@ class Asking:
         Raises:
             ValueError: a clip cannot be read, or the item does not fit the model.
         """
-        spans, reference = self._prompt(item)
+        try:
+            spans, reference = self._prompt(item)
+        except UNFIT as error:
+            raise ValueError(told(error)) from error
         heard = 1 + max((span.clip for span in spans), default=-1)
         clips = item.clips()
         if len(clips) < heard:
-            raise ValueError(f"{len(clips)} clips for {heard} places")
-        clips = clips[:heard]
+            raise ValueError(f"has {len(clips)} clips for {heard} places of its prompt")
+        audio = tuple(map(_digest, clips[:heard]))
         limit = min(item.limit, self.most or item.limit)
-        return Question(self._key(spans, clips, limit), tuple(spans), clips, reference, limit)
+        key = self._key(spans, audio, limit)
+        return Question(key, tuple(spans), item.clips, audio, reference, limit)
 
     def example(self, question: Question) -> Example:
         """The prompt's tokens and the log-mel of its clips.
 
         Raises:
-            ValueError: a clip cannot be decoded or heard.
+            ValueError: a clip cannot be decoded or heard, or is another one than it was.
         """
         preprocessor = self.loaded.preprocessor
-        waves = [check_clip(decode(clip), preprocessor.max_seconds) for clip in question.clips]
+        clips = question.clips()[: len(question.audio)]
+        if tuple(map(_digest, clips)) != question.audio:
+            raise ValueError("a clip has changed since the evaluation began; begin again")
+        waves = [check_clip(decode(clip), preprocessor.max_seconds) for clip in clips]
         spans = in_windows(question.spans, list(map(len, waves)))
         return preprocessor.of_spans(spans, waves, end=False)
 
@@ -102,13 +113,17 @@ class Asking:
             return item.spans, ""
         return self.loaded.preprocessor.prompt(item.task, item.annotation)
 
-    def _key(self, spans: Sequence[Span], clips: Sequence[bytes], limit: int) -> str:
+    def _key(self, spans: Sequence[Span], audio: Sequence[str], limit: int) -> str:
         preprocessor = self.loaded.preprocessor
-        told: list[Any] = [
+        of: list[Any] = [
             self.weights,
             [[span.tag, span.text, span.clip, span.language] for span in spans],
-            [hashlib.blake2b(clip, digest_size=16).hexdigest() for clip in clips],
-            ["greedy", limit, list(self.stop)],
+            audio,
+            ["greedy", limit, self.stop],
             [preprocessor.mel_bins, preprocessor.silence, preprocessor.max_seconds],
         ]
-        return hashlib.blake2b(json.dumps(told).encode(), digest_size=16).hexdigest()
+        return _digest(json.dumps(of).encode())
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=16).hexdigest()

@@ -6,6 +6,7 @@ import queue
 from collections.abc import Callable, Iterator, Sequence
 
 from data_pipelines.examples import Example
+from qwen_audio_jax.audio.lengths import HOP, SAMPLE_RATE
 from qwen_audio_jax.evaluation.answer_files import Answered
 from qwen_audio_jax.evaluation.asking import Asking, Question
 from qwen_audio_jax.inference.answers import FAILED, Answer, Request
@@ -18,8 +19,10 @@ _Ended = tuple[Question, Answer | None, str]
 """A question with its answer, or why there is none."""
 
 
-def answers(asking: Asking, engine: Engine, questions: Sequence[Question]) -> Iterator[Answered]:
-    """The answers, each as soon as it is there.
+def answers(
+    asking: Asking, engine: Engine, questions: Sequence[Question]
+) -> Iterator[tuple[float, Answered]]:
+    """(seconds that were heard so far, an answer), each as soon as it is there.
 
     What a question is answered does not depend on the others: see `inference.engine`.
 
@@ -29,16 +32,24 @@ def answers(asking: Asking, engine: Engine, questions: Sequence[Question]) -> It
         questions: in the order in which they are begun.
     """
     ended: queue.SimpleQueue[_Ended] = queue.SimpleQueue()
-    most, running = 2 * engine.config.slots, 0
+    most, running, heard = 2 * engine.config.slots, 0, 0.0
+
+    def next_one() -> tuple[float, Answered]:
+        nonlocal heard
+        question, answer, error = ended.get()
+        if answer is not None:
+            heard += sum(answer.request.example.clip_frames) * HOP / SAMPLE_RATE
+        return heard, _answered(asking, question, answer, error)
+
     with concurrent.futures.ThreadPoolExecutor(_PREPARING, "preparing") as pool:
         for question, prepared in _ahead(pool, asking.example, questions, most):
             if running == most:
-                yield _answered(asking, *ended.get())
+                yield next_one()
                 running -= 1
             _submit(asking, engine, question, prepared, ended)
             running += 1
         for _ in range(running):
-            yield _answered(asking, *ended.get())
+            yield next_one()
 
 
 def _ahead(

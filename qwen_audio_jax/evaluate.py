@@ -1,0 +1,102 @@
+"""Evaluates a model: has it answer benchmarks, scores the answers, shows them in a page.
+
+    python -m qwen_audio_jax.evaluate --checkpoint=runs/mine --benchmark=mine=data/synthetic
+    python -m qwen_audio_jax.evaluate --workdir=evaluations/mine --stage=score
+    python -m qwen_audio_jax.evaluate --compare=evaluations/before,evaluations/after
+
+Each answer is kept as soon as it is there: started again, the same command asks only for what is
+missing. docs/evaluation.md has the forms of benchmarks, and what each number means.
+"""
+
+import pathlib
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+from rich.console import Console
+
+from qwen_audio_jax.command_line import config_of, parse_flags
+
+config_flags.DEFINE_config_file(
+    "config", "configs/evaluate.py", help_string="Configuration file; see docs/evaluation.md."
+)
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", "", "A run folder, one of its checkpoints/STEP, an import, or an exported folder."
+)
+_ADAPTER = flags.DEFINE_string("adapter", "", "A LoRA run or PEFT folder upon the checkpoint.")
+_BENCHMARK = flags.DEFINE_multi_string(
+    "benchmark", [], "NAME=PATH of a corpus folder or a benchmark's list; may be repeated."
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", "", "Folder of the evaluation; by default evaluations/ and the checkpoint's name."
+)
+_STAGE = flags.DEFINE_enum(
+    "stage", "all", ["all", "answer", "score"], "What to do; scoring needs no model."
+)
+_SHARE = flags.DEFINE_string(
+    "share", "0/1", "INDEX/COUNT: which share of the questions this process answers, of how many."
+)
+_COMPARE = flags.DEFINE_list("compare", [], "A,B: the folders of two evaluations to compare.")
+
+
+def main(argv: list[str]) -> None:
+    """Flags in, a folder out; a mistake is one sentence and exit status 1."""
+    values = config_of(argv, example="configs/evaluate.py")
+    try:
+        _run(values)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def _run(values: dict) -> None:
+    # Imported late: --help and a mistaken flag should not wait for JAX.
+    from qwen_audio_jax.evaluation import options, stages
+
+    chosen = options.from_mapping(values)
+    if _COMPARE.value:
+        if len(_COMPARE.value) != 2:
+            raise ValueError("--compare: takes the folders of two evaluations, A,B")
+        _console().print(stages.comparison(*map(pathlib.Path, _COMPARE.value), chosen))
+        return
+    share = _share(_SHARE.value)
+    folder = pathlib.Path(_WORKDIR.value or _default_folder())
+    if _STAGE.value != "score":
+        asked = [_named(one) for one in _BENCHMARK.value]
+        if not asked:
+            raise ValueError("--benchmark: is missing; name one, as --benchmark=mine=data/mine")
+        if not _CHECKPOINT.value:
+            raise ValueError("--checkpoint: is missing; name the model that is to answer")
+        stages.answer(folder, _CHECKPOINT.value, _ADAPTER.value, asked, chosen, share)
+    if _STAGE.value != "answer" and share[1] == 1:
+        _console().print(stages.score(folder, chosen))
+        print(f"everything is in {folder}")
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 130)
+
+
+def _default_folder() -> str:
+    if not _CHECKPOINT.value:
+        raise ValueError("--workdir: is missing; name the folder of the evaluation")
+    path = pathlib.Path(_ADAPTER.value or _CHECKPOINT.value).resolve()
+    return f"evaluations/{path.name}"
+
+
+def _named(given: str) -> tuple[str, pathlib.Path]:
+    name, equals, path = given.partition("=")
+    if not equals or not name or not path:
+        raise ValueError(f"--benchmark: {given!r} is not NAME=PATH")
+    return name, pathlib.Path(path)
+
+
+def _share(given: str) -> tuple[int, int]:
+    index, _, count = given.partition("/")
+    if not (index.isdecimal() and count.isdecimal()) or int(index) >= int(count):
+        raise ValueError(f"--share: {given!r} is not INDEX/COUNT, as 0/2 and 1/2 of two processes")
+    return int(index), int(count)
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse_flags)

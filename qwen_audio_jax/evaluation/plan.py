@@ -1,0 +1,125 @@
+"""What an evaluation asks, on disk: with the answers it is all that scoring needs."""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+PLAN_FILE, ITEMS_FILE = "plan.json", "items.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class Planned:
+    """An item of a benchmark as the model is asked it.
+
+    Attributes:
+        benchmark, id, task, annotation: the item's.
+        key: of its answer, see `asking.Question`; "" where it cannot be asked.
+        prompt: for people.
+        reference: the right answer as the model would write it.
+        audio: digests of its clips.
+        choices: of which one is the answer.
+        failed: why it cannot be asked, one sentence.
+    """
+
+    benchmark: str
+    id: str
+    task: str
+    annotation: dict[str, Any]
+    key: str = ""
+    prompt: str = ""
+    reference: str = ""
+    audio: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()
+    failed: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """A benchmark that is asked.
+
+    Attributes:
+        name, form, digest: see `benchmarks.Benchmark`.
+        path: where it was read from.
+        items: how many are asked.
+        passed_over: how many are not since fewer were wanted.
+        left_out: rows that cannot be items: their number or id, and the reason.
+    """
+
+    name: str
+    form: str
+    digest: str
+    path: str
+    items: int
+    passed_over: int
+    left_out: tuple[tuple[int | str, str], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """An evaluation.
+
+    Attributes:
+        model: what answers: "checkpoint", "weights", "family" ...
+        decoding: how.
+        benchmarks: what is asked.
+        items: of all benchmarks, in their order.
+    """
+
+    model: Mapping[str, Any]
+    decoding: Mapping[str, Any]
+    benchmarks: Sequence[Asked]
+    items: Sequence[Planned]
+
+
+def write_plan(folder: pathlib.Path, plan: Plan) -> None:
+    """Writes it, each file whole or not at all."""
+    lines = (json.dumps(dataclasses.asdict(item)) + "\n" for item in plan.items)
+    replace(folder / ITEMS_FILE, lines)
+    told = {
+        "model": dict(plan.model),
+        "decoding": dict(plan.decoding),
+        "benchmarks": [dataclasses.asdict(one) for one in plan.benchmarks],
+    }
+    replace(folder / PLAN_FILE, [json.dumps(told, indent=1) + "\n"])
+
+
+def read_plan(folder: pathlib.Path) -> Plan:
+    """Reads it.
+
+    Raises:
+        FileNotFoundError: the folder is no evaluation.
+        ValueError: its files are damaged.
+    """
+    path = folder / PLAN_FILE
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{folder}: is no evaluation, as it has no {PLAN_FILE}; give the --workdir of one"
+        )
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        with (folder / ITEMS_FILE).open(encoding="utf-8") as file:
+            items = [_planned(json.loads(line)) for line in file]
+        benchmarks = [Asked(**one) for one in told["benchmarks"]]
+        return Plan(told["model"], told["decoding"], benchmarks, items)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{folder}: {PLAN_FILE} or {ITEMS_FILE} is damaged ({error}); answer again, which asks "
+            "for nothing that is answered"
+        ) from None
+
+
+def _planned(fields: dict[str, Any]) -> Planned:
+    return Planned(**fields | {name: tuple(fields[name]) for name in ("audio", "choices")})
+
+
+def replace(path: pathlib.Path, texts: Iterable[str]) -> None:
+    """Writes a file, whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8") as file:
+        file.writelines(texts)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
