@@ -37,6 +37,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["qwen_audio_jax*", "data_pipelines*"]),
     package_data={
+        "qwen_audio_jax.metrics.protocols": ["README.md"],
         "qwen_audio_jax.monitoring": ["templates/*"],
         "qwen_audio_jax.serving": ["page/*"],
         "data_pipelines": ["templates/*"],
@@ -75,6 +76,8 @@ setup(
         "tiktoken>=0.9,<1",
         "tokenizers>=0.22,<1",
         "tqdm>=4.66,<5",
+        # Later ones rewrite more words, and English word error rates are another's then.
+        "whisper-normalizer>=0.1.0,<0.1.1",
     ],
     extras_require={
         "beam": BEAM,

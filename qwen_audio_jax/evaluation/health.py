@@ -10,8 +10,8 @@ import itertools
 from collections.abc import Hashable, Iterable, Sequence
 
 from qwen_audio_jax.evaluation.loops import is_looping
-from qwen_audio_jax.evaluation.preambles import has_preamble
 from qwen_audio_jax.evaluation.scripts import is_decidable, is_wrong_script
+from qwen_audio_jax.metrics.protocols import preamble
 from qwen_audio_jax.metrics.text import without_tags
 
 EMPTY, TRUNCATED, LOOPING = "empty", "truncated", "looping"
@@ -71,10 +71,16 @@ def signs(answer: Given) -> list[str]:
         EMPTY: not without_tags(answer.text),
         TRUNCATED: answer.truncated,
         LOOPING: is_looping(answer.text),
-        PREAMBLE: has_preamble(answer.text, answer.reference),
+        PREAMBLE: _has_preamble(answer),
         WRONG_LANGUAGE: is_wrong_script(answer.text, answer.reference, answer.language),
     }
     return [name for name in SIGNS if has[name]]
+
+
+def _has_preamble(answer: Given) -> bool:
+    """Where the reference begins so itself, it is none."""
+    said, meant = (preamble(without_tags(text)) for text in (answer.text, answer.reference))
+    return bool(said) and not meant
 
 
 COMMONEST_LEAST = 10
