@@ -1,4 +1,4 @@
-"""Scores of a finished evaluation: from its plan and answers alone, so it can be done anew at will."""
+"""Scores of a finished evaluation, of its plan and answers alone: they can be had anew at will."""
 
 import collections
 import dataclasses

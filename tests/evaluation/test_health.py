@@ -13,8 +13,12 @@ from qwen_audio_jax.evaluation.health import (
     signs,
 )
 from qwen_audio_jax.evaluation.loops import is_looping
-from qwen_audio_jax.evaluation.preambles import has_preamble
 from qwen_audio_jax.evaluation.scripts import is_wrong_script
+
+
+def has_preamble(text, reference=""):
+    return "preamble" in signs(Given(text, reference))
+
 
 REFERENCE = "the quick brown fox jumps over the lazy dog near me"
 

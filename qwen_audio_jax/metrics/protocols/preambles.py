@@ -6,22 +6,26 @@ protocol cuts that away: the words are in the answer, so they are errors.
 
 import re
 
-_AUDIO = r"(?:audio|recording|clip|speech|sound|voice|file)(?:\s+(?:clip|file|recording))?"
-_TEXT = r"(?:contents?|text|transcript|transcription|speech|words|sentence)"
-_SAYS = r"(?:is|are|was|reads?|says?|said|goes|contains?|is saying|is as follows|are as follows)"
-_PREAMBLES = (
-    rf"(?:the|an?)\s+(?:\w+\s+)?{_TEXT}\s+(?:of|in|from)\s+(?:the|this|that)\s+(?:\w+\s+)?{_AUDIO}"
-    rf"\s*(?:{_SAYS}\b|[:：])",
-    rf"(?:the|this)\s+(?:\w+\s+)?{_AUDIO}\s+(?:says|said|reads|is saying|transcribes to)\b",
-    r"(?:the|a)\s+(?:person|speaker|man|woman)\s+(?:in\s+(?:the|this)\s+"
-    rf"{_AUDIO}\s+)?(?:says|said|is saying)(?=\s*[,，:：]?\s*[\"'“‘])",
-    rf"here(?:\s+is|['’]s)\s+(?:the|a)\s+(?:\w+\s+)?{_TEXT}(?:\s+(?:of|in|from)\s+(?:the|this|that)"
-    rf"\s+(?:\w+\s+)?{_AUDIO})?\s*(?=[:：])",
-    r"(?:the\s+)?(?:transcript|transcription)\s*(?:is\b|(?=[:：]))",
-    r"(?:这段|该|这个|这条)?(?:音频|语音|录音)(?:中|里)?的?(?:原始|原本|文字|文本|说话|转写)?"
-    r"(?:内容|文本|文字)(?:是|为|(?=[:：]))",
+# What tells a quotation from a sentence that goes on: a colon, a comma or a quotation mark.
+_QUOTING = r"(?:\s*[:：,，]|(?=\s*[\"'“‘「『]))"
+_SOUND = r"(?:this|the) (?:audio|recording|speech|clip|sound)(?: (?:clip|file|recording))?"
+_WRITTEN = r"(?:transcription|transcript|translation)"
+_CHINESE_SOUND = r"(?:这|该|此)(?:段|个|条)?(?:音频|录音|语音)"
+
+_OPENINGS = (
+    rf"(?:the )?original content of {_SOUND} (?:is|was)(?![a-z])",
+    rf"(?:the )?(?:content|{_WRITTEN}) of {_SOUND} (?:is|reads)(?![a-z])",
+    rf"{_SOUND} says(?![a-z])",
+    rf"in {_SOUND},? (?:\w+ ){{1,3}}says?{_QUOTING}",
+    rf"(?:the|this) (?:speaker|person|man|woman|voice) (?:says|said|is saying){_QUOTING}",
+    rf"(?:(?:sure|certainly|of course)[,!.]? )?here(?: is|['’]s) the {_WRITTEN}(?![a-z])",
+    rf"(?:the )?{_WRITTEN}(?: is)?\s*[:：]",
+    rf"{_CHINESE_SOUND}(?:的|中的|里的)?(?:原始|原本)?(?:内容|原文)(?:是|为)",
+    rf"{_CHINESE_SOUND}(?:中|里|里面)?(?:说的是|说道|说的内容是)",
+    rf"{_CHINESE_SOUND}(?:中|里|里面)?说{_QUOTING}",
+    rf"(?:音频|录音|语音)(?:的|中的|里的)?(?:原始)?内容(?:是|为)?{_QUOTING}",
 )
-_PREAMBLE = re.compile(rf"\s*(?:{'|'.join(_PREAMBLES)})\s*[:：,，]?\s*", re.IGNORECASE)
+_PREAMBLE = re.compile(rf"[\s\"'“”‘’*「『]*(?:{'|'.join(_OPENINGS)})\s*[:：,，]?\s*", re.IGNORECASE)
 
 # A single quotation mark within a word is an apostrophe.
 _QUOTED = re.compile(
