@@ -52,6 +52,7 @@ def main(argv: list[str]) -> None:
 def _run(values: dict) -> None:
     # Imported late: --help and a mistaken flag should not wait for JAX.
     from qwen_audio_jax.evaluation import options, stages
+    from qwen_audio_jax.training.start import use_compilation_cache
 
     chosen = options.from_mapping(values)
     if _COMPARE.value:
@@ -59,6 +60,7 @@ def _run(values: dict) -> None:
             raise ValueError("--compare: takes the folders of two evaluations, A,B")
         _console().print(stages.comparison(*map(pathlib.Path, _COMPARE.value), chosen))
         return
+    use_compilation_cache("auto", pathlib.Path(), 1, of_all=True)
     share = _share(_SHARE.value)
     folder = pathlib.Path(_WORKDIR.value or _default_folder())
     if _STAGE.value != "score":

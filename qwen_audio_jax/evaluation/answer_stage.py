@@ -12,32 +12,18 @@ from qwen_audio_jax.evaluation.answer_files import AnswerFile, read_answers
 from qwen_audio_jax.evaluation.asking import Asking, Question
 from qwen_audio_jax.evaluation.benchmarks import Benchmark
 from qwen_audio_jax.evaluation.engine_answers import answers
+from qwen_audio_jax.evaluation.options import Options
 from qwen_audio_jax.evaluation.plan import Asked, Plan, Planned, write_plan
 from qwen_audio_jax.evaluation.selection import spread
 from qwen_audio_jax.inference.answers import FAILED
 from qwen_audio_jax.inference.engine import Engine, EngineConfig
 
 
-@dataclasses.dataclass(frozen=True)
-class AnswerOptions:
-    """How questions are answered.
-
-    Attributes:
-        slots: at once.
-        context: tokens of a prompt and its answer together.
-        limit: items of a benchmark at most, spread evenly over it; 0 is all.
-    """
-
-    slots: int = 8
-    context: int = 2048
-    limit: int = 0
-
-
 def answer(
     folder: pathlib.Path,
     asking: Asking,
     benchmarks: Sequence[Benchmark],
-    options: AnswerOptions = AnswerOptions(),
+    options: Options,
     process: tuple[int, int] = (0, 1),
 ) -> Plan:
     """Plans an evaluation, and answers what of it has no answer yet.
@@ -128,7 +114,7 @@ def _answer_all(
     asking: Asking,
     missing: Sequence[Question],
     all_of_them: int,
-    options: AnswerOptions,
+    options: Options,
 ) -> None:
     shorter = [length for length in EngineConfig.lengths if length < options.context]
     lengths = (*shorter, options.context)

@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from qwen_audio_jax.config_fields import Range, build
+from qwen_audio_jax.config_fields import OneOf, Range, build
+from qwen_audio_jax.metrics.protocols import PROTOCOLS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,6 +15,7 @@ class Options:
     slots: questions answered at once.
     context: tokens of a prompt and its answer together; a question that needs more fails.
     max_new_tokens: of an answer at most; 0 is each benchmark's own limit.
+    protocols: of word error rates beside "wer" itself, which is v1's; see `metrics.protocols`.
     examples: answers that the page shows with players; it lists all of them.
     draws: resamples of each interval; 0 leaves intervals out.
     confidence: how often an interval is to hold the score of the population.
@@ -24,6 +26,7 @@ class Options:
     slots: Annotated[int, Range(1, 1024)]
     context: Annotated[int, Range(64, 1 << 20)]
     max_new_tokens: Annotated[int, Range(0, 65_536)]
+    protocols: tuple[Annotated[str, OneOf(tuple(PROTOCOLS))], ...]
     examples: Annotated[int, Range(0, 100_000)]
     draws: Annotated[int, Range(0, 100_000)]
     confidence: Annotated[float, Range(0.5, 0.999)]

@@ -1,0 +1,107 @@
+"""The stages of an evaluation, each upon the files that the one before has left."""
+
+import json
+import pathlib
+from collections.abc import Sequence
+
+import rich.table
+
+from qwen_audio_jax.evaluation import answer_stage
+from qwen_audio_jax.evaluation.answer_files import Answered, read_answers
+from qwen_audio_jax.evaluation.asking import Asking
+from qwen_audio_jax.evaluation.benchmarks import open_benchmark
+from qwen_audio_jax.evaluation.compare import Evaluated, Item, compare, comparison_table
+from qwen_audio_jax.evaluation.item_counts import counts_of
+from qwen_audio_jax.evaluation.options import Options
+from qwen_audio_jax.evaluation.page import write_evaluation_page
+from qwen_audio_jax.evaluation.plan import Plan, Planned, read_plan, replace
+from qwen_audio_jax.evaluation.score_table import score_table
+from qwen_audio_jax.evaluation.scoring import cluster_of, score_rows, summary
+from qwen_audio_jax.inference.answers import FAILED
+from qwen_audio_jax.inference.loading import load
+from qwen_audio_jax.metrics import Answer
+from qwen_audio_jax.metrics.protocols import PROTOCOLS
+
+TABLE_FILE, SUMMARY_FILE, PAGE_FILE = "evaluation.json", "summary.json", "report.html"
+
+
+def answer(
+    folder: pathlib.Path,
+    checkpoint: str,
+    adapter: str,
+    named: Sequence[tuple[str, pathlib.Path]],
+    options: Options,
+    share: tuple[int, int],
+) -> None:
+    """Has a model answer benchmarks.
+
+    Args:
+        folder: of the evaluation.
+        checkpoint, adapter: see `inference.loading.load`.
+        named: benchmarks by name and path.
+        options: see there.
+        share: which of how many shares of the questions.
+
+    Raises:
+        ValueError, OSError: one sentence that names the file, the flag or the key, and the mend.
+    """
+    names = [name for name, _ in named]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(f"--benchmark: {twice!r} is given twice; give each a name of its own")
+    benchmarks = [open_benchmark(*one) for one in named]
+    asking = Asking.of(load(checkpoint, adapter=adapter), options.max_new_tokens)
+    answer_stage.answer(folder, asking, benchmarks, options, share)
+
+
+def score(folder: pathlib.Path, options: Options) -> rich.table.Table:
+    """Scores an evaluation; writes the table, what is told beside it, and the page.
+
+    Raises:
+        ValueError, OSError: there is none, or it is not whole; one sentence.
+    """
+    plan, answered = read_plan(folder), read_answers(folder)
+    rows = score_rows(plan, answered, options)
+    told = summary(plan, answered)
+    for name, content in ((TABLE_FILE, rows), (SUMMARY_FILE, told)):
+        replace(folder / name, [json.dumps(content, indent=1, ensure_ascii=False) + "\n"])
+    write_evaluation_page(folder / PAGE_FILE, plan, answered, rows, told, options)
+    return score_table(rows, told)
+
+
+def comparison(a: pathlib.Path, b: pathlib.Path, options: Options) -> rich.table.Table:
+    """How two models differ that were asked the same.
+
+    Raises:
+        ValueError, OSError: a folder is no evaluation, or they are not of the same data.
+    """
+    evaluated = []
+    for folder in (a, b):
+        plan, answered = read_plan(folder), read_answers(folder)
+        evaluated.append(_evaluated(folder, plan, answered))
+    found = compare(*evaluated, draws=options.draws or 1000, seed=options.seed)
+    return comparison_table(found)
+
+
+def _evaluated(folder: pathlib.Path, plan: Plan, answered: dict[str, Answered]) -> Evaluated:
+    data = ", ".join(f"{one.name} {one.digest}" for one in plan.benchmarks)
+    protocol = f"{json.dumps(dict(plan.decoding))}, {PROTOCOLS['v1'].signature}"
+    items = [_compared(item, answered.get(item.key)) for item in plan.items]
+    return Evaluated(str(folder), data, protocol, items)
+
+
+def _compared(item: Planned, answered: Answered | None) -> Item:
+    counts = {}
+    if answered and answered.finish != FAILED:
+        one = [Answer(item.annotation, answered.text)]
+        for metric in ("wer", "cer", "accuracy"):
+            if found := counts_of(item.task, metric, one):
+                counts[metric] = found[0]
+    return Item(
+        f"{item.benchmark}/{item.id}",
+        item.task,
+        counts,
+        answered.text if answered else "",
+        item.reference,
+        cluster_of(item.annotation),
+        item.annotation,
+    )
