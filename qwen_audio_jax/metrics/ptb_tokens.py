@@ -9,8 +9,7 @@ import functools
 import re
 
 PUNCTUATION = frozenset(
-    ["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-"]
-    + [".", "?", "!", ",", ":", "-", "--", "...", ";"]
+    ("''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", *".?!,:;-", "--", "...")
 )
 """What the tools leave out (pycocoevalcap, tokenizer/ptbtokenizer.py).
 
@@ -20,13 +19,13 @@ runs such as "?!".
 
 # Java counts a character beyond the first 65,536 as two of no kind, so it passes over them.
 _ASTRAL = r"\U00010000-\U0010ffff"
-_LETTER = rf"[^\W\d_\u00b2\u00b3\u00b9\u00bc-\u00be\u2070-\u2089\u2150-\u215e{_ASTRAL}]"
-_WORD = rf"(?:{_LETTER}|[\u00ad\u0300-\u036f])(?:{_LETTER}|[\u00ad\u0300-\u036f\d])*"
+_LETTER = rf"[^\W\d_²³¹¼-¾\u2070-\u2089\u2150-\u215e{_ASTRAL}]"
+_WORD = rf"(?:{_LETTER}|[\u0300-\u036f])(?:{_LETTER}|[\u0300-\u036f\d])*"
 _WORDS = rf"{_WORD}(?:[.!?]{_WORD})*"
-_APOSTROPHE = "['’\u0092]"
-_ENDING = rf"{_APOSTROPHE}(?:[msdMSD]|re|ve|ll|RE|VE|LL)"
-_NOT = "[nN]['’\u0092‘‛\u0091][tT]"
-_NOT_LETTER = r"(?=[^A-Za-z]|$)"
+_ENDING = "['’](?:[msdMSD]|re|ve|ll|RE|VE|LL)"
+_NOT = "[nN]['’‘][tT]"
+_ACRONYM = r"[A-Za-z]\.(?:[A-Za-z]\.)+"
+_ELIDED = "(?:[dDoOlL]['’])?"
 
 _ABBREVIATIONS = (
     # Months, days, states.
@@ -54,65 +53,61 @@ def _any(words: str) -> str:
     return "(?:" + "|".join(map(re.escape, sorted(words.split(), key=len, reverse=True))) + ")"
 
 
-# Each has the token as its group; what it looks ahead at counts for its length, and the longest of
-# all wins, of equals the first. That is how such scanners are written, and it decides many a case.
+# Each has the token as its group; what it looks ahead at counts for its length. The longest wins,
+# and of equals the first, as in every scanner that is generated; many a case depends on it.
 _RULES = [
     re.compile(rule)
     for rule in (
-        r"((?i:can)(?=(?i:not))|(?i:g[io]m|lem)(?=(?i:me))|(?i:gon|wan)(?=(?i:na))|(?i:got)(?=(?i:ta)))"
-        r"(?:(?i:not|me|na|ta))",
-        r"('[tT])(?:(?i:is|was))",
-        r"(more)'n",
-        r"(</?[A-Za-z][A-Za-z0-9:._]*(?:\s[^>]*)?/?>)",
-        "([\u2013-\u2015\u0096\u0097]|&(?:mdash|ndash|MD);)",
-        r"(&(?:amp|lt|gt|quot|apos|nbsp|#[0-9]+);)",
+        # One word that is two.
+        "(?i:(can)not|(gon|wan)na|(got)ta|(gim|lem)me|('t)(?:is|was))",
+        "(more)'n",
         rf"({_WORDS}){_ENDING}",
-        rf"([A-Za-z\u00ad]*[A-MO-Za-mo-z]\u00ad*){_NOT}",
+        rf"([A-Za-z]*(?![nN])[A-Za-z]){_NOT}",
         rf"({_WORDS})",
         # Words with an apostrophe inside or at an end.
-        rf"({_APOSTROPHE}n{_APOSTROPHE}?|[lLdDjJ]{_APOSTROPHE}|(?:Dunkin|somethin|ol){_APOSTROPHE})",
-        rf"({_APOSTROPHE}(?:em|till?|cause|[2-9]0s))",
-        rf"([A-HJ-XZn]{_APOSTROPHE}{_LETTER}{{2,}}|{_LETTER}+[aeiouyAEIOUY]{_APOSTROPHE}[aeiouA-Z]{_LETTER}*)",
-        r"(nor'easter|c'mon|e'er|s'mores|ev'ry|li'l|nat'l|cont'd|Cap'n|c'est|d'ye)",
-        rf"([yY]{_APOSTROPHE}){_LETTER}",
-        # Addresses.
-        r"(https?://[^\s\"<>|()]+[^\s\"<>|.!?(){},-])",
-        r"((?:www\.(?:[^\s\"<>|.!?(){},]+\.)+[a-zA-Z]{2,4}|(?:[^\s\"`'<>|.!?(){},\-_$]+\.)+(?:com|net|org|edu))"
-        r"(?:/[^\s\"<>|()]+[^\s\"<>|.!?(){},-])?)",
-        r"(<?[a-zA-Z0-9][^\s\"<>|()]*@(?:[^\s\"<>|().]+\.)*[^\s\"<>|().]+>?)",
-        rf"(@[a-zA-Z_][a-zA-Z_0-9]*|#{_LETTER}+)",
+        "(['’]n['’]?|[lLdDjJ]['’]|(?:ol|somethin)['’]|['’](?:em|till?|cause|[2-9]0s))",
+        rf"({_LETTER}+[aeiouyAEIOUY]['’][aeiouA-Z]{_LETTER}*|[A-HJ-XZn]['’]{_LETTER}{{2,}})",
+        "(c'est|c'mon|cont'd|d'ye|e'er|ev'ry|li'l|nat'l|nor'easter|s'mores)",
+        rf"([yY]['’]){_LETTER}",
+        # Addresses and markup.
+        r"((?:https?://|www\.)[^\s\"<>|()]*[\w/])",
+        r"((?:[^\W_][\w-]*\.)+(?:com|net|org|edu)(?:/[^\s\"<>|()]*[\w/])?)",
+        r"([A-Za-z\d][^\s\"<>|()]*@[^\s\"<>|()]*[^\s\"<>|().])",
+        rf"(@[a-zA-Z_]\w*|#{_LETTER}+)",
+        r"(</?[A-Za-z][A-Za-z0-9:._]*(?:\s[^>]*)?/?>)",
+        r"(&(?:amp|lt|gt|quot|apos|nbsp|mdash|ndash|#[0-9]+);)",
+        # What remains of a word that was parted.
         rf"({_ENDING})(?:[^A-Za-z]|$)",
         rf"({_NOT})",
-        # Numbers: with a sign, as a date, as a fraction; and what stands before them.
+        # Numbers: with a sign, as a date, as a fraction, raised or lowered, of a telephone.
         r"([-+]?(?:\d+(?:[.:,]\d+)*|(?:[.:,]\d+)+))",
         r"(\d{1,2}[-/]\d{1,2}[-/]\d{2,4})",
         r"((?:\d{1,4}[- \u00a0])?\d{1,4}[/\u2044]\d{1,4})",
-        r"([\u207a\u207b\u208a\u208b]?(?:[\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+|[\u2080-\u2089]+))",
-        r"(pro-|anti-)",
-        r"([A-Za-z0-9]+(?:-[A-Za-z]+){0,2}(?:/[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}){1,2})",
+        r"([⁺⁻₊₋]?(?:[²³¹\u2070\u2074-\u2079]+|[\u2080-\u2089]+))",
+        r"(\(\d{2,3}\)[ \u00a0]?\d{3,4}[- \u00a0]?\d{3,5})",
         r"([A-Z]*\$|#)",
-        r"(\([0-9]{2,3}\)[ \u00a0]?[0-9]{3,4}[- \u00a0]?[0-9]{3,5})",
         # Abbreviations keep their point, and so does a word before a comma or the like.
-        rf"((?:[A-Za-z]\.)+[A-Za-z]\.|(?i:{_any(_ABBREVIATIONS)})\.)",
+        rf"({_ACRONYM}|(?i:{_any(_ABBREVIATIONS)})\.)",
         rf"((?:{_any(_CAPITAL_ABBREVIATIONS)}|{_any(_CAPITAL_ABBREVIATIONS.upper())})\.)",
         rf"((?i:{_any(_BEFORE_NUMBERS)})\.)\s?\d",
         r"([A-Za-z]\.)",
         rf"([A-Za-z])\.\s+{_any(_OPENERS)}\s",
-        rf"({_APOSTROPHE}[0-9][0-9])(?=\s|$)",
         rf"({_WORD}\.)[,;:\u3001]",
+        r"(['’]\d\d)(?:\s|$)",
         # Compounds.
-        r"([A-Za-z0-9][A-Za-z0-9.,\u00ad]*(?:-(?:(?:[A-Za-z]\.)+[A-Za-z]\.|[A-Za-z0-9\u00ad]+))+)",
-        rf"((?:[dDoOlL]{_APOSTROPHE})?(?:{_LETTER}|\d)+(?:[-_\u2010\u2011](?:[dDoOlL]{_APOSTROPHE})?(?:{_LETTER}|\d)+)*)",
+        "(pro-|anti-)",
+        r"([A-Za-z\d]+(?:-[A-Za-z]+)*(?:/[A-Za-z\d]+(?:-[A-Za-z]+)*){1,2})",
+        rf"([A-Za-z\d][A-Za-z\d.,]*(?:-(?:{_ACRONYM}|[A-Za-z\d]+))+)",
+        rf"({_ELIDED}(?:{_LETTER}|\d)+(?:[-_\u2010\u2011]{_ELIDED}(?:{_LETTER}|\d)+)*)",
         r"([A-Z]+(?:[+&][A-Z]+)+|[cC]\+\+|[cCfF]#)",
-        # Runs of one mark, smileys.
-        rf"([:;=]['-]?[()DPp]|\^_\^){_NOT_LETTER}",
+        # Smileys, runs of one mark, quotes.
+        r"([:;=]['-]?[()DPp]|\^_\^)(?=[^A-Za-z]|$)",
         r"(\.{3,5}|-+|@+|#+|_+|\*+|[?!]+)",
         r"(')[A-Za-z]\S",
-        rf"({_ENDING}|''|[`'‘’‚‛“”„‹›«»\u0091-\u0094]{{1,2}})",
+        rf"({_ENDING}|''|[`'‘’‚‛“”„‹›«»]{{1,2}})",
         # Any other mark that it knows; it passes over the rest, as over emoji.
-        r"([^\w\s\u0000-\u001f\u007f-\u009f\u00ad\u0300-\u036f\u200b-\u200f\u2028-\u202f"
-        rf"\u2060-\u206f\ue000-\uf8ff\ufe00-\ufe0f\ufeff\ufff0-\uffff{_ASTRAL}]"
-        r"|[\u00bc-\u00be\u2153-\u215e])",
+        r"([^\w\s\u0000-\u001f\u007f-\u009f\u0300-\u036f\u200b-\u200f\u2028-\u202f\u2060-\u206f"
+        rf"\ue000-\uf8ff\ufe00-\ufe0f\ufeff\ufff0-\uffff{_ASTRAL}]|[¼-¾\u2153-\u215e])",
     )
 ]
 
@@ -126,12 +121,9 @@ _WRITTEN = {
     "&amp;": "&", "&lt;": "<", "&gt;": ">", "&nbsp;": " ",
 }  # fmt: skip
 # Dashes, dots and quotes in all their forms are written as marks that are left out.
-_DROPPED = re.compile(
-    r"-{1,4}|[\u2013-\u2015\u0096\u0097]|&(?:mdash|ndash|MD|quot|apos);|\.+|…"
-    r"|[\"`'‘’‛‹›“”«»\u0091-\u0094]{1,2}"
-)
+_DROPPED = re.compile(r"-{1,4}|[\u2013-\u2015]|\.+|…|[\"`'‘’‛‹›“”«»]{1,2}|&([mn]dash|quot|apos);")
 _CLITIC = re.compile(rf"{_ENDING}|{_NOT}")
-_STRAIGHT = str.maketrans(dict.fromkeys("’‘‛\u0091\u0092", "'"))
+_SOFT_HYPHEN = "\u00ad"
 
 
 def ptb_tokens(text: str) -> list[str]:
@@ -146,6 +138,7 @@ def ptb_tokens(text: str) -> list[str]:
 # Three scores read each caption.
 @functools.lru_cache(maxsize=1 << 16)
 def _tokens(text: str) -> tuple[str, ...]:
+    text = text.replace(_SOFT_HYPHEN, "")
     tokens, at = [], 0
     while at < len(text):
         plain = _PLAIN.match(text, at)
@@ -160,7 +153,7 @@ def _next(text: str, at: int) -> tuple[str, int]:
     if not found:
         return "", at + 1
     best = max(found, key=lambda match: match.end())
-    return _written(best[1]), max(best.end(1), at + 1)
+    return _written(best[best.lastindex]), best.end(best.lastindex)
 
 
 def _written(token: str) -> str:
@@ -169,9 +162,8 @@ def _written(token: str) -> str:
         return _WRITTEN[token]
     if _DROPPED.fullmatch(token):
         return ""
-    token = token.replace("\u00ad", "")
     if _CLITIC.fullmatch(token):
-        return token.translate(_STRAIGHT)
+        return token.replace("’", "'").replace("‘", "'")
     if token.startswith((":", ";", "=", "(")):
         return token.replace("(", "-lrb-").replace(")", "-rrb-")
     return token
