@@ -128,7 +128,8 @@ def test_letters_that_are_named(answer):
         "", "dog", "B dog", "A dog", "A or B", "A. cow\nB. dog", "E", "The answer is E.", "I", "BC",
         "The answer is a dog", "The answer is A dog", "The answer is B or the answer is C.",
         "The answer is B and C.", "The answer is B, C.", "The answer is B/C",
-        "The answer is B-flat", "The answer is not B", "B. dog\nE. fish", "Both", "A, B", "Bs", "Be quiet.",
+        "The answer is B-flat", "The answer is not B", "B. dog\nE. fish", "Both", "A, B", "Bs",
+        "Be quiet.",
     ],
 )  # fmt: skip
 def test_letters_that_are_not(answer):
