@@ -5,9 +5,11 @@ A rule reads a choice or finds the answer unreadable. None draws one at random.
 
 import collections
 import dataclasses
+import itertools
 import re
 from collections.abc import Callable, Sequence
 
+from qwen_audio_jax.metrics.text import squeezed
 from qwen_audio_jax.metrics.voicebench import named_letter
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -95,7 +97,7 @@ _ALONE = re.compile(rf"{_MARKS}([A-Za-z]){_AFTER}*[.:,!]?{_AFTER}*\s*")
 _PHRASE = re.compile(
     rf"\b(?:answer|choice|option)(?:\s+(?:is|would\s+be|should\s+be))?\s*:?"
     rf"\s*(?:(?:option|choice)\s+)?{_MARKS}([A-Za-z])"
-    r"""(?:(\s+(?:or|and)\b|\s*[/&]|,\s*(?-i:[A-Z])\b)|\s+(?:because|since)\b"""
+    r"""(?:(?P<another>\s+(?:or|and)\b|\s*[/&]|,\s*(?-i:[A-Z])\b)|\s+(?:because|since)\b"""
     r"""|[.,:;!)\]}>*"`]|['’](?!\w)|\s*$|\s*\n)""",
     re.IGNORECASE,
 )
@@ -107,11 +109,14 @@ def letter(answer: str, choices: Sequence[str]) -> int | None:
     It is alone ("B", "(B)", "**B**"), labels what begins ("B. a dog"), or is told in so many words
     ("The answer is B."). "A dog" names none, and two letters that differ name none.
     """
-    if alone := _ALONE.fullmatch(answer):
+    # Squeezed, as in long runs of blanks the patterns would take long.
+    lines = [squeezed(line) for line in answer.splitlines() if line.strip()]
+    said = "\n".join(lines)
+    if alone := _ALONE.fullmatch(said):
         return _index(alone[1], choices)
-    labels = [_LABEL.match(line.strip()) for line in answer.splitlines()]
-    told = list(_PHRASE.finditer(answer))
-    if any(another for _, another in (phrase.groups() for phrase in told)):
+    labels = [_LABEL.match(line) for line in lines]
+    told = list(_PHRASE.finditer(said))
+    if any(phrase["another"] for phrase in told):
         return None
     found = {_index(match[1], choices) for match in (*labels, *told) if match}
     return found.pop() if len(found) == 1 else None
@@ -131,29 +136,24 @@ def text(answer: str, choices: Sequence[str]) -> int | None:
     whole = _whole(answer, choices)
     if whole is not None:
         return whole
-    said, wanted = _words(answer), [_words(choice) for choice in choices]
-    places = [_places(words, said) for words in wanted]
+    words_of = _reading(choices)
+    said, wanted = words_of(answer), [words_of(choice) for choice in choices]
+    spans = [
+        (at, at + len(words), index)
+        for index, words in enumerate(wanted)
+        for at in _places(words, said)
+    ]
     named = {
         index
-        for index, (words, found) in enumerate(zip(wanted, places, strict=True))
-        if any(
-            not any(
-                start <= at and at + len(words) <= start + len(longer)
-                for longer, starts in zip(wanted, places, strict=True)
-                if len(longer) > len(words)
-                for start in starts
-            )
-            for at in found
-        )
+        for start, end, index in spans
+        if not any(a <= start and end <= b and end - start < b - a for a, b, _ in spans)
     }
-    if len({tuple(wanted[index]) for index in named}) != 1:
-        return None
-    return min(named)
+    return min(named) if len({tuple(wanted[index]) for index in named}) == 1 else None
 
 
 def _whole(answer: str, choices: Sequence[str]) -> int | None:
     """The choice that the answer is, to the letter or at least to the word."""
-    for form in (str.strip, _words):
+    for form in (str.strip, _reading(choices)):
         said = form(answer)
         same = [index for index, choice in enumerate(choices) if said and form(choice) == said]
         if same:
@@ -166,7 +166,24 @@ _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]|[^\W\u3040-\u30ff\u3400-\u9fff
 
 
 def _words(said: str) -> list[str]:
-    return [word for word in _WORD.findall(said.casefold()) if word not in ("a", "an", "the")]
+    return _WORD.findall(said.casefold())
+
+
+def _without_articles(said: str) -> list[str]:
+    return [word for word in _words(said) if word not in ("a", "an", "the")]
+
+
+def _reading(choices: Sequence[str]) -> Callable[[str], list[str]]:
+    """How texts become words: without articles, unless choices differ by those.
+
+    "A minor" without its "A" would stand in "D minor".
+    """
+    for one, other in itertools.permutations(choices, 2):
+        if _places(_without_articles(one), _without_articles(other)) and not _places(
+            _words(one), _words(other)
+        ):
+            return _words
+    return _without_articles
 
 
 def _places(words: list[str], said: list[str]) -> list[int]:

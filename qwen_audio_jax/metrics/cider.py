@@ -1,6 +1,7 @@
 """CIDEr-D of a set of captions, as the COCO caption tools compute it."""
 
 import collections
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,8 +14,8 @@ ORDER = 4
 SIGMA = 6.0
 """Width of the penalty for another length."""
 
-Ngrams = list[dict[tuple[str, ...], float]]
-"""Of each order from 1 on: what each n-gram counts."""
+# Of each order from 1 on: what each n-gram counts.
+_Ngrams = list[dict[tuple[str, ...], float]]
 
 
 def cider_d(pairs: Sequence[tuple[Sequence[str], str]]) -> tuple[float | None, np.ndarray]:
@@ -46,37 +47,41 @@ def cider_d(pairs: Sequence[tuple[Sequence[str], str]]) -> tuple[float | None, n
             _similarity(said, _weighed(counts, frequency, len(pairs)), _gap(answer, counts))
             for counts in of_clip
         ]
-        values[clip] = 10 * np.mean(similar)
+        values[clip] = 10 * sum(similar) / len(similar)
     return (float(values.mean()) if len(values) else None), values
 
 
-def _ngrams(tokens: list[str]) -> Ngrams:
+def _ngrams(tokens: list[str]) -> _Ngrams:
     return [
         collections.Counter(tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1))
         for n in range(1, ORDER + 1)
     ]
 
 
-def _weighed(counts: Ngrams, frequency: collections.Counter, clips: int) -> Ngrams:
+def _weighed(counts: _Ngrams, frequency: collections.Counter, clips: int) -> _Ngrams:
     """Counts times log(clips / clips that have the n-gram); one that none has counts as of one."""
-    return [
-        {ngram: count * (np.log(clips) - np.log(max(1, frequency[ngram])))
-         for ngram, count in order.items()}
-        for order in counts
-    ]  # fmt: skip
+
+    def weight(ngram: tuple[str, ...]) -> float:
+        return math.log(clips) - math.log(max(1, frequency[ngram]))
+
+    return [{ngram: n * weight(ngram) for ngram, n in order.items()} for order in counts]
 
 
-def _gap(answer: Ngrams, reference: Ngrams) -> int:
+def _gap(answer: _Ngrams, reference: _Ngrams) -> int:
     """By how many tokens the lengths differ; the tools count them as bigrams."""
     return sum(answer[1].values()) - sum(reference[1].values())
 
 
-def _similarity(answer: Ngrams, reference: Ngrams, gap: int) -> float:
+def _similarity(answer: _Ngrams, reference: _Ngrams, gap: int) -> float:
     """The mean over the orders of the clipped cosine, less for another length."""
     cosines = []
     for said, wanted in zip(answer, reference, strict=True):
-        shared = sum(min(weight, wanted.get(ngram, 0.0)) * wanted.get(ngram, 0.0)
-                     for ngram, weight in said.items())  # fmt: skip
-        norms = np.prod([np.sqrt(sum(w**2 for w in side.values())) for side in (said, wanted)])
+        both = [(weight, wanted[ngram]) for ngram, weight in said.items() if ngram in wanted]
+        shared = sum(min(pair) * pair[1] for pair in both)
+        norms = _norm(said) * _norm(wanted)
         cosines.append(shared / norms if norms else 0.0)
-    return float(np.mean(cosines) * np.exp(-(gap**2) / (2 * SIGMA**2)))
+    return sum(cosines) / ORDER * math.exp(-(gap**2) / (2 * SIGMA**2))
+
+
+def _norm(weights: dict[tuple[str, ...], float]) -> float:
+    return math.sqrt(sum(weight**2 for weight in weights.values()))

@@ -51,6 +51,11 @@ def test_any_text_has_tokens(text):
     assert all(token and token.split() == [token] for token in tokens)
 
 
+@pytest.mark.parametrize("piece", ["a", "a.", "a,", "a-", "'", "(", "@", "a@", "1/", "<a ", ". "])
+def test_long_lines_take_no_time(piece):
+    ptb_tokens(piece * 2_000)
+
+
 words = st.sampled_from(["some", "dog", "barks", "in", "the", "rain", "cannot"])
 
 

@@ -166,6 +166,21 @@ def test_texts_inside_others_and_texts_that_are_alike():
     assert outcomes("air_official", ["one", "two", "one"], 2, "A", "C") == [RIGHT, WRONG]
 
 
+def test_an_article_may_be_all_that_tells_two_texts_apart():
+    keys = ["C major", "A minor", "D minor"]
+    assert text("minor", keys) is None
+    assert text("D minor", keys) == 2
+    assert text("It is in A minor.", keys) == 1
+    assert text("the dog", ["A dog", "A dog barking"]) == 0
+
+
+@pytest.mark.parametrize(
+    "piece", [" ", "\n", "answer ", "answer is ", "**", "B", "B\n", "a, ", "("]
+)
+def test_long_answers_take_no_time(piece):
+    assert letter_then_text(piece * 20_000 + "x", ANIMALS) in (None, 1)
+
+
 def test_chinese_has_no_spaces():
     assert text("这是男人的声音", ["男人", "女人"]) == 0
     assert text("答案是女", ["男", "女"]) == 1
