@@ -4,6 +4,8 @@ import pathlib
 
 from setuptools import find_packages, setup
 
+# Words of Japanese, for BLEU as the originals compute it.
+JAPANESE = ["sacrebleu[ja]>=2.5,<3"]
 CHAT = ["prompt_toolkit>=3.0.48,<4"]
 # Its wheels bring PortAudio for macOS and Windows; on Linux it is the system's.
 MICROPHONE = ["sounddevice>=0.5,<1"]
@@ -83,12 +85,13 @@ setup(
     extras_require={
         "beam": BEAM,
         "chat": CHAT,
+        "japanese": JAPANESE,
         "microphone": MICROPHONE,
         "parity": PARITY,
         "serve": SERVE,
         "synthetic": SYNTHETIC,
         "tfds": TFDS,
         "tpu": ["jax[tpu]>=0.10.2,<1"],
-        "test": SYNTHETIC + BEAM + CHAT + MICROPHONE + TFDS + SERVE + TEST,
+        "test": SYNTHETIC + BEAM + CHAT + JAPANESE + MICROPHONE + TFDS + SERVE + TEST,
     },
 )

@@ -1,13 +1,17 @@
 """BLEU through sacrebleu, for translations and captions."""
 
+import dataclasses
 import functools
 import itertools
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sacrebleu.metrics import BLEU
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+from sacrebleu.tokenizers.tokenizer_base import BaseTokenizer
 from sacrebleu.tokenizers.tokenizer_char import TokenizerChar
+from sacrebleu.tokenizers.tokenizer_ja_mecab import TokenizerJaMecab
 from sacrebleu.tokenizers.tokenizer_zh import TokenizerZh
 
 from qwen_audio_jax.metrics.answer import Answer, table_row, text_of
@@ -16,18 +20,59 @@ from qwen_audio_jax.metrics.text import base_language, without_tags
 ORDER = 4
 """Tokens of the longest n-grams, as in every published BLEU."""
 
-# The original takes ja-mecab for Japanese; characters need no dictionary, at the price that the
-# figure is higher than a MeCab BLEU. Chinese, like the original, by sacrebleu's "zh".
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """How texts are written before they are compared.
+
+    Attributes:
+        lower_case: in lower case.
+        punctuation: with their punctuation.
+        mecab: Japanese by words, as MeCab parts it, and not by characters.
+    """
+
+    lower_case: bool = False
+    punctuation: bool = True
+    mecab: bool = False
+
+
+VARIANTS = {
+    "bleu": Variant(),
+    "bleu_ja_mecab": Variant(mecab=True),
+    "bleu_lower": Variant(lower_case=True),
+    "bleu_lower_no_punctuation": Variant(lower_case=True, punctuation=False),
+}
+"""By name. The originals' is "bleu_ja_mecab"; "bleu" differs from it in Japanese alone."""
+
+# Without MeCab's dictionary Japanese is counted by characters, at the price that the figure is
+# higher than a MeCab BLEU. Chinese, like the original, by sacrebleu's "zh".
 _TOKENIZERS = {"zh": TokenizerZh, "yue": TokenizerZh, "ja": TokenizerChar, "th": TokenizerChar}
 
 
+def check(variant: str, languages: Iterable[object]) -> None:
+    """Raises a ValueError if a variant is unknown, or cannot be computed for a target language."""
+    if variant not in VARIANTS:
+        raise ValueError(f"no variant {variant!r} of BLEU; there are {', '.join(VARIANTS)}")
+    for language in languages:
+        _tokenizer(base_language(language), VARIANTS[variant].mecab)
+
+
 @functools.cache
-def _tokenizer(language: str) -> Callable[[str], str]:
-    return _TOKENIZERS.get(language, Tokenizer13a)()
+def _tokenizer(language: str, mecab: bool) -> BaseTokenizer:
+    if not (mecab and language == "ja"):
+        return _TOKENIZERS.get(language, Tokenizer13a)()
+    try:
+        return TokenizerJaMecab()
+    except RuntimeError as missing:
+        raise ValueError(
+            'BLEU of Japanese by words needs MeCab and its dictionary: pip install "sacrebleu[ja]"'
+        ) from missing
 
 
-def corpus_bleu(pairs: list[tuple[list[str], str, object]]) -> float | None:
-    """BLEU, 0 to 100, cased, from statistics summed over the set; None for an empty set.
+def corpus_bleu(
+    pairs: Sequence[tuple[list[str], str, object]], variant: str = "bleu"
+) -> float | None:
+    """BLEU, 0 to 100, from statistics summed over the set; None for an empty set.
 
     Every sentence is tokenised for its own language first, so one set may mix target languages.
     A set in which no reference has four tokens is scored by as long n-grams as the longest has:
@@ -35,19 +80,61 @@ def corpus_bleu(pairs: list[tuple[list[str], str, object]]) -> float | None:
 
     Args:
         pairs: (references, hypothesis, target language) each.
+        variant: a key of VARIANTS; all but "bleu_lower..." are cased.
     """
+    check(variant, [language for *_, language in pairs])
+    hypotheses, streams, order = _tokenised(pairs, VARIANTS[variant])
+    if not order:
+        return None
+    return _metric(VARIANTS[variant], order).corpus_score(hypotheses, streams).score
+
+
+def signature(pairs: Sequence[tuple[list[str], str, object]], variant: str = "bleu") -> str:
+    """What sacrebleu says of the value of `corpus_bleu`: references, case, tokenizers, version.
+
+    `nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0`. A set of several target languages
+    has its tokenizers with a plus between them; order and punctuation follow where they are not
+    the usual.
+    """
+    check(variant, [language for *_, language in pairs])
+    chosen = VARIANTS[variant]
+    hypotheses, streams, order = _tokenised(pairs, chosen)
+    metric = _metric(chosen, order)
+    metric.corpus_score(hypotheses or [""], streams or [[""]])
+    names = {_tokenizer(base_language(of), chosen.mecab).signature() for *_, of in pairs}
+    said = str(metric.get_signature()).replace("tok:none", f"tok:{'+'.join(sorted(names))}")
+    said += "" if chosen.punctuation else "|punctuation:no"
+    return said if order in (0, ORDER) else f"{said}|order:{order}"
+
+
+def _metric(variant: Variant, order: int) -> BLEU:
+    return BLEU(
+        lowercase=variant.lower_case, tokenize="none", force=True, max_ngram_order=order or ORDER
+    )
+
+
+def _tokenised(
+    pairs: Sequence[tuple[list[str], str, object]], variant: Variant
+) -> tuple[list[str], list[list[str | None]], int]:
+    """(hypotheses, references as sacrebleu takes them, the order) with a space between tokens."""
     references, hypotheses = [], []
     for texts, hypothesis, language in pairs:
-        tokenize = _tokenizer(base_language(language))
-        references.append([tokenize(without_tags(text)) for text in texts] or [""])
-        hypotheses.append(tokenize(without_tags(hypothesis)))
+        tokenize = _tokenizer(base_language(language), variant.mecab)
+        references.append([tokenize(_written(text, variant)) for text in texts] or [""])
+        hypotheses.append(tokenize(_written(hypothesis, variant)))
     longest = max((len(text.split()) for texts in references for text in texts), default=0)
-    if not longest:
-        return None
     # sacrebleu wants one list a reference number, with None where a sentence has fewer.
     streams = [list(stream) for stream in itertools.zip_longest(*references)]
-    bleu_of = BLEU(tokenize="none", force=True, max_ngram_order=min(ORDER, longest))
-    return bleu_of.corpus_score(hypotheses, streams).score
+    return hypotheses, streams, min(ORDER, longest)
+
+
+def _written(text: str, variant: Variant) -> str:
+    text = without_tags(text)
+    if variant.lower_case:
+        text = text.lower()
+    if not variant.punctuation:
+        text = "".join(c for c in text if not unicodedata.category(c).startswith("P"))
+    return text
 
 
 def _references(annotation: dict[str, Any]) -> list[str]:

@@ -14,6 +14,11 @@ def is_correct(reference: str, hypothesis: str) -> bool:
     return without_tags(reference) == without_tags(hypothesis)
 
 
+def is_correct_as_qwen2(reference: str, hypothesis: str) -> bool:
+    """The same as Qwen2-Audio's scripts have it: they strip the left side of an answer only."""
+    return reference == hypothesis.lstrip()
+
+
 def majority_share(labels: Iterable[tuple[Hashable, Hashable]]) -> float | None:
     """The share that the best constant answer to each question gets right.
 
