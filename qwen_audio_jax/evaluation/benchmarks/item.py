@@ -25,7 +25,8 @@ class Item:
         clips: reads its encoded clips; raises RejectedRecord or CorpusError where they cannot be.
         spans: the whole prompt where the file writes it out; see `rendering.spans`.
         messages: what a model that was tuned on conversations is asked.
-        choices: texts of which one is the answer; none where the answer is free.
+        choices: texts of which one is the answer, `annotation["text"]`; none where it is free.
+        rule: how the benchmark's own scorer reads a choice, a key of `metrics.choices.RULES`.
         limit: tokens that the answer may have.
     """
 
@@ -36,6 +37,7 @@ class Item:
     spans: tuple[Span, ...] = ()
     messages: tuple[Message, ...] = ()
     choices: tuple[str, ...] = ()
+    rule: str = ""
     limit: int = LONGEST
 
 
