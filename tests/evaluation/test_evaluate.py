@@ -1,0 +1,251 @@
+"""`evaluate`: answers, scores and page of a small model with random weights."""
+
+import collections
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tiny_models
+from conftest import flac, write_corpus
+
+from qwen_audio_jax.evaluation import answer_stage, options, stages
+from qwen_audio_jax.evaluation.answer_files import read_answers
+from qwen_audio_jax.evaluation.asking import Asking
+from qwen_audio_jax.evaluation.benchmarks import open_benchmark
+from qwen_audio_jax.evaluation.plan import read_plan
+from qwen_audio_jax.inference.loading import load
+
+VALUES = {
+    "limit": 0,
+    "slots": 4,
+    "context": 512,
+    "max_new_tokens": 12,
+    "protocols": ("plain",),
+    "examples": 4,
+    "draws": 50,
+    "confidence": 0.95,
+    "seed": 0,
+}
+OPTIONS = options.from_mapping(VALUES)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny_models.write_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def asking(model):
+    return Asking.of(load(model), OPTIONS.max_new_tokens)
+
+
+def tone(number):
+    return flac(0.3 * np.sin(np.arange(3000 + 400 * number) * (0.05 + 0.01 * number)))
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    """Nine rows: one whose clip is no audio, one twice, and one that is none."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    rows = []
+    for n in range(7):
+        (folder / f"{n}.flac").write_bytes(tone(n))
+        said = {"text": f"number {n}", "language": "en", "speaker": f"s{n % 3}"}
+        rows.append({"audio": f"{n}.flac", "task": "asr", "id": str(n)} | said)
+    (folder / "broken.flac").write_bytes(b"fLaC is not enough")
+    rows.append({"audio": "broken.flac", "task": "asr", "text": "x", "language": "en"})
+    rows.append({"audio": "missing.flac", "task": "asr", "text": "x", "language": "en"})
+    path = folder / "list.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def texts(folder):
+    answers = read_answers(folder)
+    return {item.id: answers[item.key].text for item in read_plan(folder).items if item.key}
+
+
+def run(folder, asking, path, chosen=OPTIONS, process=(0, 1)):
+    answer_stage.answer(folder, asking, [open_benchmark("mine", path)], chosen, process)
+
+
+def lines(folder):
+    found = []
+    for path in sorted(folder.glob("answers-*.jsonl")):
+        found += path.read_bytes().splitlines(keepends=True)
+    return found
+
+
+def test_everything_that_was_asked_is_accounted_for(tmp_path, model, manifest):
+    folder = tmp_path / "evaluation"
+    stages.answer(folder, str(model), "", [("mine", manifest)], OPTIONS, (0, 1))
+    stages.score(folder, OPTIONS)
+    rows = json.loads((folder / "evaluation.json").read_text())
+    told = json.loads((folder / "summary.json").read_text())["benchmarks"][0]
+    assert (told["asked"], told["answered"], told["failed"], told["left_out"]) == (8, 7, 1, 1)
+    assert sum(told["reasons"].values()) == 2
+    assert any("missing.flac" in reason for reason in told["reasons"])
+    by_metric = {row["metric"]: row for row in rows}
+    assert list(by_metric) == ["wer", "cer", "wer/plain"]
+    for row in rows:
+        assert (row["benchmark"], row["task"]) == ("mine", "asr")
+        assert (row["n"], row["asked"], row["failed"], row["left_out"]) == (7, 8, 1, 1)
+        assert row["low"] <= row["value"] <= row["high"]
+    assert by_metric["wer"]["signature"] != by_metric["wer/plain"]["signature"]
+    page = (folder / "report.html").read_text()
+    assert page.count("<audio") == OPTIONS.examples
+    assert page.count('class="answer-card"') == 8
+
+
+def test_killed_anywhere_and_resumed_it_ends_the_same(tmp_path, asking, manifest, monkeypatch):
+    """Between two lines, and within one."""
+    whole = tmp_path / "whole"
+    run(whole, asking, manifest)
+    stages.score(whole, OPTIONS)
+    known = lines(whole)
+    assert len(known) == 8
+
+    again = []
+    answers = answer_stage.answers
+
+    def noted(asking, engine, questions):
+        again.extend(question.key for question in questions)
+        return answers(asking, engine, questions)
+
+    monkeypatch.setattr(answer_stage, "answers", noted)
+    for kept, torn in ((0, 20), (1, 0), (3, 40), (6, 1), (7, 0), (8, 0)):
+        folder = tmp_path / f"killed-{kept}"
+        folder.mkdir()
+        rest = known[kept][:torn] if kept < len(known) else b""
+        (folder / "answers-00000-of-00001.jsonl").write_bytes(b"".join(known[:kept]) + rest)
+        again.clear()
+        run(folder, asking, manifest)
+        answered = map(json.loads, known[:kept])
+        done = {one["key"] for one in answered if one["finish"] != "failed"}
+        assert not done & set(again)
+        assert len(again) == 8 - len(done)
+        assert texts(folder) == texts(whole)
+        stages.score(folder, OPTIONS)
+        for name in ("evaluation.json", "summary.json"):
+            assert (folder / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_texts_depend_on_no_company(tmp_path, asking, manifest):
+    """One slot or sixteen, in another order, by two processes: the same texts in float32."""
+    run(tmp_path / "4", asking, manifest)
+    expected = texts(tmp_path / "4")
+    assert len(set(expected.values())) > 3
+    for slots in (1, 16):
+        run(
+            tmp_path / str(slots), asking, manifest, options.from_mapping(VALUES | {"slots": slots})
+        )
+        assert texts(tmp_path / str(slots)) == expected
+    shuffled = manifest.with_name("shuffled.jsonl")
+    shuffled.write_text("\n".join(reversed(manifest.read_text().splitlines())))
+    run(tmp_path / "shuffled", asking, shuffled)
+    known = texts(tmp_path / "shuffled")
+    assert {name: known[name] for name in map(str, range(7))} == {
+        name: expected[name] for name in map(str, range(7))
+    }
+    for index in (1, 0):
+        run(tmp_path / "two", asking, manifest, process=(index, 2))
+    assert texts(tmp_path / "two") == expected
+    assert len(list((tmp_path / "two").glob("answers-*"))) == 2
+
+
+def test_what_changes_is_asked_anew_and_nothing_else(tmp_path, asking, manifest):
+    folder = tmp_path / "evaluation"
+
+    def new_lines():
+        before = len(lines(folder)) if folder.exists() else 0
+        run(folder, asking, manifest, chosen)
+        return len(lines(folder)) - before
+
+    chosen = OPTIONS
+    failed = 1  # which is tried each time
+    assert new_lines() == 7 + failed
+    assert new_lines() == failed
+    (manifest.parent / "3.flac").write_bytes(tone(9))
+    assert new_lines() == 1 + failed
+    rows = manifest.read_text().replace('"language": "en", "speaker": "s1"', '"language": "zh"')
+    manifest.write_text(rows)
+    assert new_lines() == 2 + failed  # the prompt has the language's tag; of three, one was s1's
+    other = Asking(asking.loaded, "other weights", asking.most)
+    run(folder, other, manifest)
+    shorter = Asking(asking.loaded, asking.weights, 3)
+    before = len(lines(folder))
+    run(folder, shorter, manifest)
+    assert len(lines(folder)) - before == 7 + failed
+
+
+def test_the_same_clip_and_question_are_answered_once(tmp_path, asking):
+    write_corpus(tmp_path / "one", 1, [1, 3, 5])
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    benchmarks = [open_benchmark(name, tmp_path / name) for name in ("one", "two")]
+    folder = tmp_path / "evaluation"
+    answer_stage.answer(folder, asking, benchmarks, OPTIONS)
+    assert len(lines(folder)) == 3
+    stages.score(folder, OPTIONS)
+    rows = json.loads((folder / "evaluation.json").read_text())
+    assert collections.Counter(row["benchmark"] for row in rows) == {"one": 1, "two": 1}
+    assert [row["n"] for row in rows] == [3, 3]
+
+
+def test_scoring_needs_no_device(tmp_path, asking, manifest):
+    folder = tmp_path / "evaluation"
+    run(folder, asking, manifest)
+    told = subprocess.run(
+        [sys.executable, "-m", "qwen_audio_jax.evaluate", f"--workdir={folder}", "--stage=score"],
+        env=os.environ | {"JAX_PLATFORMS": "none-such"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "WER" in told.stdout
+    assert (folder / "evaluation.json").is_file()
+
+
+def test_a_model_does_not_differ_from_itself_and_may_from_another(tmp_path, asking, manifest):
+    run(tmp_path / "a", asking, manifest)
+    run(tmp_path / "b", asking, manifest)
+    table = stages.comparison(tmp_path / "a", tmp_path / "b", OPTIONS)
+    assert list(table.columns[6].cells) == ["1.000", "1.000"]
+    (manifest.parent / "8.flac").write_bytes(tone(8))
+    more = {"audio": "8.flac", "task": "asr", "text": "y", "language": "en"}
+    manifest.write_text(manifest.read_text() + json.dumps(more))
+    run(tmp_path / "b", asking, manifest)
+    with pytest.raises(ValueError, match="cannot be compared, since their data differs"):
+        stages.comparison(tmp_path / "a", tmp_path / "b", OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ([], "--benchmark: is missing"),
+        (["--benchmark=x"], "--benchmark: 'x' is not NAME=PATH"),
+        (["--benchmark=x=/none"], "--checkpoint: is missing"),
+        (["--benchmark=x=/none", "--checkpoint=/none"], "/none: no such file"),
+        (["--benchmark=x=."], "--checkpoint: is missing"),
+        (["--stage=score"], "--workdir: is missing"),
+        (["--stage=score", "--workdir=/none"], "/none: is no evaluation"),
+        (["--share=2/2"], "--share: '2/2' is not INDEX/COUNT"),
+        (["--compare=a"], "--compare: takes the folders of two evaluations"),
+        (["--config.slots=0"], "config.slots"),
+        (["--config.protocols=('v9',)"], "config.protocols"),
+    ],
+)
+@pytest.mark.slow
+def test_a_mistake_is_one_sentence(flags, told):
+    found = subprocess.run(
+        [sys.executable, "-m", "qwen_audio_jax.evaluate", "--workdir=", *flags],
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 1
+    assert told in found.stderr
+    assert found.stderr.count("\n") == 1
