@@ -68,7 +68,12 @@ def plan_of(
             for number in numbers:
                 item = benchmark.items[number]
                 planned = Planned(
-                    benchmark.name, item.id, item.task, item.annotation, choices=item.choices
+                    benchmark.name,
+                    item.id,
+                    item.task,
+                    item.annotation,
+                    choices=item.choices,
+                    rule=item.rule,
                 )
                 try:
                     one = asking.question(item)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from qwen_audio_jax.metrics import Answer, counts
 from qwen_audio_jax.metrics.answer import text_of
+from qwen_audio_jax.metrics.bleu import bleu_counts, bleu_pairs
 from qwen_audio_jax.metrics.protocols import PROTOCOLS
 from qwen_audio_jax.tasks import KINDS
 
@@ -26,6 +27,8 @@ def counts_of(task: str, metric: str, answers: Sequence[Answer]) -> Counts | Non
         metric: as rows name it, without a part.
         answers: in any order.
     """
+    if metric == "bleu":
+        return bleu_counts(bleu_pairs(answers, language_field(task))) or None
     if not answers or not counts(task, answers[0]):
         return None
     known = [counts(task, answer) for answer in answers]
@@ -35,6 +38,11 @@ def counts_of(task: str, metric: str, answers: Sequence[Answer]) -> Counts | Non
     if metric == "accuracy" and "right" in known[0]:
         return [(float(one["right"]), 1.0) for one in known]
     return None
+
+
+def language_field(task: str) -> str:
+    """Which field of a task's annotation says the language of its answers."""
+    return "target_language" if KINDS[task].metric == "bleu" else "language"
 
 
 def protocol_counts(task: str, protocol: str, answers: Sequence[Answer]) -> Counts | None:

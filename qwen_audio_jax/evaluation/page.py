@@ -10,13 +10,12 @@ from rapidfuzz.distance import Levenshtein
 from qwen_audio_jax.evaluation.answer_files import Answered
 from qwen_audio_jax.evaluation.benchmarks import Item, open_benchmark
 from qwen_audio_jax.evaluation.health import Given, signs
-from qwen_audio_jax.evaluation.item_counts import counts_of
 from qwen_audio_jax.evaluation.options import Options
 from qwen_audio_jax.evaluation.plan import Plan, Planned
 from qwen_audio_jax.evaluation.score_table import interval_text, warnings
+from qwen_audio_jax.evaluation.scoring import item_counts
 from qwen_audio_jax.evaluation.selection import spread
 from qwen_audio_jax.inference.answers import FAILED, LENGTH
-from qwen_audio_jax.metrics import Answer
 from qwen_audio_jax.metrics.scales import scale_of, verdict
 from qwen_audio_jax.metrics.text import scoring_units
 from qwen_audio_jax.monitoring.html_page import Clip, clip_of, write_page
@@ -136,8 +135,8 @@ def _one(item: Planned, answered: Answered | None, clips: Sequence[Clip]) -> Sho
     given = Given(
         answered.text, item.reference, str(language or ""), answered.finish == LENGTH, None
     )
-    counts = counts_of(item.task, "accuracy", [Answer(item.annotation, answered.text)])
-    right = "" if counts is None else RIGHT if counts[0][0] else WRONG
+    counts = item_counts(item, answered.text).get("accuracy")
+    right = "" if counts is None else RIGHT if counts[0] else WRONG
     pieces: Sequence[tuple[str, str]] = ()
     if KINDS[item.task].metric == "wer":
         pieces = edited(item.reference, answered.text, language)

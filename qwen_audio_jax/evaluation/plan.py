@@ -20,7 +20,7 @@ class Planned:
         prompt: for people.
         reference: the right answer as the model would write it.
         audio: digests of its clips.
-        choices: of which one is the answer.
+        choices, rule: of which one is the answer, and how the benchmark's scorer reads it.
         failed: why it cannot be asked, one sentence.
     """
 
@@ -33,6 +33,7 @@ class Planned:
     reference: str = ""
     audio: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
+    rule: str = ""
     failed: str = ""
 
 

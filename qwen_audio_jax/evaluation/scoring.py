@@ -8,7 +8,12 @@ import numpy as np
 
 from qwen_audio_jax.evaluation.answer_files import Answered
 from qwen_audio_jax.evaluation.health import Given, commonest_answer, health
-from qwen_audio_jax.evaluation.item_counts import Counts, counts_of, protocol_counts
+from qwen_audio_jax.evaluation.item_counts import (
+    Counts,
+    counts_of,
+    language_field,
+    protocol_counts,
+)
 from qwen_audio_jax.evaluation.options import Options
 from qwen_audio_jax.evaluation.plan import Asked, Plan, Planned
 from qwen_audio_jax.evaluation.statistics import bootstrap
@@ -16,6 +21,9 @@ from qwen_audio_jax.evaluation.summed_scores import value_of
 from qwen_audio_jax.inference.answers import FAILED, LENGTH
 from qwen_audio_jax.metrics import Answer, part_of, score_by_part
 from qwen_audio_jax.metrics.answer import table_row
+from qwen_audio_jax.metrics.bleu import bleu_pairs, signature
+from qwen_audio_jax.metrics.choices import RIGHT, RULES, Question, choice_scores
+from qwen_audio_jax.metrics.coco_captions import caption_rows
 from qwen_audio_jax.metrics.protocols import PROTOCOLS, check
 from qwen_audio_jax.tasks import KINDS
 
@@ -45,8 +53,8 @@ def score_rows(
 
     Each has task, metric, value, baseline and n, and its benchmark; "asked", of which "failed" were
     not answered and "truncated" were cut by their limit; "left_out", rows of the benchmark's list
-    that are no items; "low" and "high", where the metric has an interval; and "signature", where it
-    has several protocols.
+    that are no items; "low" and "high", where the metric has an interval; "signature", where it
+    has several ways; and of choices "strict", "official" and "unreadable".
 
     Raises:
         ValueError: there are questions without any answer; the sentence says how many.
@@ -76,54 +84,98 @@ def _task_rows(
     options: Options,
 ) -> list[dict[str, Any]]:
     pairs = given(items, answered)
-    answers = [_answer(*pair) for pair in pairs]
     parts = np.array([part_of(task, item.annotation) for item, _ in pairs], object)
     clusters = [cluster_of(item.annotation) for item, _ in pairs]
     rows = []
-
-    def add(row: dict[str, Any], part: str, counts: Counts | None, **more: Any) -> None:
-        chosen = np.flatnonzero(parts == part) if part else np.arange(len(pairs))
-        asked = sum(part in ("", part_of(task, item.annotation)) for item in items)
+    for row, counts in (_choice_rows if items[0].choices else _free_rows)(task, pairs, options):
+        part = row["metric"].partition("/")[2]
+        chosen = np.flatnonzero(parts == part) if part in parts else np.arange(len(pairs))
+        asked = [part_of(task, item.annotation) for item in items]
+        of_part = asked.count(part) if part in parts else len(asked)
         told = {
-            "asked": asked,
-            "failed": asked - len(chosen),
+            "asked": of_part,
+            "failed": of_part - len(chosen),
             "truncated": sum(pairs[i][1].finish == LENGTH for i in chosen),
             "left_out": len(benchmark.left_out),
         }
         within = _interval(row["metric"], counts, chosen, clusters, options)
-        rows.append({"benchmark": benchmark.name, "task": task} | row | within | told | more)
+        rows.append({"benchmark": benchmark.name, "task": task} | row | within | told)
+    return rows
 
-    scored = score_by_part(task, answers, parts.tolist())
-    counted = {
-        metric: counts_of(task, metric, answers)
-        for metric in {row["metric"].partition("/")[0] for row in scored}
-    }
+
+Scored = list[tuple[dict[str, Any], Counts | None]]
+"""Rows, each with what the answers add to its sums, for its interval."""
+
+
+def _free_rows(task: str, pairs: Sequence[Pair], options: Options) -> Scored:
+    """Those of the task's own metric; of transcripts under each protocol; COCO's of captions."""
+    answers = [Answer(item.annotation, one.text) for item, one in pairs]
+    scored = score_by_part(task, answers)
+    names = {row["metric"].partition("/")[0] for row in scored}
+    counted = {metric: counts_of(task, metric, answers) for metric in names}
+    signatures = {"wer": PROTOCOLS["v1"].signature} if KINDS[task].metric == "wer" else {}
+    if "bleu" in names:
+        signatures["bleu"] = signature(bleu_pairs(answers, language_field(task)))
+    rows: Scored = []
     for row in scored:
-        metric, _, part = row["metric"].partition("/")
-        more = {"signature": PROTOCOLS["v1"].signature} if metric == "wer" else {}
-        add(row, part, counted[metric], **more)
+        metric = row["metric"].partition("/")[0]
+        named = {"signature": signatures[metric]} if metric in signatures else {}
+        rows.append((row | named, counted[metric]))
     for protocol in options.protocols:
         counts = protocol_counts(task, protocol, answers)
         if counts is not None:
-            signature = PROTOCOLS[protocol].signature
-            add(_rate_row(protocol, counts), "", counts, signature=signature)
+            rows.append((_rate_row(protocol, counts), counts))
+    if KINDS[task].metric == "caption":
+        rows += [
+            (row, None) for row in caption_rows([pair[:2] for pair in bleu_pairs(answers, "")])
+        ]
     return rows
 
 
 def _rate_row(protocol: str, counts: Counts) -> dict[str, Any]:
     edits, words = (sum(column) for column in zip(*counts, strict=True)) if counts else (0, 0)
     value, baseline = (edits / words, 1.0) if words else (None, None)
-    return table_row(f"wer/{protocol}", value, baseline, len(counts))
+    named = {"signature": PROTOCOLS[protocol].signature}
+    return table_row(f"wer/{protocol}", value, baseline, len(counts)) | named
+
+
+def _choice_rows(task: str, pairs: Sequence[Pair], options: Options) -> Scored:
+    """Accuracy of all that was asked, read by our rule, and as the benchmark's scorer has it."""
+    questions = [_question(*pair) for pair in pairs]
+    commonest = collections.Counter(one.right for one in questions).most_common(1)
+    baseline = commonest[0][1] / len(questions) if questions else None
+    rows: Scored = []
+    for rule in dict.fromkeys(["letter_then_text", *(item.rule for item, _ in pairs if item.rule)]):
+        found = choice_scores(rule, questions)
+        ours = rule == "letter_then_text"
+        value = found.strict if ours else found.official
+        row = table_row("accuracy" if ours else f"accuracy/{rule}", value, baseline, found.asked)
+        row |= {"strict": found.strict, "official": found.official}
+        right = [RULES[rule][0](one) == RIGHT for one in questions] if ours else None
+        counts = [(float(one), 1.0) for one in right] if right else None
+        rows.append((row | {"unreadable": found.unreadable, "signature": rule}, counts))
+    return rows
+
+
+def _question(item: Planned, answered: Answered) -> Question:
+    return Question(item.choices, item.choices.index(item.annotation["text"]), answered.text)
+
+
+def item_counts(item: Planned, text: str) -> dict[str, tuple[float, ...]]:
+    """By metric what one answer adds to the sums that it is a function of."""
+    if item.choices:
+        read, _ = RULES["letter_then_text"]
+        right = read(Question(item.choices, item.choices.index(item.annotation["text"]), text))
+        return {"accuracy": (float(right == RIGHT), 1.0)}
+    one = [Answer(item.annotation, text)]
+    found = {name: counts_of(item.task, name, one) for name in ("wer", "cer", "accuracy")}
+    return {name: counts[0] for name, counts in found.items() if counts}
 
 
 def given(items: Iterable[Planned], answered: Mapping[str, Answered]) -> list[Pair]:
     """The items that were answered, with their answers."""
     pairs = [(item, answered[item.key]) for item in items if item.key]
     return [(item, one) for item, one in pairs if one.finish != FAILED]
-
-
-def _answer(item: Planned, answered: Answered) -> Answer:
-    return Answer(item.annotation, answered.text)
 
 
 def _interval(

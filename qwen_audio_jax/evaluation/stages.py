@@ -11,15 +11,13 @@ from qwen_audio_jax.evaluation.answer_files import Answered, read_answers
 from qwen_audio_jax.evaluation.asking import Asking
 from qwen_audio_jax.evaluation.benchmarks import open_benchmark
 from qwen_audio_jax.evaluation.compare import Evaluated, Item, compare, comparison_table
-from qwen_audio_jax.evaluation.item_counts import counts_of
 from qwen_audio_jax.evaluation.options import Options
 from qwen_audio_jax.evaluation.page import write_evaluation_page
 from qwen_audio_jax.evaluation.plan import Plan, Planned, read_plan, replace
 from qwen_audio_jax.evaluation.score_table import score_table
-from qwen_audio_jax.evaluation.scoring import cluster_of, score_rows, summary
+from qwen_audio_jax.evaluation.scoring import cluster_of, item_counts, score_rows, summary
 from qwen_audio_jax.inference.answers import FAILED
 from qwen_audio_jax.inference.loading import load
-from qwen_audio_jax.metrics import Answer
 from qwen_audio_jax.metrics.protocols import PROTOCOLS
 
 TABLE_FILE, SUMMARY_FILE, PAGE_FILE = "evaluation.json", "summary.json", "report.html"
@@ -90,17 +88,12 @@ def _evaluated(folder: pathlib.Path, plan: Plan, answered: dict[str, Answered]) 
 
 
 def _compared(item: Planned, answered: Answered | None) -> Item:
-    counts = {}
-    if answered and answered.finish != FAILED:
-        one = [Answer(item.annotation, answered.text)]
-        for metric in ("wer", "cer", "accuracy"):
-            if found := counts_of(item.task, metric, one):
-                counts[metric] = found[0]
+    given = answered is not None and answered.finish != FAILED
     return Item(
         f"{item.benchmark}/{item.id}",
-        item.task,
-        counts,
-        answered.text if answered else "",
+        f"{item.benchmark}: {item.task}",
+        item_counts(item, answered.text) if given else {},
+        answered.text if given else "",
         item.reference,
         cluster_of(item.annotation),
         item.annotation,

@@ -89,6 +89,30 @@ def corpus_bleu(
     return _metric(VARIANTS[variant], order).corpus_score(hypotheses, streams).score
 
 
+Pairs = Sequence[tuple[list[str], str, object]]
+"""(references, hypothesis, target language) each."""
+
+
+def bleu_counts(pairs: Pairs, variant: str = "bleu") -> list[tuple[float, ...]]:
+    """What each answer adds to the sums that `corpus_bleu` is a function of.
+
+    Tokens of the hypothesis, of the reference that is nearest in length, matching n-grams for
+    n = 1, 2 ..., then n-grams of the hypothesis: 2 + 2 orders columns. Nothing for a set without
+    a token.
+    """
+    hypotheses, streams, order = _tokenised(pairs, VARIANTS[variant])
+    if not order:
+        return []
+    metric = _metric(VARIANTS[variant], order)
+    metric.effective_order = True  # else it warns of scores of sentences, which nobody looks at
+    found = []
+    for hypothesis, *references in zip(hypotheses, *streams, strict=True):
+        given = [text for text in references if text is not None]
+        one = metric.sentence_score(hypothesis, given)
+        found.append((one.sys_len, one.ref_len, *one.counts, *one.totals))
+    return [tuple(map(float, one)) for one in found]
+
+
 def signature(pairs: Sequence[tuple[list[str], str, object]], variant: str = "bleu") -> str:
     """What sacrebleu says of the value of `corpus_bleu`: references, case, tokenizers, version.
 
@@ -146,10 +170,15 @@ def _said(answer: Answer) -> str:
     return _references(answer.annotation)[0] if answer.exact else answer.hypothesis
 
 
+def bleu_pairs(answers: Sequence[Answer], language_field: str) -> Pairs:
+    """What `corpus_bleu` takes, of answers whose `text` is one reference or a list of them."""
+    return [
+        (_references(a.annotation), _said(a), a.annotation.get(language_field)) for a in answers
+    ]
+
+
 def _bleu_rows(answers: list[Answer], language_field: str) -> list[dict[str, Any]]:
-    value = corpus_bleu(
-        [(_references(a.annotation), _said(a), a.annotation.get(language_field)) for a in answers]
-    )
+    value = corpus_bleu(bleu_pairs(answers, language_field))
     return [table_row("bleu", value, None if value is None else 0.0, len(answers))]
 
 

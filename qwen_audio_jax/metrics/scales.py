@@ -10,6 +10,9 @@ import rich.text
 
 from qwen_audio_jax.tasks import CHAT
 
+_NOTHING = 1e-12
+"""COCO's tools add as little to each count, so that nothing is divided by 0."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
@@ -35,7 +38,9 @@ class Scale:
             return f"{100 * value:.1f} %"
         if self.unit == "nats":
             return f"{value:.3f} nats"
-        return f"{value:,.0f} ms" if self.unit == "ms" else f"{value:,.4g}"
+        if self.unit == "ms":
+            return f"{value:,.0f} ms"
+        return f"{value:,.4g}" if abs(value) > _NOTHING else "0"
 
 
 SCALES = {
@@ -43,6 +48,15 @@ SCALES = {
     "cer": Scale("CER", "%", 0.0, lower_is_better=True),
     "aas_ms": Scale("Boundary shift (AAS)", "ms", 0.0, lower_is_better=True),
     "bleu": Scale("BLEU", "", 100.0),
+    "cider": Scale("CIDEr-D", "", 10.0),
+    "coco_bleu_1": Scale("COCO's BLEU-1", "", 1.0),
+    "coco_bleu_2": Scale("COCO's BLEU-2", "", 1.0),
+    "coco_bleu_3": Scale("COCO's BLEU-3", "", 1.0),
+    "coco_bleu_4": Scale("COCO's BLEU-4", "", 1.0),
+    "rouge_l": Scale("ROUGE-L", "", 1.0),
+    "meteor": Scale("METEOR", "", 1.0),
+    "spice": Scale("SPICE", "", 1.0),
+    "spider": Scale("SPIDEr", "", None),
     "accuracy": Scale("Accuracy", "%", 1.0),
     "velocity_accuracy": Scale("Accuracy, velocity", "%", 1.0),
     "instrument_accuracy": Scale("Accuracy, instrument", "%", 1.0),
