@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from qwen_audio_jax.evaluation.answer_files import Answered
+from qwen_audio_jax.evaluation.benchmarks import Item
 from qwen_audio_jax.evaluation.health import Given, commonest_answer, health
 from qwen_audio_jax.evaluation.item_counts import (
     Counts,
@@ -34,7 +35,7 @@ Pair = tuple[Planned, Answered]
 """An item and its answer, which is no failed one."""
 
 
-def check_protocols(options: Options, items: Iterable[Planned]) -> None:
+def check_protocols(options: Options, items: Iterable[Item]) -> None:
     """Refuses, before anything is answered, what could not be scored. Raises ValueError."""
     languages = {
         item.annotation.get("language") for item in items if KINDS[item.task].metric == "wer"

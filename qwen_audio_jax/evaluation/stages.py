@@ -15,7 +15,13 @@ from qwen_audio_jax.evaluation.options import Options
 from qwen_audio_jax.evaluation.page import write_evaluation_page
 from qwen_audio_jax.evaluation.plan import Plan, Planned, read_plan, replace
 from qwen_audio_jax.evaluation.score_table import score_table
-from qwen_audio_jax.evaluation.scoring import cluster_of, item_counts, score_rows, summary
+from qwen_audio_jax.evaluation.scoring import (
+    check_protocols,
+    cluster_of,
+    item_counts,
+    score_rows,
+    summary,
+)
 from qwen_audio_jax.inference.answers import FAILED
 from qwen_audio_jax.inference.loading import load
 from qwen_audio_jax.metrics.protocols import PROTOCOLS
@@ -47,6 +53,7 @@ def answer(
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"--benchmark: {twice!r} is given twice; give each a name of its own")
     benchmarks = [open_benchmark(*one) for one in named]
+    check_protocols(options, [item for one in benchmarks for item in one.items])
     asking = Asking.of(load(checkpoint, adapter=adapter), options.max_new_tokens)
     answer_stage.answer(folder, asking, benchmarks, options, share)
 
