@@ -74,7 +74,9 @@ def write_evaluation_page(
         "qwen_audio_jax.evaluation",
         "evaluation.html",
         title=f"Evaluation of {plan.model['name']}",
-        facts={**plan.model, **plan.decoding},
+        facts={
+            name.replace("_", " "): value for name, value in (plan.model | plan.decoding).items()
+        },
         notes=warnings(told),
         reasons={one["name"]: one["reasons"] for one in told["benchmarks"] if one["reasons"]},
         scores=list(map(_score, rows)),

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 PLAN_FILE, ITEMS_FILE = "plan.json", "items.jsonl"
@@ -69,8 +69,8 @@ class Plan:
         items: of all benchmarks, in their order.
     """
 
-    model: Mapping[str, Any]
-    decoding: Mapping[str, Any]
+    model: dict[str, Any]
+    decoding: dict[str, Any]
     benchmarks: Sequence[Asked]
     items: Sequence[Planned]
 
@@ -80,8 +80,8 @@ def write_plan(folder: pathlib.Path, plan: Plan) -> None:
     lines = (json.dumps(dataclasses.asdict(item)) + "\n" for item in plan.items)
     replace(folder / ITEMS_FILE, lines)
     told = {
-        "model": dict(plan.model),
-        "decoding": dict(plan.decoding),
+        "model": plan.model,
+        "decoding": plan.decoding,
         "benchmarks": [dataclasses.asdict(one) for one in plan.benchmarks],
     }
     replace(folder / PLAN_FILE, [json.dumps(told, indent=1) + "\n"])

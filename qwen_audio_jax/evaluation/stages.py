@@ -89,7 +89,7 @@ def comparison(a: pathlib.Path, b: pathlib.Path, options: Options) -> rich.table
 
 def _evaluated(folder: pathlib.Path, plan: Plan, answered: dict[str, Answered]) -> Evaluated:
     data = ", ".join(f"{one.name} {one.digest}" for one in plan.benchmarks)
-    protocol = f"{json.dumps(dict(plan.decoding))}, {PROTOCOLS['v1'].signature}"
+    protocol = f"{json.dumps(plan.decoding)}, {PROTOCOLS['v1'].signature}"
     items = [_compared(item, answered.get(item.key)) for item in plan.items]
     return Evaluated(str(folder), data, protocol, items)
 
