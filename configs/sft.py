@@ -24,7 +24,7 @@ def get_config(name: str = "tiny") -> ConfigDict:
     preset, _, topology = name.partition("@")
     config = pretrain["get_config"](preset)
     # Some of the pre-training, so that it is not forgotten.
-    config.data.mixture = {"talks": 0.6, "synthetic": 0.4}
+    config.data.mixture = {"talks": 0.66, "synthetic": 0.34}
     config.optimizer.frozen = ("auto",)
     config.evaluate.update(before=True, controls=True)
     if preset.endswith("_7b"):
@@ -38,6 +38,6 @@ def get_config(name: str = "tiny") -> ConfigDict:
     # Several conversations a row: with clips of up to 10 s, and of 30 s, in all.
     config.data.shapes = ((8, 576, 1024), (8, 1280, 3264))
     config.optimizer.update(learning_rate=1e-3, final_learning_rate=1e-5, warmup_steps=20)
-    config.train.steps = 720
-    config.evaluate.update(limit=480, loss_every=240)
+    config.train.steps = 620
+    config.evaluate.update(limit=480, loss_every=310, rows=128)
     return config

@@ -207,14 +207,6 @@ class Preprocessor:
         spans = self._spans(record.id, record.task, annotation, heard[gone:], rate)
         return self.of_spans(spans, waves[gone:], end=closes(record.task))
 
-    def questions(
-        self, record: Record, waves: Sequence[np.ndarray] | None = None
-    ) -> list[tuple[Example, str]]:
-        """What a record asks, and the reference answers' texts: `question` of each of `asked`."""
-        waves = [decode(data) for data in record.audio] if waves is None else waves
-        each = asked(record.task, record.annotation)
-        return [self.question(record.task, annotation, waves) for annotation in each]
-
     def question(
         self, task: str, annotation: dict[str, Any], waves: Sequence[np.ndarray]
     ) -> tuple[Example, str]:

@@ -21,7 +21,7 @@ import soundfile
 from flax import nnx
 from hypothesis import HealthCheck, settings
 
-from data_pipelines.examples import Example
+from data_pipelines.examples import Example, Preprocessor, asked
 from data_pipelines.records import Record
 from data_pipelines.shards import write_split
 from qwen_audio_jax.audio.decode import decode
@@ -182,6 +182,13 @@ def tone_record(number: int) -> Record:
     wave = 0.3 * (wave if kind == "tone" else random.standard_normal(len(time)).clip(-3, 3) / 3)
     annotation = {"text": kind, "source": "test", "license": "Apache-2.0"}
     return Record(f"{kind}-{number}", "instrument_classification", (flac(wave),), annotation)
+
+
+def questions_of(preprocessor: Preprocessor, record: Record) -> list[tuple[Example, str]]:
+    """What a record asks, and the reference answers' texts."""
+    waves = list(map(decode, record.audio))
+    each = asked(record.task, record.annotation)
+    return [preprocessor.question(record.task, annotation, waves) for annotation in each]
 
 
 def write_corpus(

@@ -61,7 +61,8 @@ def test_every_file_named_is_there(page):
 
 @every_page
 def test_every_key_named_is_one_of_the_configuration(page):
-    spec = importlib.util.spec_from_file_location("pretrain", ROOT / "configs" / "pretrain.py")
+    file = "evaluate" if page.stem == "evaluation" else "pretrain"
+    spec = importlib.util.spec_from_file_location(file, ROOT / "configs" / f"{file}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     text = page.read_text(encoding="utf-8")

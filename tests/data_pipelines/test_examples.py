@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from conftest import flac
+from conftest import flac, questions_of
 
 from data_pipelines.examples import Preprocessor
 from data_pipelines.records import IndexRow, Record
@@ -38,7 +38,7 @@ def record():
 )
 def test_a_question_gives_the_language_and_asks_for_the_words(make, conditioning, asked):
     preprocessor = make(conditioning)
-    ((question, reference),) = preprocessor.questions(record())
+    ((question, reference),) = questions_of(preprocessor, record())
     text = question.text
     written = preprocessor.tokenizer.decode(text.tokens[text.audio < 0])
     assert written == f"<|audio_bos|><|audio_eos|>{asked}"
@@ -69,7 +69,7 @@ def test_prompts_of_ones_own_are_learned_counted_and_asked(make):
         written = preprocessor.tokenizer.decode(text.tokens[text.audio < 0])
         learned.add(written.removeprefix("<|audio_bos|><|audio_eos|>"))
     assert learned == {f"{wording}<|en|>the dog<|endoftext|>" for wording in own["asr"]}
-    ((question, _),) = preprocessor.questions(record())
+    ((question, _),) = questions_of(preprocessor, record())
     asked = preprocessor.tokenizer.decode(question.text.tokens[question.text.audio < 0])
     assert asked == "<|audio_bos|><|audio_eos|>Write it down: <|en|>"
 
@@ -93,5 +93,5 @@ def test_a_long_clip_is_heard_in_windows(make, conditioning):
     assert long.text.audio[long.text.audio >= 0].tolist() == list(range(1750))
     ((tokens, frames),) = preprocessor.lengths([IndexRow("a", "asr", (len(wave),), annotation)])
     assert (tokens, frames) == (len(long.text.tokens), sum(map(len, long.clips)))
-    ((question, _),) = preprocessor.questions(Record("a", "asr", (flac(wave),), annotation))
+    ((question, _),) = questions_of(preprocessor, Record("a", "asr", (flac(wave),), annotation))
     assert question.clip_frames == long.clip_frames

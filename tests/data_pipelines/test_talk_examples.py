@@ -8,6 +8,7 @@ import io
 import numpy as np
 import pytest
 import soundfile
+from conftest import questions_of
 
 from data_pipelines.examples import Preprocessor, empty_batch, fill_row
 from data_pipelines.records import IndexRow, Record
@@ -89,7 +90,7 @@ def test_what_is_learned(family, options, expected, record, tokenizer):
 def test_each_learned_answer_is_asked_for_behind_the_turns_before_it(family, record, tokenizer):
     preprocessor = Preprocessor(tokenizer, family, "tags", 16, "floor")
     whole = preprocessor.example(record)
-    asked = preprocessor.questions(record)
+    asked = questions_of(preprocessor, record)
     assert [reference for _, reference in asked] == ["A bell.", "Both are bells."]
     assert [len(question.clips) for question, _ in asked] == [1, 3]
     for question, reference in asked:

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import flac, tone_record
+from conftest import flac, questions_of, tone_record
 
 from data_pipelines.examples import Preprocessor
 from data_pipelines.records import Corpus, Record
@@ -96,7 +96,7 @@ def test_each_learned_answer_is_asked_for_and_groups_hold_so_many_questions(eval
         for record, question, example, reference in group:
             assert reference == question.annotation["messages"][-1]["content"]
             assert len(example.clips) == len(question.samples)
-            whole = evaluator.preprocessor.questions(record)[question.place]
+            whole = questions_of(evaluator.preprocessor, record)[question.place]
             np.testing.assert_array_equal(example.text.tokens, whole[0].text.tokens)
             assert whole[1] == reference
 
@@ -113,7 +113,7 @@ def listening(monkeypatch, evaluator):
     for number, row in enumerate(index):
         record = evaluator.corpus.record("validation", number)
         if row.samples:
-            ((example, _), *_) = evaluator.preprocessor.questions(record)[-1:]
+            ((example, _), *_) = questions_of(evaluator.preprocessor, record)[-1:]
             known.append((example.clips[-1], row.annotation["messages"][-1]["content"]))
     heard = []
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import parity
 import pytest
-from conftest import flac
+from conftest import flac, questions_of
 from flax import nnx
 
 from data_pipelines.examples import Preprocessor, empty_batch, fill_row
@@ -243,7 +243,7 @@ def test_frames_are_planned_as_made_and_audio_tokens_stay_as_many(make, window, 
             assert {len(clip) for clip in example.clips} == {packed_frames(3000)}
         np.testing.assert_array_equal(example.text.tokens, before.text.tokens)
         assert example.clip_frames == before.clip_frames
-        ((question, _),) = preprocessor.questions(record)
+        ((question, _),) = questions_of(preprocessor, record)
         assert list(map(len, question.clips)) == list(map(len, example.clips))
         assert f"tokens and {frames} frames" in preprocessor.too_large(row)
 

@@ -8,6 +8,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from conftest import questions_of
 from talking_model import write_model, write_tone
 
 from data_pipelines.records import Record
@@ -320,7 +321,7 @@ class TestQuestions:
         told = {key: annotation[key] for key in annotation if key.endswith("language")}
         questions = Questions(loaded, engine, task, told)
         data = pathlib.Path(tones[0]).read_bytes()
-        ((expected, _),) = how.questions(Record("x", task, (data,), annotation))
+        ((expected, _),) = questions_of(how, Record("x", task, (data,), annotation))
         asked = questions.example([read_clip(tones[0]).wave], words)
         np.testing.assert_array_equal(asked.text.tokens, expected.text.tokens)
         np.testing.assert_array_equal(asked.clips[0], expected.clips[0])
