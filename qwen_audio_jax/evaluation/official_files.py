@@ -57,7 +57,7 @@ def _list_of(benchmark: Asked) -> pathlib.Path:
 
 
 def official_texts(form: str, path: pathlib.Path, answers: Mapping[str, str]) -> list[str]:
-    """The texts of a file that a form's scorer reads, one a row, brackets of a list beside them.
+    """The texts that one after another are the file that a form's scorer reads.
 
     Args:
         form: a key of OFFICIAL.
@@ -134,7 +134,7 @@ def _mmsu(fields: Fields, answer: str) -> Fields:
 
 def _voice_bench(fields: Fields, answer: str) -> Fields:
     """Of evaluate.py, as main.py writes it."""
-    kept = {key: value for key, value in fields.items() if key not in ("audio", "audio_path")}
+    kept = {key: value for key, value in fields.items() if key != "audio"}
     return kept | {"response": answer}
 
 

@@ -60,7 +60,10 @@ _TELLING: tuple[tuple[str, Callable[[Fields], bool]], ...] = (
     ("mmau", lambda row: {"audio_id", "choices"} <= row.keys()),
     ("mmar", lambda row: {"audio_path", "choices"} <= row.keys()),
     ("mmsu", lambda row: {"choice_a", "answer_gt"} <= row.keys() and "dataset_name" not in row),
-    ("voice_bench", lambda row: "prompt" in row and not {"gt", "choices", "task"} & row.keys()),
+    (
+        "voice_bench",
+        lambda row: {"audio", "prompt"} <= row.keys() and not {"gt", "task"} & row.keys(),
+    ),
 )
 """How the first row of a list tells its form."""
 

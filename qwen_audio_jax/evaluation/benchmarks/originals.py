@@ -117,7 +117,10 @@ def _labels(of: Set, fields: Fields) -> dict[str, Any]:
             raise RejectedRecord("field 'source': must end in the languages, as covost2_en_de_test")
         return {"text": truth, "language": parts[-3], "target_language": parts[-2]}
     if of.task in ("word_timestamps", "note_analysis"):
-        return KINDS[of.task].parse(truth)
+        labels = KINDS[of.task].parse(truth)
+        if labels in ({}, {"words": []}):
+            raise RejectedRecord(f"field 'gt': is no label of {of.task!r}, see docs/tasks.md")
+        return labels
     return {"text": truth}
 
 

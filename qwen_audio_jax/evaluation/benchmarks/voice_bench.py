@@ -1,7 +1,7 @@
 """VoiceBench (Chen et al., 2024): its sets that need no judge, a row of the published table a line.
 
-`audio` (or `audio_path`) names a file instead of holding samples. A clip asks all by itself, and
-nothing is written behind it; `prompt` is what it says.
+`audio` names a file instead of holding samples. A clip asks all by itself, and nothing is written
+behind it; `prompt` is what it says.
 """
 
 import functools
@@ -72,7 +72,7 @@ def id_of(number: int, fields: Fields) -> str:
 def _item(path: pathlib.Path, of: str, name: str, fields: Fields) -> Item:
     annotation = {"question": text(fields, "prompt"), "text": ""}
     annotation |= about(fields, {"source": "src", "category": "category"})
-    clips = clips_of(path, text(fields, "audio_path" if "audio_path" in fields else "audio"))
+    clips = clips_of(path, text(fields, "audio"))
     rule, known = SETS[of]
     choices: tuple[str, ...] = ()
     if known:
