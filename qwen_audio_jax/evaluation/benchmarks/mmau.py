@@ -6,6 +6,7 @@ choice and lists them, as is usual. The wording is worth points, so scores under
 
 import functools
 import pathlib
+import re
 
 from data_pipelines.records import RejectedRecord
 from qwen_audio_jax.evaluation.benchmarks.files import Fields, clips_of, read_rows, text
@@ -27,6 +28,9 @@ _MMAR = {
     "sub_category": "sub-category",
     "spoken_language": "language",
 }
+
+
+_LETTER = re.compile(r"^\([A-Z]\)\s*")
 
 
 def read_mmau(path: pathlib.Path) -> tuple[list[Item], list[LeftOut]]:
@@ -64,5 +68,17 @@ def _item(path: pathlib.Path, audio: str, names: dict[str, str], name: str, fiel
     clips = clips_of(path, text(fields, audio))
     if not fields.get("answer"):
         return item(name, clips, prompt, annotation, rule=ELSEWHERE)
-    annotation["text"] = right_choice(fields, "answer", choices)
+    choices, annotation["text"] = _with_answer(fields, choices)
     return item(name, clips, prompt, annotation, choices=choices, rule="token_set")
+
+
+def _with_answer(fields: Fields, choices: list[str]) -> tuple[list[str], str]:
+    """The choices, the right one as the field `answer` writes it, and that.
+
+    Some answers of MMAU begin with a letter that the choices lack, "(A) Man". Its scorer wants that
+    letter in what the model says too, so it stays.
+    """
+    answer = text(fields, "answer").strip()
+    without = answer if answer in map(str.strip, choices) else _LETTER.sub("", answer)
+    place = choices.index(right_choice(fields | {"answer": without}, "answer", choices))
+    return [*choices[:place], answer, *choices[place + 1 :]], answer

@@ -40,13 +40,29 @@ def test_blanks_at_the_ends_of_an_answer_do_not_matter(tmp_path):
     assert items[1].annotation["text"] == "Child"
 
 
+def scored(item, *answers):
+    right = item.choices.index(item.annotation["text"])
+    found = choice_scores(item.rule, [Question(item.choices, right, one) for one in answers])
+    return found.right, found.wrong
+
+
 def test_the_rule_reads_what_was_read(tmp_path):
     items, _ = mmau.read_mmau(published_lists.mmau(tmp_path))
-    item = items[0]
-    right = item.choices.index(item.annotation["text"])
-    said = ("(A) Man", "A", "A man, not a woman")
-    scores = choice_scores(item.rule, [Question(item.choices, right, one) for one in said])
-    assert (scores.right, scores.wrong, scores.unreadable) == (1, 2, 0)
+    assert scored(items[0], "(A) Man", "A", "A man, not a woman") == (1, 2)
+
+
+def test_answers_with_a_letter_are_scored_as_the_makers_script_does(tmp_path):
+    """As rows of test-mini are: with a letter in the answer alone, and with a choice twice."""
+    published_lists.mmau(tmp_path)
+    lettered = published_lists.mmau_row(0, answer="(A) Man")
+    seconds = ["1.63 seconds", "2.74 seconds", "1.53 seconds", "1.63 seconds"]
+    twice = published_lists.mmau_row(1, choices=seconds, answer="1.63 seconds")
+    path = published_lists.write(tmp_path / "mini.json", [lettered, twice])
+    items, _ = mmau.read_mmau(path)
+    assert items[0].choices == ("(A) Man", "Woman", "Child", "Robot")
+    assert items[0].spans[1].text == PROMPT  # as the makers list them
+    assert scored(items[0], "Man", "(A) Man", "A man") == (2, 1)
+    assert scored(items[1], "1.63 seconds", "2.74 seconds") == (1, 1)
 
 
 def test_rows_whose_answer_is_withheld_are_asked_and_not_scored(tmp_path):
