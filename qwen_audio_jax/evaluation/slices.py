@@ -93,7 +93,13 @@ def _age(value: Any) -> Place | None:
 
 FIELDS: dict[str, Callable[[Any], Place | None]] = {
     "source": _text,
+    "modality": _text,
+    "category": _text,
+    "sub_category": _text,
+    "task_name": _text,
+    "difficulty": _text,
     "language": _text,
+    "spoken_language": _text,
     "gender": _text,
     "age": _age,
     "accent": _text,

@@ -43,6 +43,15 @@ def test_buckets_are_in_the_order_of_their_numbers():
     ]
 
 
+def test_what_benchmarks_tell_of_their_items():
+    annotations = [{"category": "Reasoning", "spoken_language": "zh"}, {"difficulty": "hard"}]
+    assert names(annotations) == {
+        "category=reasoning": [0],
+        "difficulty=hard": [1],
+        "spoken_language=zh": [0],
+    }
+
+
 def test_ages_are_decades_or_words():
     annotations = [{"age": age} for age in (34, 30, 9, "Twenties", 103)]
     assert names(annotations) == {

@@ -5,17 +5,49 @@ import pathlib
 from collections.abc import Callable
 
 from data_pipelines.records import INFO_FILE, RejectedRecord
-from qwen_audio_jax.evaluation.benchmarks import corpus, manifests, originals
+from qwen_audio_jax.evaluation.benchmarks import (
+    air_bench,
+    corpus,
+    manifests,
+    mmau,
+    mmsu,
+    originals,
+    voice_bench,
+)
 from qwen_audio_jax.evaluation.benchmarks.files import Fields, first_row
-from qwen_audio_jax.evaluation.benchmarks.item import LONGEST, Benchmark, Item, LeftOut
+from qwen_audio_jax.evaluation.benchmarks.item import (
+    ELSEWHERE,
+    LONGEST,
+    REFUSALS,
+    Benchmark,
+    Item,
+    LeftOut,
+)
 
-__all__ = ["FORMS", "LONGEST", "Benchmark", "Item", "LeftOut", "form_of", "open_benchmark"]
+__all__ = [
+    "ELSEWHERE",
+    "FORMS",
+    "LONGEST",
+    "REFUSALS",
+    "Benchmark",
+    "Item",
+    "LeftOut",
+    "digest_of",
+    "form_of",
+    "open_benchmark",
+]
 
 FORMS = {
     "corpus": lambda path, name: corpus.read(path),
     "manifest": lambda path, name: manifests.read(path),
     "nemo": lambda path, name: manifests.read_nemo(path),
     "originals": originals.read,
+    "air_foundation": lambda path, name: air_bench.read_foundation(path),
+    "air_chat": lambda path, name: air_bench.read_chat(path),
+    "mmau": lambda path, name: mmau.read_mmau(path),
+    "mmar": lambda path, name: mmau.read_mmar(path),
+    "mmsu": lambda path, name: mmsu.read(path),
+    "voice_bench": voice_bench.read,
 }
 """By name: the function (path, name) -> (items, left out) that reads a form."""
 
@@ -23,6 +55,15 @@ _TELLING: tuple[tuple[str, Callable[[Fields], bool]], ...] = (
     ("manifest", lambda row: {"task"} <= row.keys() and ("audio" in row or "text" in row)),
     ("nemo", lambda row: {"audio_filepath", "text"} <= row.keys()),
     ("originals", lambda row: {"audio", "gt"} <= row.keys()),
+    ("air_foundation", lambda row: {"choice_a", "answer_gt", "dataset_name"} <= row.keys()),
+    ("air_chat", lambda row: {"meta_info", "answer_gt", "dataset_name"} <= row.keys()),
+    ("mmau", lambda row: {"audio_id", "choices"} <= row.keys()),
+    ("mmar", lambda row: {"audio_path", "choices"} <= row.keys()),
+    ("mmsu", lambda row: {"choice_a", "answer_gt"} <= row.keys() and "dataset_name" not in row),
+    (
+        "voice_bench",
+        lambda row: {"audio", "prompt"} <= row.keys() and not {"gt", "task"} & row.keys(),
+    ),
 )
 """How the first row of a list tells its form."""
 
@@ -42,7 +83,7 @@ def open_benchmark(name: str, path: pathlib.Path) -> Benchmark:
     if not items:
         why = f"; the first row: {left_out[0].reason}" if left_out else ""
         raise RejectedRecord(f"{path}: has nothing that can be asked{why}")
-    return Benchmark(name, form, path, _digest(path), items, left_out)
+    return Benchmark(name, form, path, digest_of(path), items, left_out)
 
 
 def form_of(path: pathlib.Path) -> str:
@@ -66,8 +107,10 @@ def form_of(path: pathlib.Path) -> str:
     )
 
 
-def _digest(path: pathlib.Path) -> str:
-    """Of the list; of a corpus its indexes, which name each record and its labels."""
+def digest_of(path: pathlib.Path) -> str:
+    """Which version a benchmark is: of the bytes of its list, or of a corpus's indexes, which name
+    each record and its labels. Raises OSError.
+    """
     files = sorted(path.glob("*.index.jsonl")) if path.is_dir() else [path]
     digest = hashlib.sha256()
     for file in files:

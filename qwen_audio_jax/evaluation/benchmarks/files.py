@@ -20,6 +20,8 @@ _ANCESTORS = 4
 folder that a script was started in."""
 
 Fields = dict[str, Any]
+IdOf = Callable[[int, Fields], str]
+"""A row's id, of its number from 1 and its fields; raises RejectedRecord where it has none."""
 
 
 def rows_of(path: pathlib.Path) -> Iterator[tuple[int, bytes]]:
@@ -49,13 +51,14 @@ def first_row(path: pathlib.Path) -> Fields:
 
 
 def read_rows(
-    path: pathlib.Path, make: Callable[[int, Fields], Item]
+    path: pathlib.Path, id_of: IdOf, make: Callable[[str, Fields], Item]
 ) -> tuple[list[Item], list[LeftOut]]:
     """The items of a list, and its rows that cannot be asked.
 
     Args:
         path: the list.
-        make: an item of a row's number and fields; raises RejectedRecord or AnnotationError.
+        id_of: the id of a row; a second row with one is left out.
+        make: an item of a row's id and fields; raises RejectedRecord or AnnotationError.
 
     Raises:
         RejectedRecord: the list cannot be read.
@@ -63,17 +66,36 @@ def read_rows(
     items, left_out, ids = [], [], Ids()
     for number, line in rows_of(path):
         try:
-            fields = parsed(line)
-            if not isinstance(fields, dict):
-                raise RejectedRecord("must be a JSON object")
-            check_values(fields, line)
-            item = make(number, fields)
-            ids.add(item.id, number)
+            fields = _fields(line)
+            name = id_of(number, fields)
+            # Before anything else of the row is looked at, so that an id is always its first row's.
+            ids.add(name, number)
+            items.append(make(name, fields))
         except (RejectedRecord, AnnotationError) as error:
             left_out.append(LeftOut(number, legible(str(error))))
-        else:
-            items.append(item)
     return items, left_out
+
+
+def rows_by_id(path: pathlib.Path, id_of: IdOf) -> dict[str, Fields]:
+    """The rows that `read_rows` makes items of, by the items' ids, and those it cannot ask.
+
+    Raises:
+        RejectedRecord: the list cannot be read.
+    """
+    found: dict[str, Fields] = {}
+    for number, line in rows_of(path):
+        with contextlib.suppress(RejectedRecord):
+            fields = _fields(line)
+            found.setdefault(id_of(number, fields), fields)
+    return found
+
+
+def _fields(line: bytes) -> Fields:
+    fields = parsed(line)
+    if not isinstance(fields, dict):
+        raise RejectedRecord("must be a JSON object")
+    check_values(fields, line)
+    return fields
 
 
 def text(fields: Fields, name: str) -> str:

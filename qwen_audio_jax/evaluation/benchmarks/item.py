@@ -11,6 +11,14 @@ from qwen_audio_jax.rendering.spans import Span
 LONGEST = 256
 """Tokens of an answer, where a benchmark's own script sets no other limit."""
 
+REFUSALS = "refusals"
+"""The rule of free answers of which it counts whether they refuse, see `metrics.voicebench`."""
+
+ELSEWHERE = "elsewhere"
+"""The rule of answers that are not scored here: a judge or a checker of the benchmark's own does,
+or its makers alone know what is right. They are asked, counted, and written for that scorer.
+"""
+
 
 @dataclasses.dataclass(frozen=True)
 class Item:
@@ -26,7 +34,8 @@ class Item:
         spans: the whole prompt where the file writes it out; see `rendering.spans`.
         messages: what a model that was tuned on conversations is asked.
         choices: texts of which one is the answer, `annotation["text"]`; none where it is free.
-        rule: how the benchmark's own scorer reads a choice, a key of `metrics.choices.RULES`.
+        rule: how the benchmark's own scorer reads the answer: a choice by a key of
+            `metrics.choices.RULES`, a free one by REFUSALS or ELSEWHERE; "" is the task's metric.
         limit: tokens that the answer may have.
     """
 

@@ -31,19 +31,23 @@ def read_nemo(path: pathlib.Path) -> tuple[list[Item], list[LeftOut]]:
     Raises:
         RejectedRecord: the list cannot be read.
     """
-    return read_rows(path, functools.partial(_nemo, path))
+    return read_rows(path, nemo_id, functools.partial(_nemo, path))
 
 
-def _nemo(path: pathlib.Path, number: int, fields: Fields) -> Item:
-    name, said = text(fields, "audio_filepath"), text(fields, "text")
+def nemo_id(number: int, fields: Fields) -> str:
+    """The row's own id, or the audio file's stem and the row's number. Raises RejectedRecord."""
+    given = fields.get("id") or fields.get("audio_id")
+    return str(given or f"{pathlib.PurePath(text(fields, 'audio_filepath')).stem}-{number}")
+
+
+def _nemo(path: pathlib.Path, name: str, fields: Fields) -> Item:
     annotation = {key: value for key, value in fields.items() if key not in _NOT_LABELS}
-    annotation["text"] = said
+    annotation["text"] = text(fields, "text")
     language = fields.get("language") or fields.get("lang") or fields.get("source_lang")
     if isinstance(language, str):
         annotation["language"] = language
-    given = fields.get("id") or fields.get("audio_id")
-    clips = clips_of(path, name, _part_of(fields))
-    return Item(str(given or f"{pathlib.PurePath(name).stem}-{number}"), "asr", annotation, clips)
+    clips = clips_of(path, text(fields, "audio_filepath"), _part_of(fields))
+    return Item(name, "asr", annotation, clips)
 
 
 def _part_of(fields: Fields) -> Fields:

@@ -66,7 +66,12 @@ def read(path: pathlib.Path, name: str = "") -> tuple[list[Item], list[LeftOut]]
     Raises:
         RejectedRecord: it cannot be read, or is none of the sets.
     """
-    return read_rows(path, functools.partial(_item, path, set_of(path, name)))
+    return read_rows(path, id_of, functools.partial(_item, path, set_of(path, name)))
+
+
+def id_of(number: int, fields: Fields) -> str:
+    """The audio file's stem and the row's number. Raises RejectedRecord: no audio."""
+    return f"{pathlib.PurePath(text(fields, 'audio')).stem}-{number}"
 
 
 def set_of(path: pathlib.Path, name: str = "") -> Set:
@@ -81,8 +86,7 @@ def set_of(path: pathlib.Path, name: str = "") -> Set:
     )
 
 
-def _item(path: pathlib.Path, of: Set, number: int, fields: Fields) -> Item:
-    name = text(fields, "audio")
+def _item(path: pathlib.Path, of: Set, name: str, fields: Fields) -> Item:
     annotation = _labels(of, fields)
     source = fields.get("source")
     if isinstance(source, str):
@@ -91,9 +95,8 @@ def _item(path: pathlib.Path, of: Set, number: int, fields: Fields) -> Item:
         annotation["language"] = of.language
     spans = _spans(fields["prompt"]) if isinstance(fields.get("prompt"), str) else ()
     limit = LONGEST if spans else of.limit
-    clips = clips_of(path, name)
-    return Item(f"{pathlib.PurePath(name).stem}-{number}", of.task, annotation, clips, spans,
-                limit=limit)  # fmt: skip
+    clips = clips_of(path, text(fields, "audio"))
+    return Item(name, of.task, annotation, clips, spans, limit=limit)
 
 
 def _labels(of: Set, fields: Fields) -> dict[str, Any]:
@@ -114,16 +117,23 @@ def _labels(of: Set, fields: Fields) -> dict[str, Any]:
             raise RejectedRecord("field 'source': must end in the languages, as covost2_en_de_test")
         return {"text": truth, "language": parts[-3], "target_language": parts[-2]}
     if of.task in ("word_timestamps", "note_analysis"):
-        return KINDS[of.task].parse(truth)
+        labels = KINDS[of.task].parse(truth)
+        if labels in ({}, {"words": []}):
+            raise RejectedRecord(f"field 'gt': is no label of {of.task!r}, see docs/tasks.md")
+        return labels
     return {"text": truth}
 
 
 def _spans(prompt: str) -> tuple[Span, ...]:
-    """A prompt as Qwen2-Audio's script writes it, `<|audio_bos|><|AUDIO|><|audio_eos|>...`."""
+    """A prompt as Qwen2-Audio's scripts complete it: they put `<|audio_bos|><|AUDIO|><|audio_eos|>`
+    in front. One that has these itself is complete.
+    """
     whole = "".join(AUDIO_TAGS["qwen2_audio"])
     before, clip, behind = prompt.partition(whole)
-    if not clip or whole in behind:
-        raise RejectedRecord(f"field 'prompt': must have {whole} once")
+    if not clip:
+        before, behind = "", prompt
+    if whole in behind:
+        raise RejectedRecord(f"field 'prompt': must not have {whole} twice")
     return (*_tagged(before), Span(clip=0), *_tagged(behind))
 
 

@@ -1,0 +1,91 @@
+"""Items that bring their own words: the whole prompt, and choices of which one is the answer."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from data_pipelines.records import RejectedRecord
+from qwen_audio_jax.evaluation.benchmarks.files import Fields, text
+from qwen_audio_jax.evaluation.benchmarks.item import ELSEWHERE, LONGEST, Item
+from qwen_audio_jax.rendering.spans import Span
+
+Clips = Callable[[], tuple[bytes, ...]]
+
+_LETTERED = ("choice_a", "choice_b", "choice_c", "choice_d")
+
+
+def item(
+    name: str,
+    clips: Clips,
+    prompt: str,
+    annotation: dict[str, Any],
+    *,
+    choices: Sequence[str] = (),
+    rule: str = ELSEWHERE,
+    limit: int = LONGEST,
+) -> Item:
+    """A question about one clip.
+
+    It is an `audio_question_answering`, whose own metric (the same text) is no measure of a free
+    answer: so such a one has a rule too.
+
+    Args:
+        name: the item's id.
+        clips: see Item.
+        prompt: what is written behind the clip; "" where the clip itself asks.
+        annotation: "question", "text" and what slices are made of.
+        choices, rule, limit: see Item.
+    """
+    written = [{"type": "text", "text": prompt}] if prompt else []
+    message = {"role": "user", "content": [{"type": "audio"}, *written]}
+    spans = (Span(clip=0), *([Span(text=prompt)] if prompt else []))
+    return Item(
+        name,
+        "audio_question_answering",
+        annotation,
+        clips,
+        spans,
+        (message,),
+        tuple(choices),
+        rule,
+        limit,
+    )
+
+
+def about(fields: Fields, names: Mapping[str, str]) -> dict[str, str]:
+    """What slices are made of: by the annotation's name the text of the field that names it."""
+    said = {key: fields.get(name) for key, name in names.items()}
+    return {key: value for key, value in said.items() if isinstance(value, str) and value.strip()}
+
+
+def lettered_choices(fields: Fields) -> tuple[str, ...]:
+    """`choice_a` to `choice_d`, of which the last may be absent or null.
+
+    Raises:
+        RejectedRecord: one is no text, or is there without the one before it.
+    """
+    given = [field for field in _LETTERED if fields.get(field) is not None]
+    return tuple(text(fields, field) for field in _LETTERED[: max(2, len(given))])
+
+
+def lettered_lines(choices: Sequence[str]) -> str:
+    """Lines A. to D. as AIR-Bench's and MMSU's scripts write them: an absent choice is `None`."""
+    four = [*choices, *["None"] * (len(_LETTERED) - len(choices))]
+    return "\n".join(f"{letter}. {choice}" for letter, choice in zip("ABCD", four, strict=True))
+
+
+def right_choice(fields: Fields, field: str, choices: Sequence[str]) -> str:
+    """The choice that a field says, but for blanks at its ends. Raises RejectedRecord: none."""
+    answer = text(fields, field).strip()
+    same = [choice for choice in choices if choice.strip() == answer]
+    if not same:
+        told = ", ".join(map(repr, choices))
+        raise RejectedRecord(f"field {field!r}: {answer!r} is not among the choices {told}")
+    return same[0]
+
+
+def own_id(fields: Fields, field: str) -> str:
+    """The id that a row gives itself, a text or a whole number. Raises RejectedRecord: none."""
+    given = fields.get(field)
+    if type(given) not in (str, int) or not str(given).strip():
+        raise RejectedRecord(f"field {field!r}: must be the row's id, a text or a whole number")
+    return str(given)
