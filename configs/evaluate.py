@@ -8,7 +8,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.limit = 0
     config.slots = 8
-    config.context = 2048
+    config.context = 4096
     config.max_new_tokens = 0
     # Word error rates beside Qwen-Audio's, which "wer" is; "v2" is Qwen2-Audio's.
     config.protocols = ("plain",)

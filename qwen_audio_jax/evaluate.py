@@ -10,6 +10,7 @@ missing. docs/evaluation.md has the forms of benchmarks, and what each number me
 
 import pathlib
 import sys
+import urllib.parse
 
 from absl import app, flags
 from ml_collections import config_flags
@@ -24,6 +25,12 @@ _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", "", "A run folder, one of its checkpoints/STEP, an import, or an exported folder."
 )
 _ADAPTER = flags.DEFINE_string("adapter", "", "A LoRA run or PEFT folder upon the checkpoint.")
+_ENDPOINT = flags.DEFINE_string(
+    "endpoint", "", "Instead of a checkpoint: an address of OpenAI's API, http://127.0.0.1:8000/v1."
+)
+_MODEL = flags.DEFINE_string(
+    "model", "", "The model's name behind the endpoint; by default the first."
+)
 _BENCHMARK = flags.DEFINE_multi_string(
     "benchmark", [], "NAME=PATH of a corpus folder or a benchmark's list; may be repeated."
 )
@@ -67,9 +74,10 @@ def _run(values: dict) -> None:
         asked = [_named(one) for one in _BENCHMARK.value]
         if not asked:
             raise ValueError("--benchmark: is missing; name one, as --benchmark=mine=data/mine")
-        if not _CHECKPOINT.value:
-            raise ValueError("--checkpoint: is missing; name the model that is to answer")
-        stages.answer(folder, _CHECKPOINT.value, _ADAPTER.value, asked, chosen, share)
+        if bool(_CHECKPOINT.value) == bool(_ENDPOINT.value):
+            raise ValueError("--checkpoint: name the model that is to answer, or an --endpoint")
+        who = stages.Who(_CHECKPOINT.value, _ADAPTER.value, _ENDPOINT.value, _MODEL.value)
+        stages.answer(folder, who, asked, chosen, share)
     if _STAGE.value != "answer" and share[1] == 1:
         _console().print(stages.score(folder, chosen))
         print(f"everything is in {folder}")
@@ -80,6 +88,8 @@ def _console() -> Console:
 
 
 def _default_folder() -> str:
+    if _ENDPOINT.value:
+        return f"evaluations/{_MODEL.value or urllib.parse.urlsplit(_ENDPOINT.value).netloc}"
     if not _CHECKPOINT.value:
         raise ValueError("--workdir: is missing; name the folder of the evaluation")
     path = pathlib.Path(_ADAPTER.value or _CHECKPOINT.value).resolve()

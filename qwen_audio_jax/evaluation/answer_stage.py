@@ -3,36 +3,51 @@
 import dataclasses
 import pathlib
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from qwen_audio_jax.evaluation.answer_files import AnswerFile, read_answers
-from qwen_audio_jax.evaluation.asking import Asking, Question
-from qwen_audio_jax.evaluation.benchmarks import Benchmark
-from qwen_audio_jax.evaluation.engine_answers import answers
-from qwen_audio_jax.evaluation.options import Options
+from qwen_audio_jax.evaluation.answer_files import Answered, AnswerFile, read_answers
+from qwen_audio_jax.evaluation.asking import Question
+from qwen_audio_jax.evaluation.benchmarks import Benchmark, Item
 from qwen_audio_jax.evaluation.plan import Asked, Plan, Planned, write_plan
 from qwen_audio_jax.evaluation.selection import spread
 from qwen_audio_jax.inference.answers import FAILED
-from qwen_audio_jax.inference.engine import Engine, EngineConfig
+
+Answers = Callable[[Sequence[Question]], Iterator[tuple[float, Answered]]]
+"""Questions to (seconds that were heard so far, an answer), in any order."""
+
+
+class Asker(Protocol):
+    """How a model is asked: `asking.Asking`, or `endpoint.Endpoint`."""
+
+    most: int
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What is told of the model."""
+
+    def question(self, item: Item) -> Question:
+        """The question of an item. Raises ValueError: it has none."""
 
 
 def answer(
     folder: pathlib.Path,
-    asking: Asking,
+    asker: Asker,
     benchmarks: Sequence[Benchmark],
-    options: Options,
+    answers: Answers,
+    limit: int = 0,
     process: tuple[int, int] = (0, 1),
 ) -> Plan:
-    """Plans an evaluation, and answers what of it has no answer yet.
+    """Plans an evaluation, and has answered what of it has no answer yet.
 
     Args:
         folder: of the evaluation; it may hold answers already.
-        asking: how the model is asked.
+        asker: how the model is asked.
         benchmarks: what is asked.
-        options: see there.
+        answers: gives the answers; called if any is missing.
+        limit: items of a benchmark at most, spread evenly over it; 0 is all.
         process: which of how many processes this is: each answers its share of the questions.
 
     Returns:
@@ -42,23 +57,29 @@ def answer(
         OSError: the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    plan, questions = plan_of(asking, benchmarks, options.limit)
+    plan, questions = plan_of(asker, benchmarks, limit)
     if process[0] == 0:
         write_plan(folder, plan)
     known = read_answers(folder)
     mine = questions[process[0] :: process[1]]
     missing = [one for one in mine if one.key not in known or known[one.key].finish == FAILED]
     if missing:
-        file = AnswerFile(folder, *process)
+        file, began = AnswerFile(folder, *process), time.monotonic()
         try:
-            _answer_all(file, asking, missing, len(mine), options)
+            with _bar("answering", len(mine)) as bar:
+                bar.update(len(mine) - len(missing))
+                for seconds, answered in answers(missing):
+                    file.put(answered)
+                    heard = seconds / (time.monotonic() - began)
+                    bar.set_postfix_str(f"{heard:.0f} audio-s/s", refresh=False)
+                    bar.update()
         finally:
             file.close()
     return plan
 
 
 def plan_of(
-    asking: Asking, benchmarks: Sequence[Benchmark], limit: int
+    asker: Asker, benchmarks: Sequence[Benchmark], limit: int
 ) -> tuple[Plan, list[Question]]:
     """The plan, and its questions, each once."""
     asked, items, questions = [], [], {}
@@ -76,7 +97,7 @@ def plan_of(
                     rule=item.rule,
                 )
                 try:
-                    one = asking.question(item)
+                    one = asker.question(item)
                 except (ValueError, OSError) as error:
                     items.append(dataclasses.replace(planned, failed=str(error)))
                 else:
@@ -95,46 +116,8 @@ def plan_of(
                     tuple((one.row, one.reason) for one in benchmark.left_out),
                 )
             )
-    return Plan(_model(asking), _decoding(asking), asked, items), list(questions.values())
-
-
-def _model(asking: Asking) -> dict[str, Any]:
-    loaded = asking.loaded
-    return {
-        "name": loaded.name,
-        "weights": asking.weights,
-        "family": loaded.family,
-        "conditioning": loaded.preprocessor.conditioning,
-        "tuned": loaded.tuned,
-        "compute": str(loaded.model.compute.dtype),
-    }
-
-
-def _decoding(asking: Asking) -> dict[str, Any]:
-    return {"search": "greedy", "repetition_penalty": 1.0, "most_tokens": asking.most}
-
-
-def _answer_all(
-    file: AnswerFile,
-    asking: Asking,
-    missing: Sequence[Question],
-    all_of_them: int,
-    options: Options,
-) -> None:
-    shorter = [length for length in EngineConfig.lengths if length < options.context]
-    lengths = (*shorter, options.context)
-    engine = Engine(asking.loaded, EngineConfig(options.slots, lengths, waiting=2 * options.slots))
-    began = time.monotonic()
-    try:
-        with _bar("answering", all_of_them) as bar:
-            bar.update(all_of_them - len(missing))
-            for seconds, answered in answers(asking, engine, missing):
-                file.put(answered)
-                heard = seconds / (time.monotonic() - began)
-                bar.set_postfix_str(f"{heard:.0f} audio-s/s", refresh=False)
-                bar.update()
-    finally:
-        engine.close()
+    decoding = {"search": "greedy", "repetition_penalty": 1.0, "most_tokens": asker.most}
+    return Plan(asker.told, decoding, asked, items), list(questions.values())
 
 
 def _bar(told: str, total: int) -> tqdm:

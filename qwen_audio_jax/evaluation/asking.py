@@ -30,6 +30,7 @@ class Question:
         audio: digests of those that are heard.
         reference: the right answer as the model would write it; "" where the item has its own form.
         limit: tokens of the answer.
+        language: of speech that is to be written down, where it is told; see `endpoint`.
     """
 
     key: str
@@ -38,6 +39,7 @@ class Question:
     audio: tuple[str, ...]
     reference: str
     limit: int
+    language: str | None = None
 
     @property
     def prompt(self) -> str:
@@ -78,7 +80,7 @@ class Asking:
         clips = item.clips()
         if len(clips) < heard:
             raise ValueError(f"has {len(clips)} clips for {heard} places of its prompt")
-        audio = tuple(map(_digest, clips[:heard]))
+        audio = tuple(map(digest, clips[:heard]))
         limit = min(item.limit, self.most or item.limit)
         key = self._key(spans, audio, limit)
         return Question(key, tuple(spans), item.clips, audio, reference, limit)
@@ -91,11 +93,24 @@ class Asking:
         """
         preprocessor = self.loaded.preprocessor
         clips = question.clips()[: len(question.audio)]
-        if tuple(map(_digest, clips)) != question.audio:
+        if tuple(map(digest, clips)) != question.audio:
             raise ValueError("a clip has changed since the evaluation began; begin again")
         waves = [check_clip(decode(clip), preprocessor.max_seconds) for clip in clips]
         spans = in_windows(question.spans, list(map(len, waves)))
         return preprocessor.of_spans(spans, waves, end=False)
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What is told of the model."""
+        loaded = self.loaded
+        return {
+            "name": loaded.name,
+            "weights": self.weights,
+            "family": loaded.family,
+            "conditioning": loaded.preprocessor.conditioning,
+            "tuned": loaded.tuned,
+            "compute": str(loaded.model.compute.dtype),
+        }
 
     @property
     def stop(self) -> tuple[int, ...]:
@@ -122,8 +137,9 @@ class Asking:
             ["greedy", limit, self.stop],
             [preprocessor.mel_bins, preprocessor.silence, preprocessor.max_seconds],
         ]
-        return _digest(json.dumps(of).encode())
+        return digest(json.dumps(of).encode())
 
 
-def _digest(data: bytes) -> str:
+def digest(data: bytes) -> str:
+    """Of a clip, or of what a question is."""
     return hashlib.blake2b(data, digest_size=16).hexdigest()

@@ -10,13 +10,33 @@ from qwen_audio_jax.audio.lengths import HOP, SAMPLE_RATE
 from qwen_audio_jax.evaluation.answer_files import Answered
 from qwen_audio_jax.evaluation.asking import Asking, Question
 from qwen_audio_jax.inference.answers import FAILED, Answer, Request
-from qwen_audio_jax.inference.engine import Engine
+from qwen_audio_jax.inference.engine import Engine, EngineConfig
 
 _PREPARING = 2
 """Threads that decode clips."""
 
 _Ended = tuple[Question, Answer | None, str]
 """A question with its answer, or why there is none."""
+
+
+def engine_answers(
+    asking: Asking, questions: Sequence[Question], slots: int, context: int
+) -> Iterator[tuple[float, Answered]]:
+    """`answers` of an engine of its own.
+
+    Args:
+        asking: how the model is asked.
+        questions: in the order in which they are begun.
+        slots: answers at once.
+        context: tokens of a prompt and its answer together.
+    """
+    shorter = [length for length in EngineConfig.lengths if length < context]
+    config = EngineConfig(slots, (*shorter, context), waiting=2 * slots)
+    engine = Engine(asking.loaded, config)
+    try:
+        yield from answers(asking, engine, questions)
+    finally:
+        engine.close()
 
 
 def answers(

@@ -1,13 +1,13 @@
 """Scores of a finished evaluation, of its plan and answers alone: they can be had anew at will."""
 
 import collections
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from qwen_audio_jax.evaluation.answer_files import Answered
-from qwen_audio_jax.evaluation.benchmarks import Item
+from qwen_audio_jax.evaluation.benchmarks import ELSEWHERE, REFUSALS, Item
 from qwen_audio_jax.evaluation.health import Given, commonest_answer, health
 from qwen_audio_jax.evaluation.item_counts import (
     Counts,
@@ -26,6 +26,7 @@ from qwen_audio_jax.metrics.bleu import bleu_pairs, signature
 from qwen_audio_jax.metrics.choices import RIGHT, RULES, Question, choice_scores
 from qwen_audio_jax.metrics.coco_captions import caption_rows
 from qwen_audio_jax.metrics.protocols import PROTOCOLS, check
+from qwen_audio_jax.metrics.voicebench import refusal_scores
 from qwen_audio_jax.tasks import KINDS
 
 CLUSTERS = ("speaker", "speaker_id", "client_id", "recording", "session", "parent_id", "voice")
@@ -68,18 +69,19 @@ def score_rows(
         )
     rows: list[dict[str, Any]] = []
     for benchmark in plan.benchmarks:
-        by_task: dict[str, list[Planned]] = collections.defaultdict(list)
+        alike: dict[tuple[str, str], list[Planned]] = collections.defaultdict(list)
         for item in plan.items:
             if item.benchmark == benchmark.name:
-                by_task[item.task].append(item)
-        for task in sorted(by_task):
-            rows += _task_rows(benchmark, task, by_task[task], answered, options)
+                alike[item.task, _way(item)].append(item)
+        for task, way in sorted(alike):
+            rows += _task_rows(benchmark, task, _WAYS[way], alike[task, way], answered, options)
     return rows
 
 
 def _task_rows(
     benchmark: Asked,
     task: str,
+    rows_of: "RowsOf",
     items: Sequence[Planned],
     answered: Mapping[str, Answered],
     options: Options,
@@ -88,11 +90,12 @@ def _task_rows(
     parts = np.array([part_of(task, item.annotation) for item, _ in pairs], object)
     clusters = [cluster_of(item.annotation) for item, _ in pairs]
     rows = []
-    for row, counts in (_choice_rows if items[0].choices else _free_rows)(task, pairs, options):
+    for row, counts in rows_of(task, pairs, options):
         part = row["metric"].partition("/")[2]
-        chosen = np.flatnonzero(parts == part) if part in parts else np.arange(len(pairs))
+        known = part != "" and part in parts  # it may also be a protocol or a rule
+        chosen = np.flatnonzero(parts == part) if known else np.arange(len(pairs))
         asked = [part_of(task, item.annotation) for item in items]
-        of_part = asked.count(part) if part in parts else len(asked)
+        of_part = asked.count(part) if known else len(asked)
         told = {
             "asked": of_part,
             "failed": of_part - len(chosen),
@@ -106,6 +109,13 @@ def _task_rows(
 
 Scored = list[tuple[dict[str, Any], Counts | None]]
 """Rows, each with what the answers add to its sums, for its interval."""
+
+RowsOf = Callable[[str, Sequence[Pair], Options], Scored]
+
+
+def _way(item: Planned) -> str:
+    """A key of _WAYS."""
+    return _CHOICES if item.choices else item.rule if item.rule in _WAYS else ""
 
 
 def _free_rows(task: str, pairs: Sequence[Pair], options: Options) -> Scored:
@@ -158,12 +168,36 @@ def _choice_rows(task: str, pairs: Sequence[Pair], options: Options) -> Scored:
     return rows
 
 
+def _refusal_rows(task: str, pairs: Sequence[Pair], options: Options) -> Scored:
+    """How many answers refuse; `official` counts an empty one among them."""
+    found = refusal_scores([one.text for _, one in pairs])
+    row = table_row("refusals", found.strict, None, len(pairs)) | {"official": found.official}
+    return [(row, None)]
+
+
+def _unscored_rows(task: str, pairs: Sequence[Pair], options: Options) -> Scored:
+    """That there are answers, which another program scores."""
+    return [(table_row("scored_elsewhere", None, None, len(pairs)), None)]
+
+
+_CHOICES = "choices"
+_WAYS: dict[str, RowsOf] = {
+    "": _free_rows,
+    _CHOICES: _choice_rows,
+    REFUSALS: _refusal_rows,
+    ELSEWHERE: _unscored_rows,
+}
+"""How answers are scored, by what tells it of an item."""
+
+
 def _question(item: Planned, answered: Answered) -> Question:
     return Question(item.choices, item.choices.index(item.annotation["text"]), answered.text)
 
 
 def item_counts(item: Planned, text: str) -> dict[str, tuple[float, ...]]:
     """By metric what one answer adds to the sums that it is a function of."""
+    if item.rule in (REFUSALS, ELSEWHERE):
+        return {}
     if item.choices:
         read, _ = RULES["letter_then_text"]
         right = read(Question(item.choices, item.choices.index(item.annotation["text"]), text))

@@ -1,6 +1,9 @@
 """The stages of an evaluation, each upon the files that the one before has left."""
 
+import dataclasses
+import functools
 import json
+import logging
 import pathlib
 from collections.abc import Sequence
 
@@ -11,6 +14,9 @@ from qwen_audio_jax.evaluation.answer_files import Answered, read_answers
 from qwen_audio_jax.evaluation.asking import Asking
 from qwen_audio_jax.evaluation.benchmarks import open_benchmark
 from qwen_audio_jax.evaluation.compare import Evaluated, Item, compare, comparison_table
+from qwen_audio_jax.evaluation.endpoint import Endpoint
+from qwen_audio_jax.evaluation.engine_answers import engine_answers
+from qwen_audio_jax.evaluation.official_files import official_files
 from qwen_audio_jax.evaluation.options import Options
 from qwen_audio_jax.evaluation.page import write_evaluation_page
 from qwen_audio_jax.evaluation.plan import Plan, Planned, read_plan, replace
@@ -27,21 +33,36 @@ from qwen_audio_jax.inference.loading import load
 from qwen_audio_jax.metrics.protocols import PROTOCOLS
 
 TABLE_FILE, SUMMARY_FILE, PAGE_FILE = "evaluation.json", "summary.json", "report.html"
+OFFICIAL_FOLDER = "official"
+
+
+@dataclasses.dataclass(frozen=True)
+class Who:
+    """What answers.
+
+    Attributes:
+        checkpoint, adapter: see `inference.loading.load`; "" where it is behind an endpoint.
+        endpoint, model: see `endpoint.Endpoint`.
+    """
+
+    checkpoint: str = ""
+    adapter: str = ""
+    endpoint: str = ""
+    model: str = ""
 
 
 def answer(
     folder: pathlib.Path,
-    checkpoint: str,
-    adapter: str,
+    who: Who,
     named: Sequence[tuple[str, pathlib.Path]],
     options: Options,
-    share: tuple[int, int],
+    share: tuple[int, int] = (0, 1),
 ) -> None:
     """Has a model answer benchmarks.
 
     Args:
         folder: of the evaluation.
-        checkpoint, adapter: see `inference.loading.load`.
+        who: the model.
         named: benchmarks by name and path.
         options: see there.
         share: which of how many shares of the questions.
@@ -54,8 +75,15 @@ def answer(
         raise ValueError(f"--benchmark: {twice!r} is given twice; give each a name of its own")
     benchmarks = [open_benchmark(*one) for one in named]
     check_protocols(options, [item for one in benchmarks for item in one.items])
-    asking = Asking.of(load(checkpoint, adapter=adapter), options.max_new_tokens)
-    answer_stage.answer(folder, asking, benchmarks, options, share)
+    if who.endpoint:
+        asker = Endpoint.of(who.endpoint, who.model, options.max_new_tokens)
+        answers = functools.partial(asker.answers, at_once=options.slots)
+    else:
+        asker = Asking.of(load(who.checkpoint, adapter=who.adapter), options.max_new_tokens)
+        answers = functools.partial(
+            engine_answers, asker, slots=options.slots, context=options.context
+        )
+    answer_stage.answer(folder, asker, benchmarks, answers, options.limit, share)
 
 
 def score(folder: pathlib.Path, options: Options) -> rich.table.Table:
@@ -69,8 +97,19 @@ def score(folder: pathlib.Path, options: Options) -> rich.table.Table:
     told = summary(plan, answered)
     for name, content in ((TABLE_FILE, rows), (SUMMARY_FILE, told)):
         replace(folder / name, [json.dumps(content, indent=1, ensure_ascii=False) + "\n"])
+    _write_official(folder / OFFICIAL_FOLDER, plan, answered)
     write_evaluation_page(folder / PAGE_FILE, plan, answered, rows, told, options)
     return score_table(rows, told)
+
+
+def _write_official(folder: pathlib.Path, plan: Plan, answered: dict[str, Answered]) -> None:
+    """The files that the benchmarks' own scorers read, where their lists are still there."""
+    try:
+        for name, texts in official_files(plan, answered):
+            folder.mkdir(exist_ok=True)
+            replace(folder / name, texts)
+    except (ValueError, OSError) as error:
+        logging.warning("no files for other scorers: %s", error)
 
 
 def comparison(a: pathlib.Path, b: pathlib.Path, options: Options) -> rich.table.Table:

@@ -60,6 +60,8 @@ SCALES = {
     "accuracy": Scale("Accuracy", "%", 1.0),
     "velocity_accuracy": Scale("Accuracy, velocity", "%", 1.0),
     "instrument_accuracy": Scale("Accuracy, instrument", "%", 1.0),
+    "refusals": Scale("Refusals", "%", None),
+    "scored_elsewhere": Scale("Scored by another program", "", None),
     "token_f1": Scale("Words shared (F1)", "%", 1.0),
     "event_f1": Scale("Event F1", "%", 1.0),
     "entity_f1": Scale("Entity F1", "%", 1.0),

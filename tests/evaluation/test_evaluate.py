@@ -1,6 +1,7 @@
 """`evaluate`: answers, scores and page of a small model with random weights."""
 
 import collections
+import functools
 import json
 import os
 import shutil
@@ -13,9 +14,10 @@ import tiny_models
 from conftest import flac, write_corpus
 
 from qwen_audio_jax.evaluation import answer_stage, options, stages
-from qwen_audio_jax.evaluation.answer_files import read_answers
+from qwen_audio_jax.evaluation.answer_files import AnswerFile, read_answers
 from qwen_audio_jax.evaluation.asking import Asking
 from qwen_audio_jax.evaluation.benchmarks import open_benchmark
+from qwen_audio_jax.evaluation.engine_answers import engine_answers
 from qwen_audio_jax.evaluation.plan import read_plan
 from qwen_audio_jax.inference.loading import load
 
@@ -70,8 +72,9 @@ def texts(folder):
     return {item.id: answers[item.key].text for item in read_plan(folder).items if item.key}
 
 
-def run(folder, asking, path, chosen=OPTIONS, process=(0, 1)):
-    answer_stage.answer(folder, asking, [open_benchmark("mine", path)], chosen, process)
+def run(folder, asking, path, process=(0, 1), slots=4):
+    answers = functools.partial(engine_answers, asking, slots=slots, context=512)
+    answer_stage.answer(folder, asking, [open_benchmark("mine", path)], answers, 0, process)
 
 
 def lines(folder):
@@ -83,7 +86,7 @@ def lines(folder):
 
 def test_everything_that_was_asked_is_accounted_for(tmp_path, model, manifest):
     folder = tmp_path / "evaluation"
-    stages.answer(folder, str(model), "", [("mine", manifest)], OPTIONS, (0, 1))
+    stages.answer(folder, stages.Who(str(model)), [("mine", manifest)], OPTIONS)
     stages.score(folder, OPTIONS)
     rows = json.loads((folder / "evaluation.json").read_text())
     told = json.loads((folder / "summary.json").read_text())["benchmarks"][0]
@@ -111,13 +114,10 @@ def test_killed_anywhere_and_resumed_it_ends_the_same(tmp_path, asking, manifest
     assert len(known) == 8
 
     again = []
-    answers = answer_stage.answers
-
-    def noted(asking, engine, questions):
-        again.extend(question.key for question in questions)
-        return answers(asking, engine, questions)
-
-    monkeypatch.setattr(answer_stage, "answers", noted)
+    begun = AnswerFile.put
+    monkeypatch.setattr(
+        AnswerFile, "put", lambda self, one: again.append(one.key) or begun(self, one)
+    )
     for kept, torn in ((0, 20), (1, 0), (3, 40), (6, 1), (7, 0), (8, 0)):
         folder = tmp_path / f"killed-{kept}"
         folder.mkdir()
@@ -141,9 +141,7 @@ def test_texts_depend_on_no_company(tmp_path, asking, manifest):
     expected = texts(tmp_path / "4")
     assert len(set(expected.values())) > 3
     for slots in (1, 16):
-        run(
-            tmp_path / str(slots), asking, manifest, options.from_mapping(VALUES | {"slots": slots})
-        )
+        run(tmp_path / str(slots), asking, manifest, slots=slots)
         assert texts(tmp_path / str(slots)) == expected
     shuffled = manifest.with_name("shuffled.jsonl")
     shuffled.write_text("\n".join(reversed(manifest.read_text().splitlines())))
@@ -163,10 +161,9 @@ def test_what_changes_is_asked_anew_and_nothing_else(tmp_path, asking, manifest)
 
     def new_lines():
         before = len(lines(folder)) if folder.exists() else 0
-        run(folder, asking, manifest, chosen)
+        run(folder, asking, manifest)
         return len(lines(folder)) - before
 
-    chosen = OPTIONS
     failed = 1  # which is tried each time
     assert new_lines() == 7 + failed
     assert new_lines() == failed
@@ -188,7 +185,8 @@ def test_the_same_clip_and_question_are_answered_once(tmp_path, asking):
     shutil.copytree(tmp_path / "one", tmp_path / "two")
     benchmarks = [open_benchmark(name, tmp_path / name) for name in ("one", "two")]
     folder = tmp_path / "evaluation"
-    answer_stage.answer(folder, asking, benchmarks, OPTIONS)
+    answers = functools.partial(engine_answers, asking, slots=4, context=512)
+    answer_stage.answer(folder, asking, benchmarks, answers)
     assert len(lines(folder)) == 3
     stages.score(folder, OPTIONS)
     rows = json.loads((folder / "evaluation.json").read_text())
@@ -228,9 +226,9 @@ def test_a_model_does_not_differ_from_itself_and_may_from_another(tmp_path, aski
     [
         ([], "--benchmark: is missing"),
         (["--benchmark=x"], "--benchmark: 'x' is not NAME=PATH"),
-        (["--benchmark=x=/none"], "--checkpoint: is missing"),
+        (["--benchmark=x=/none"], "--checkpoint: name the model"),
         (["--benchmark=x=/none", "--checkpoint=/none"], "/none: no such file"),
-        (["--benchmark=x=."], "--checkpoint: is missing"),
+        (["--benchmark=x=."], "--checkpoint: name the model"),
         (["--stage=score"], "--workdir: is missing"),
         (["--stage=score", "--workdir=/none"], "/none: is no evaluation"),
         (["--share=2/2"], "--share: '2/2' is not INDEX/COUNT"),

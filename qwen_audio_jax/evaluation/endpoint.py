@@ -1,0 +1,202 @@
+"""Has a model behind OpenAI's HTTP API answer, whoever serves it."""
+
+import base64
+import concurrent.futures
+import dataclasses
+import http.client
+import io
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from qwen_audio_jax.audio.decode import decode
+from qwen_audio_jax.audio.lengths import SAMPLE_RATE
+from qwen_audio_jax.evaluation.answer_files import Answered
+from qwen_audio_jax.evaluation.asking import Question, digest
+from qwen_audio_jax.evaluation.benchmarks import Item
+from qwen_audio_jax.inference.answers import FAILED, LENGTH, STOP
+from qwen_audio_jax.rendering import render
+from qwen_audio_jax.rendering.spans import Span
+from qwen_audio_jax.tasks import CHAT
+
+KEY_VARIABLE = "QWEN_AUDIO_API_KEY"
+_PATIENCE = 600.0
+_TRIES, _PAUSE = 5, 1.0
+_BUSY = (429, 500, 502, 503, 504)
+"""Statuses after which a request is tried again."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Endpoint:
+    """A model behind an address.
+
+    Attributes:
+        address: as "http://127.0.0.1:8000/v1".
+        model: its name there.
+        most: tokens of an answer at most, whatever a benchmark says; 0 is no limit.
+    """
+
+    address: str
+    model: str
+    most: int = 0
+
+    @classmethod
+    def of(cls, address: str, model: str = "", most: int = 0) -> "Endpoint":
+        """Asks the server what it serves; takes the first model if none is named.
+
+        Raises:
+            ValueError: there is no such server or model; one sentence.
+        """
+        endpoint = cls(address.rstrip("/"), model, most)
+        try:
+            known = [one["id"] for one in json.loads(endpoint._got("/models"))["data"]]
+        except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
+            raise ValueError(f"--endpoint: {address} does not list its models ({error})") from None
+        if model and model not in known:
+            raise ValueError(f"--model: {model!r} is not served there; there is {', '.join(known)}")
+        if not known:
+            raise ValueError(f"--endpoint: {address} serves no model")
+        return dataclasses.replace(endpoint, model=model or known[0])
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What is told of the model."""
+        return {"name": self.model, "endpoint": self.address}
+
+    def question(self, item: Item) -> Question:
+        """As `Asking.question`; what is served under the name is not told by the key.
+
+        Raises:
+            ValueError: a clip cannot be read, or the item cannot be put in words.
+        """
+        spans, reference = self._prompt(item)
+        clips = item.clips()
+        heard = 1 + max(span.clip for span in spans)
+        if len(clips) < heard:
+            raise ValueError(f"has {len(clips)} clips for {heard} places of its prompt")
+        audio = tuple(map(digest, clips[:heard]))
+        limit = min(item.limit, self.most or item.limit)
+        language = str(item.annotation.get("language") or "") if item.task == "asr" else None
+        asked = [self.address, self.model, _parts(spans, [""] * heard), audio, limit, language]
+        key = digest(json.dumps(asked).encode())
+        return Question(key, tuple(spans), item.clips, audio, reference, limit, language)
+
+    def _prompt(self, item: Item) -> tuple[Sequence[Span], str]:
+        if item.messages:
+            return [Span(clip=0), *(span for span in item.spans if span.text)], ""
+        if item.task == CHAT:
+            raise ValueError("a conversation of several turns is not asked over an endpoint yet")
+        prompt, label = render(item.task, item.annotation, "prompts")
+        spans = [span for span in prompt if span.text or span.clip >= 0]
+        return spans, "".join(span.text for span in label)
+
+    def answers(
+        self, questions: Sequence[Question], at_once: int
+    ) -> Iterator[tuple[float, Answered]]:
+        """(seconds that were heard so far, an answer), each as soon as it is there."""
+        heard = 0.0
+        with concurrent.futures.ThreadPoolExecutor(at_once, "asking") as pool:
+            for done in concurrent.futures.as_completed(
+                [pool.submit(self._answered, question) for question in questions]
+            ):
+                seconds, answered = done.result()
+                heard += seconds
+                yield heard, answered
+
+    def _answered(self, question: Question) -> tuple[float, Answered]:
+        try:
+            waves = [decode(clip) for clip in question.clips()[: len(question.audio)]]
+            seconds = sum(map(len, waves)) / SAMPLE_RATE
+            text, finish, tokens = self._asked(question, list(map(_wav, waves)))
+        except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
+            said = " ".join(str(error).split())[:300] or type(error).__name__
+            return 0.0, Answered(question.key, "", FAILED, error=said)
+        return seconds, Answered(question.key, text, finish, tokens)
+
+    def _asked(self, question: Question, clips: Sequence[bytes]) -> tuple[str, str, int]:
+        if question.language is not None:
+            fields = {"model": self.model, "response_format": "json", "temperature": "0"}
+            if question.language:
+                fields["language"] = question.language
+            return json.loads(self._posted_form(fields, clips[0]))["text"], STOP, 0
+        encoded = [base64.b64encode(clip).decode() for clip in clips]
+        content = _parts(question.spans, encoded)
+        body = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": content}],
+            "temperature": 0,
+            "max_tokens": question.limit,
+        }
+        found = json.loads(self._posted("/chat/completions", json.dumps(body).encode()))
+        choice = found["choices"][0]
+        finish = LENGTH if choice.get("finish_reason") == "length" else STOP
+        tokens = (found.get("usage") or {}).get("completion_tokens", 0)
+        return choice["message"]["content"] or "", finish, tokens
+
+    def _posted_form(self, fields: dict[str, str], clip: bytes) -> bytes:
+        boundary = uuid.uuid4().hex
+        named = [(name, "", value.encode()) for name, value in fields.items()]
+        lines = b""
+        for name, file, value in [*named, ("file", '; filename="clip.wav"', clip)]:
+            head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'
+            lines += head.encode() + value + b"\r\n"
+        lines += f"--{boundary}--\r\n".encode()
+        kind = f"multipart/form-data; boundary={boundary}"
+        return self._posted("/audio/transcriptions", lines, kind)
+
+    def _got(self, path: str) -> bytes:
+        return self._opened(urllib.request.Request(self.address + path))
+
+    def _posted(self, path: str, body: bytes, kind: str = "application/json") -> bytes:
+        """Tries again, after longer and longer pauses, where the server is busy."""
+        for number in range(_TRIES):
+            request = urllib.request.Request(
+                self.address + path, data=body, headers={"Content-Type": kind}
+            )
+            try:
+                return self._opened(request)
+            except urllib.error.HTTPError as error:
+                if error.code not in _BUSY or number == _TRIES - 1:
+                    raise OSError(f"status {error.code}: {_message(error)}") from None
+            time.sleep(_PAUSE * 2**number)
+        raise AssertionError("unreachable")
+
+    def _opened(self, request: urllib.request.Request) -> bytes:
+        if key := os.environ.get(KEY_VARIABLE):
+            request.add_header("Authorization", f"Bearer {key}")
+        with urllib.request.urlopen(request, timeout=_PATIENCE) as response:
+            return response.read()
+
+
+def _wav(wave: np.ndarray) -> bytes:
+    """A clip as a WAV file that is the same to the bit: of 16 bits where they suffice."""
+    file = io.BytesIO()
+    whole = np.array_equal(np.round(wave * 32768), wave * 32768) and np.abs(wave).max() < 1
+    subtype = "PCM_16" if whole else "FLOAT"
+    soundfile.write(file, wave, SAMPLE_RATE, format="WAV", subtype=subtype)
+    return file.getvalue()
+
+
+def _message(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.loads(error.read())["error"]["message"])
+    except (ValueError, LookupError, TypeError, OSError):
+        return error.reason
+
+
+def _parts(spans: Sequence[Span], clips: Sequence[str]) -> list[dict[str, Any]]:
+    """A message's parts, clips as WAV in base64."""
+    return [
+        {"type": "input_audio", "input_audio": {"data": clips[span.clip], "format": "wav"}}
+        if span.clip >= 0
+        else {"type": "text", "text": span.text}
+        for span in spans
+    ]

@@ -1,0 +1,98 @@
+"""An evaluation over the API gives what the same model gives without it."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny_models
+from api_server import TINY
+from conftest import flac
+
+from qwen_audio_jax.evaluation import options, stages
+from qwen_audio_jax.evaluation.answer_files import read_answers
+from qwen_audio_jax.evaluation.plan import read_plan
+
+pytest_plugins = ("api_fixtures",)
+
+OPTIONS = options.from_mapping(
+    {
+        "limit": 0,
+        "slots": 3,
+        "context": 1024,
+        "max_new_tokens": 0,
+        "protocols": (),
+        "examples": 0,
+        "draws": 20,
+        "confidence": 0.95,
+        "seed": 0,
+    }
+)
+
+
+@pytest.fixture
+def benchmarks(tmp_path):
+    """Transcripts, and questions with choices in AIR-Bench's form."""
+    rows, questions = [], []
+    (tmp_path / "Sound_AQA_test").mkdir()
+    for n in range(4):
+        clip = flac(0.3 * np.sin(np.arange(4000 + 900 * n) * (0.05 + 0.02 * n)))
+        (tmp_path / f"{n}.flac").write_bytes(clip)
+        (tmp_path / "Sound_AQA_test" / f"{n}.flac").write_bytes(clip)
+        rows.append({"audio_filepath": f"{n}.flac", "text": f"number {n}", "lang": "en"})
+        choices = {"choice_a": "a bell", "choice_b": "rain", "answer_gt": "rain"}
+        told = {"path": f"{n}.flac", "task_name": "Sound_AQA", "dataset_name": "test"}
+        questions.append(told | choices | {"question": "What?", "uniq_id": n})
+    (tmp_path / "transcripts.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "Foundation_meta.json").write_text(json.dumps(questions))
+    return [
+        ("transcripts", tmp_path / "transcripts.jsonl"),
+        ("air", tmp_path / "Foundation_meta.json"),
+    ]
+
+
+def test_scores_are_those_of_the_checkpoint(api, benchmarks, tmp_path):
+    folder = tiny_models.write_model(tmp_path / TINY, 0, 1.5)  # as the server has it
+    for name, who in (
+        ("here", stages.Who(checkpoint=str(folder))),
+        ("there", stages.Who(endpoint=f"{api.address}/v1", model=TINY)),
+    ):
+        stages.answer(tmp_path / name, who, benchmarks, OPTIONS)
+        stages.score(tmp_path / name, OPTIONS)
+    here, there = (
+        {
+            item.id: read_answers(tmp_path / name)[item.key].text
+            for item in read_plan(tmp_path / name).items
+        }
+        for name in ("here", "there")
+    )
+    assert here == there
+    assert len(here) == 8
+    assert len(set(here.values())) > 4
+    tables = [(tmp_path / name / "evaluation.json").read_bytes() for name in ("here", "there")]
+    assert tables[0] == tables[1]
+
+
+@pytest.mark.parametrize(
+    ("who", "told"),
+    [
+        (stages.Who(endpoint="{api}/v1", model="none"), "--model: 'none' is not served there"),
+        (stages.Who(endpoint="{api}/v2"), "does not list its models"),
+        (stages.Who(endpoint="http://127.0.0.1:9/v1"), "does not list its models"),
+        (stages.Who(endpoint="no address"), "does not list its models"),
+    ],
+)
+def test_a_wrong_address_is_told(api, benchmarks, tmp_path, who, told):
+    who = stages.Who(endpoint=who.endpoint.format(api=api.address), model=who.model)
+    with pytest.raises(ValueError, match=told):
+        stages.answer(tmp_path / "x", who, benchmarks, OPTIONS)
+
+
+def test_what_the_server_refuses_is_a_failure_with_its_reason(api, benchmarks, tmp_path):
+    wave = np.sin(np.arange(16_000 * 40) / 9)
+    (tmp_path / "0.flac").write_bytes(flac(0.3 * wave))
+    who = stages.Who(endpoint=f"{api.address}/v1", model=TINY)
+    stages.answer(tmp_path / "there", who, benchmarks[:1], OPTIONS)
+    stages.score(tmp_path / "there", OPTIONS)
+    told = json.loads((tmp_path / "there" / "summary.json").read_text())["benchmarks"][0]
+    assert (told["asked"], told["failed"]) == (4, 1)
+    assert next(iter(told["reasons"])).startswith("status 4")
