@@ -69,7 +69,6 @@ def _run(values: dict) -> None:
         return
     use_compilation_cache("auto", pathlib.Path(), 1, of_all=True)
     share = _share(_SHARE.value)
-    folder = pathlib.Path(_WORKDIR.value or _default_folder())
     if _STAGE.value != "score":
         asked = [_named(one) for one in _BENCHMARK.value]
         if not asked:
@@ -77,23 +76,27 @@ def _run(values: dict) -> None:
         if bool(_CHECKPOINT.value) == bool(_ENDPOINT.value):
             raise ValueError("--checkpoint: name the model that is to answer, or an --endpoint")
         who = stages.Who(_CHECKPOINT.value, _ADAPTER.value, _ENDPOINT.value, _MODEL.value)
-        stages.answer(folder, who, asked, chosen, share)
+        stages.answer(_folder(), who, asked, chosen, share)
     if _STAGE.value != "answer" and share[1] == 1:
-        _console().print(stages.score(folder, chosen))
-        print(f"everything is in {folder}")
+        _console().print(stages.score(_folder(), chosen))
+        print(f"everything is in {_folder()}")
 
 
 def _console() -> Console:
     return Console(width=None if sys.stdout.isatty() else 130)
 
 
-def _default_folder() -> str:
+def _folder() -> pathlib.Path:
+    """That of the flag, or one below evaluations/ that is called as the model is."""
+    if _WORKDIR.value:
+        return pathlib.Path(_WORKDIR.value)
     if _ENDPOINT.value:
-        return f"evaluations/{_MODEL.value or urllib.parse.urlsplit(_ENDPOINT.value).netloc}"
-    if not _CHECKPOINT.value:
+        name = _MODEL.value or urllib.parse.urlsplit(_ENDPOINT.value).netloc
+    elif _CHECKPOINT.value:
+        name = pathlib.Path(_ADAPTER.value or _CHECKPOINT.value).resolve().name
+    else:
         raise ValueError("--workdir: is missing; name the folder of the evaluation")
-    path = pathlib.Path(_ADAPTER.value or _CHECKPOINT.value).resolve()
-    return f"evaluations/{path.name}"
+    return pathlib.Path("evaluations") / name
 
 
 def _named(given: str) -> tuple[str, pathlib.Path]:
