@@ -117,7 +117,8 @@ def covered(truth, toy_set, sets=400, clusters=False):
     hits = 0
     for seed in range(sets):
         counts, keys = toy_set(random(seed))
-        found = bootstrap(counts, ratio, clusters=keys if clusters else None, seed=seed)
+        clusters_of = keys if clusters else None
+        found = bootstrap(counts, ratio, clusters=clusters_of, draws=400, seed=seed)
         hits += found.low <= truth <= found.high
     return hits / sets
 
