@@ -4,7 +4,7 @@ import ast
 import logging
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from absl import app, flags
@@ -53,12 +53,18 @@ config_flags.register_flag_parser_for_type(tuple, TupleParser())
 config_flags.register_flag_parser_for_type(ConfigDict, MappingParser())
 
 
-def parse_flags(argv: list[str], into: flags.FlagValues = flags.FLAGS) -> list[str]:
+def parse_flags(
+    argv: list[str],
+    into: flags.FlagValues = flags.FLAGS,
+    refusal: Callable[[str, str], Exception] | None = None,
+) -> list[str]:
     """Absl's parser, with every mistake told in one sentence.
 
     Args:
         argv: the command's words, the first of them its name.
         into: where the flags are defined.
+        refusal: the error of a key and a value that cannot be read; that of a run's configuration
+            if None.
 
     Returns:
         The words that are no flags.
@@ -76,7 +82,7 @@ def parse_flags(argv: list[str], into: flags.FlagValues = flags.FLAGS) -> list[s
     except (AttributeError, LookupError) as error:
         print(f"error: --config has no such key: {_one_line(error)}", file=sys.stderr)
     except (flags.Error, TypeError, ValueError, OSError, OverflowError) as error:
-        text = _refused_value(error) or _one_line(error)
+        text = _refused_value(error, refusal) or _one_line(error)
         where = "" if "config" in text or "flag" in text else "--config: "
         print(f"error: {where}{text}", file=sys.stderr)
     except (RecursionError, MemoryError):  # of Python's parser, which reads tuples and mappings
@@ -122,7 +128,7 @@ def with_one_end(values: dict[str, Any], typed: Mapping[str, Any]) -> dict[str, 
     return values
 
 
-def _refused_value(error: Exception) -> str:
+def _refused_value(error: Exception, refusal: Callable[[str, str], Exception] | None) -> str:
     """What a key must be, where absl only says that a value cannot be read."""
     text, _, _ = str(error).rpartition(f": {error.__context__}")
     found = re.fullmatch(r"flag --(config\.[^=]*)=(.*)", text, re.DOTALL)
@@ -130,7 +136,8 @@ def _refused_value(error: Exception) -> str:
         return ""
     if isinstance(error.__context__, TwiceError):
         return f"{found[1]}: {error.__context__}"
-    from qwen_audio_jax.run_config import refusal
+    if refusal is None:
+        from qwen_audio_jax.run_config import refusal
 
     return str(refusal(*found.groups()))
 
@@ -145,5 +152,7 @@ def _one_line(error: Exception) -> str:
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
         text = text[1:-1]
     text = text.replace("' Did", ". Did").removeprefix("'")
+    if text.count("'") % 2:
+        text = text.removesuffix("'")
     text = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
     return text if len(text) <= 600 else f"{text[:400]} [...] {text[-100:]}"

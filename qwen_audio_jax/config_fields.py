@@ -288,6 +288,20 @@ def refused(annotation: Any, value: Any, path: str, hint: str = "") -> ConfigErr
     return ConfigError(f"{path}: must be {describe(annotation)}, not {shown(value)}{hint}")
 
 
+def refusal(cls: type, key: str, value: Any) -> ConfigError:
+    """The error of a value that cannot be read as what a key must be.
+
+    Args:
+        cls: the configuration.
+        key: as it is typed, such as "config.train.steps".
+        value: the text behind it.
+    """
+    annotation = annotation_at(cls, key.split(".")[1:])
+    if annotation is None:
+        return ConfigError(f"{key}: no such key")
+    return refused(annotation, value, key)
+
+
 def describe(annotation: Any) -> str:
     """What a field may be, in words: "a whole number from 1 to 8"."""
     if dataclasses.is_dataclass(annotation):

@@ -18,8 +18,9 @@ from rich.console import Console
 
 from qwen_audio_jax.command_line import config_of, parse_flags
 
+_CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "evaluate.py"
 config_flags.DEFINE_config_file(
-    "config", "configs/evaluate.py", help_string="Configuration file; see docs/evaluation.md."
+    "config", help_string="Configuration file, by default configs/evaluate.py of this project."
 )
 _CHECKPOINT = flags.DEFINE_string(
     "checkpoint", "", "A run folder, one of its checkpoints/STEP, an import, or an exported folder."
@@ -52,7 +53,8 @@ def main(argv: list[str]) -> None:
     try:
         _run(values)
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        told = f"{error.filename}: {error.strerror}" if getattr(error, "filename", "") else error
+        print(f"error: {told}", file=sys.stderr)
         sys.exit(1)
 
 
@@ -113,5 +115,18 @@ def _share(given: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
+def _parsed(argv: list[str]) -> list[str]:
+    """`parse_flags`, with the configuration that there is if none is named."""
+    if not any(word.lstrip("-").partition("=")[0] == "config" for word in argv[1:]):
+        argv = [argv[0], f"--config={_CONFIG}", *argv[1:]]
+
+    def refusal(key: str, value: str) -> Exception:
+        from qwen_audio_jax.evaluation import options
+
+        return options.refusal(key, value)
+
+    return parse_flags(argv, refusal=refusal)
+
+
 if __name__ == "__main__":
-    app.run(main, flags_parser=parse_flags)
+    app.run(main, flags_parser=_parsed)

@@ -10,6 +10,7 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
+from qwen_audio_jax import config_fields
 from qwen_audio_jax.audio.silence import WindowOrAuto
 from qwen_audio_jax.config_fields import (
     ConfigError,
@@ -18,9 +19,7 @@ from qwen_audio_jax.config_fields import (
     Keys,
     OneOf,
     Range,
-    annotation_at,
     build,
-    refused,
 )
 from qwen_audio_jax.data_config import DataConfig
 from qwen_audio_jax.models.attention import BACKENDS
@@ -273,16 +272,8 @@ def from_mapping(config: Mapping[str, Any]) -> RunConfig:
 
 
 def refusal(key: str, value: Any) -> ConfigError:
-    """The error of a value that cannot be read as what a key must be.
-
-    Args:
-        key: as it is typed, such as "config.train.steps".
-        value: the text behind it.
-    """
-    annotation = annotation_at(RunConfig, key.split(".")[1:])
-    if annotation is None:
-        return ConfigError(f"{key}: no such key")
-    return refused(annotation, value, key)
+    """See `config_fields.refusal`: of a run's configuration."""
+    return config_fields.refusal(RunConfig, key, value)
 
 
 def to_json(config: RunConfig) -> dict[str, Any]:

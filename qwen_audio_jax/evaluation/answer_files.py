@@ -6,9 +6,11 @@ cut off by the next one that writes the file, and passed over by the others.
 
 import dataclasses
 import json
+import logging
 import os
 import pathlib
 import time
+from typing import Any
 
 _SYNC_SECONDS = 1.0
 
@@ -33,14 +35,31 @@ class Answered:
 
 
 def read_answers(folder: pathlib.Path) -> dict[str, Answered]:
-    """All answers by key. One that failed is not there if it was given another time."""
+    """All answers by key. One that failed is not there if it was given another time.
+
+    A damaged line is named and passed over: what it answered is asked again.
+    """
     found: dict[str, Answered] = {}
     for path in sorted(folder.glob("answers-*.jsonl")):
-        for line in _whole_lines(path):
-            one = Answered(**json.loads(line))
+        for number, line in enumerate(_whole_lines(path), start=1):
+            try:
+                one = _answered(json.loads(line))
+            except (ValueError, TypeError):
+                logging.warning("%s, line %d: is damaged and passed over", path, number)
+                continue
             if one.key not in found or found[one.key].finish == "failed":
                 found[one.key] = one
     return found
+
+
+def _answered(fields: Any) -> Answered:
+    if not isinstance(fields, dict):
+        raise ValueError("no object")
+    one = Answered(**fields)
+    texts = one.key, one.text, one.finish, one.error
+    if not all(isinstance(text, str) for text in texts) or type(one.tokens) is not int:
+        raise ValueError("a field of another type")
+    return one
 
 
 class AnswerFile:

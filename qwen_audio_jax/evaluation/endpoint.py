@@ -5,6 +5,7 @@ import concurrent.futures
 import dataclasses
 import http.client
 import io
+import itertools
 import json
 import os
 import time
@@ -24,6 +25,7 @@ from qwen_audio_jax.evaluation.asking import Question, digest
 from qwen_audio_jax.evaluation.benchmarks import Item
 from qwen_audio_jax.inference.answers import FAILED, LENGTH, STOP
 from qwen_audio_jax.rendering import render
+from qwen_audio_jax.rendering.chat import Message
 from qwen_audio_jax.rendering.spans import Span
 from qwen_audio_jax.tasks import CHAT
 
@@ -59,7 +61,10 @@ class Endpoint:
         try:
             known = [one["id"] for one in json.loads(endpoint._got("/models"))["data"]]
         except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
-            raise ValueError(f"--endpoint: {address} does not list its models ({error})") from None
+            raise ValueError(
+                f"--endpoint: {address} does not list its models ({error}); an address is such as "
+                "http://127.0.0.1:8000/v1"
+            ) from None
         if model and model not in known:
             raise ValueError(f"--model: {model!r} is not served there; there is {', '.join(known)}")
         if not known:
@@ -93,29 +98,52 @@ class Endpoint:
         if item.messages:
             return [Span(clip=0), *(span for span in item.spans if span.text)], ""
         if item.task == CHAT:
-            raise ValueError("a conversation of several turns is not asked over an endpoint yet")
+            return self._single_turn(item.annotation["messages"])
         prompt, label = render(item.task, item.annotation, "prompts")
         spans = [span for span in prompt if span.text or span.clip >= 0]
         return spans, "".join(span.text for span in label)
 
+    def _single_turn(self, messages: Sequence[Message]) -> tuple[Sequence[Span], str]:
+        *before, said, answer = messages
+        if before or said["role"] != "user":
+            raise ValueError("a conversation of several turns is not asked over an endpoint")
+        parts = said["content"]
+        if isinstance(parts, str):
+            parts = [{"type": "text", "text": parts}]
+        numbers = itertools.count()
+        spans = [
+            Span(clip=next(numbers)) if part["type"] == "audio" else Span(text=part["text"])
+            for part in parts
+        ]
+        return spans, str(answer["content"])
+
     def answers(
         self, questions: Sequence[Question], at_once: int
     ) -> Iterator[tuple[float, Answered]]:
-        """(seconds that were heard so far, an answer), each as soon as it is there."""
+        """(seconds that were heard so far, an answer), each as soon as it is there.
+
+        Raises:
+            ConnectionError: the server does not answer any more; what is answered stays.
+        """
         heard = 0.0
-        with concurrent.futures.ThreadPoolExecutor(at_once, "asking") as pool:
+        pool = concurrent.futures.ThreadPoolExecutor(at_once, "asking")
+        try:
             for done in concurrent.futures.as_completed(
                 [pool.submit(self._answered, question) for question in questions]
             ):
                 seconds, answered = done.result()
                 heard += seconds
                 yield heard, answered
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def _answered(self, question: Question) -> tuple[float, Answered]:
         try:
             waves = [decode(clip) for clip in question.clips()[: len(question.audio)]]
             seconds = sum(map(len, waves)) / SAMPLE_RATE
             text, finish, tokens = self._asked(question, list(map(_wav, waves)))
+        except ConnectionError:
+            raise
         except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
             said = " ".join(str(error).split())[:300] or type(error).__name__
             return 0.0, Answered(question.key, "", FAILED, error=said)
@@ -166,6 +194,12 @@ class Endpoint:
             except urllib.error.HTTPError as error:
                 if error.code not in _BUSY or number == _TRIES - 1:
                     raise OSError(f"status {error.code}: {_message(error)}") from None
+            except (urllib.error.URLError, ConnectionError) as error:
+                if number == _TRIES - 1:
+                    raise ConnectionError(
+                        f"--endpoint: {self.address} does not answer any more ({error}); start "
+                        "it, and give the same command again, which goes on"
+                    ) from None
             time.sleep(_PAUSE * 2**number)
         raise AssertionError("unreachable")
 

@@ -4,7 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from qwen_audio_jax.config_fields import OneOf, Range, build
+from qwen_audio_jax import config_fields
+from qwen_audio_jax.config_fields import ConfigError, OneOf, Range, build
 from qwen_audio_jax.metrics.protocols import PROTOCOLS
 
 
@@ -36,3 +37,8 @@ class Options:
 def from_mapping(values: Mapping[str, Any]) -> Options:
     """Raises ConfigError: a key that does not exist or is missing, or a value it may not have."""
     return build(Options, values, "config")
+
+
+def refusal(key: str, value: Any) -> ConfigError:
+    """The error of a value that cannot be read as what a key, "config.seed", must be."""
+    return config_fields.refusal(Options, key, value)

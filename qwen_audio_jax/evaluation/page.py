@@ -13,7 +13,7 @@ from qwen_audio_jax.evaluation.health import Given, signs
 from qwen_audio_jax.evaluation.options import Options
 from qwen_audio_jax.evaluation.plan import Plan, Planned
 from qwen_audio_jax.evaluation.score_table import interval_text, warnings
-from qwen_audio_jax.evaluation.scoring import item_counts
+from qwen_audio_jax.evaluation.scoring import item_counts, language_of
 from qwen_audio_jax.evaluation.selection import spread
 from qwen_audio_jax.inference.answers import FAILED, LENGTH
 from qwen_audio_jax.metrics.scales import scale_of, verdict
@@ -134,9 +134,7 @@ def _one(item: Planned, answered: Answered | None, clips: Sequence[Clip]) -> Sho
         why = item.failed or (answered.error if answered else "it has no answer yet")
         return Shown(*texts, why, "", ("failed",), (), clips)
     language = item.annotation.get("language")
-    given = Given(
-        answered.text, item.reference, str(language or ""), answered.finish == LENGTH, None
-    )
+    given = Given(answered.text, item.reference, language_of(item), answered.finish == LENGTH, None)
     counts = item_counts(item, answered.text).get("accuracy")
     right = "" if counts is None else RIGHT if counts[0] else WRONG
     pieces: Sequence[tuple[str, str]] = ()

@@ -104,8 +104,10 @@ def read_plan(folder: pathlib.Path) -> Plan:
         with (folder / ITEMS_FILE).open(encoding="utf-8") as file:
             items = [_planned(json.loads(line)) for line in file]
         benchmarks = [Asked(**one) for one in told["benchmarks"]]
+        if len(items) != (wanted := sum(one.items for one in benchmarks)):
+            raise ValueError(f"{len(items):,} items of {wanted:,}")
         return Plan(told["model"], told["decoding"], benchmarks, items)
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"{folder}: {PLAN_FILE} or {ITEMS_FILE} is damaged ({error}); answer again, which asks "
             "for nothing that is answered"

@@ -269,13 +269,18 @@ def _commonest(reasons: Iterable[str], most: int = 20) -> dict[str, int]:
     return dict(collections.Counter(reasons).most_common(most))
 
 
+def language_of(item: Planned) -> str:
+    """Of the reference; "" where it is not known."""
+    return str(item.annotation.get(language_field(item.task)) or "")
+
+
 def health_of(pairs: Iterable[Pair]) -> dict[str, Any]:
     """The health numbers of answers: counts, and the answer that most clips get."""
     told = [
         Given(
             one.text,
             item.reference,
-            str(item.annotation.get("language") or ""),
+            language_of(item),
             one.finish == LENGTH,
             item.audio or None,
         )

@@ -140,7 +140,13 @@ def _compared(item: Planned, answered: Answered | None) -> Item:
         f"{item.benchmark}: {item.task}",
         item_counts(item, answered.text) if given else {},
         answered.text if given else "",
-        item.reference,
+        _truth(item),
         cluster_of(item.annotation),
         item.annotation,
     )
+
+
+def _truth(item: Planned) -> str:
+    """What is right, whatever form the model was to write it in."""
+    text = item.annotation.get("text")
+    return text if isinstance(text, str) else json.dumps(item.annotation, sort_keys=True)

@@ -180,6 +180,25 @@ def test_what_changes_is_asked_anew_and_nothing_else(tmp_path, asking, manifest)
     assert len(lines(folder)) - before == 7 + failed
 
 
+def test_damage_is_told_or_mended(tmp_path, asking, manifest, caplog):
+    """A line of an answer is asked again; a plan that lost items is no plan."""
+    folder = tmp_path / "evaluation"
+    run(folder, asking, manifest)
+    expected = texts(folder)
+    path = folder / "answers-00000-of-00001.jsonl"
+    known = path.read_bytes().splitlines(keepends=True)
+    for bad in (known[2][:30] + b"\n", b'{"key": 5}\n', b'"x"\n', b"\0\0\n"):
+        path.write_bytes(b"".join([*known[:2], bad, *known[3:]]))
+        caplog.clear()
+        run(folder, asking, manifest)
+        assert texts(folder) == expected
+        assert f"{path}, line 3: is damaged" in caplog.text
+    items = folder / "items.jsonl"
+    items.write_text("".join(items.read_text().splitlines(keepends=True)[:5]))
+    with pytest.raises(ValueError, match=r"is damaged \(5 items of 8\); answer again"):
+        stages.score(folder, OPTIONS)
+
+
 def test_the_same_clip_and_question_are_answered_once(tmp_path, asking):
     write_corpus(tmp_path / "one", 1, [1, 3, 5])
     shutil.copytree(tmp_path / "one", tmp_path / "two")
@@ -234,6 +253,8 @@ def test_a_model_does_not_differ_from_itself_and_may_from_another(tmp_path, aski
         (["--share=2/2"], "--share: '2/2' is not INDEX/COUNT"),
         (["--compare=a"], "--compare: takes the folders of two evaluations"),
         (["--config.slots=0"], "config.slots"),
+        (["--config.seed=x"], "config.seed: must be a whole number"),
+        (["--config.nosuch=1"], "--config has no such key: nosuch"),
         (["--config.protocols=('v9',)"], "config.protocols"),
     ],
 )

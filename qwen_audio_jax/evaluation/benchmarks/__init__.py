@@ -96,11 +96,19 @@ def form_of(path: pathlib.Path) -> str:
         )
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    row = first_row(path)
+    try:
+        row = first_row(path)
+    except RejectedRecord as error:
+        said = str(error)
+        raise RejectedRecord(
+            said if said.startswith(str(path)) else f"{path}: its first row {said}"
+        ) from None
+    if not row:
+        raise RejectedRecord(f"{path}: is empty, or its first row is no JSON object")
     for form, tells in _TELLING:
         if tells(row):
             return form
-    fields = ", ".join(map(repr, row)) or "none"
+    fields = ", ".join(map(repr, row))
     raise RejectedRecord(
         f"{path}: is of no form that is known; its first row has the fields {fields}. "
         "docs/evaluation.md lists the forms"

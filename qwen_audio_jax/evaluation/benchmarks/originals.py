@@ -13,6 +13,7 @@ from typing import Any
 from data_pipelines.records import RejectedRecord
 from qwen_audio_jax.evaluation.benchmarks.files import Fields, clips_of, read_rows, text
 from qwen_audio_jax.evaluation.benchmarks.item import LONGEST, Item, LeftOut
+from qwen_audio_jax.rendering.language_codes import language_code
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS, Span
 from qwen_audio_jax.tasks import KINDS
 
@@ -115,7 +116,13 @@ def _labels(of: Set, fields: Fields) -> dict[str, Any]:
         parts = text(fields, "source").split("_")
         if len(parts) < 3:
             raise RejectedRecord("field 'source': must end in the languages, as covost2_en_de_test")
-        return {"text": truth, "language": parts[-3], "target_language": parts[-2]}
+        try:
+            languages = [language_code(part) for part in parts[-3:-1]]
+        except ValueError as error:
+            raise RejectedRecord(
+                f"field 'source': must end in the languages, as covost2_en_de_test; {error}"
+            ) from None
+        return {"text": truth, "language": languages[0], "target_language": languages[1]}
     if of.task in ("word_timestamps", "note_analysis"):
         labels = KINDS[of.task].parse(truth)
         if labels in ({}, {"words": []}):
