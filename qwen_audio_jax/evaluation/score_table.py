@@ -7,9 +7,25 @@ import rich.box
 import rich.table
 import rich.text
 
+from qwen_audio_jax.evaluation.health import (
+    EMPTY,
+    LOOPING,
+    PREAMBLE,
+    TRUNCATED,
+    WRONG_LANGUAGE,
+)
 from qwen_audio_jax.metrics.scales import scale_of, verdict
 
 _COLOURS = {"better": "green", "worse": "red"}
+
+
+_SIGNS = {
+    EMPTY: "are empty",
+    TRUNCATED: "were cut by their limit",
+    LOOPING: "end in a loop",
+    PREAMBLE: "begin with a preamble",
+    WRONG_LANGUAGE: "are in letters of another language",
+}
 
 
 def score_table(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any]) -> rich.table.Table:
@@ -62,12 +78,12 @@ def warnings(told: Mapping[str, Any]) -> list[str]:
         )
         lines.append(f"{one['name']}: {one['asked']:,} asked" + (f", {counts}" if counts else ""))
         ill = [
-            f"{name.replace('_', ' ')} {share['count']:,} of {share['of']:,}"
+            f"{share['count']:,} of {share['of']:,} {_SIGNS[name]}"
             for name, share in one["health"].items()
-            if name != "commonest_answer" and share["count"]
+            if name in _SIGNS and share["count"]
         ]
         if ill:
-            lines.append(f"{one['name']}: answers that are {', '.join(ill)}")
+            lines.append(f"{one['name']}: of the answers {', '.join(ill)}")
         commonest = one["health"].get("commonest_answer")
         if commonest and commonest["suspicious"]:
             lines.append(

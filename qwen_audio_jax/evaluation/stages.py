@@ -121,6 +121,11 @@ def comparison(a: pathlib.Path, b: pathlib.Path, options: Options) -> rich.table
     evaluated = []
     for folder in (a, b):
         plan, answered = read_plan(folder), read_answers(folder)
+        if missing := sum(bool(one.key) and one.key not in answered for one in plan.items):
+            raise ValueError(
+                f"{folder}: {missing:,} of {len(plan.items):,} questions have no answer yet; "
+                "finish it first"
+            )
         evaluated.append(_evaluated(folder, plan, answered))
     found = compare(*evaluated, draws=options.draws or 1000, seed=options.seed)
     return comparison_table(found)

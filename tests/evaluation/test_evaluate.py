@@ -232,6 +232,12 @@ def test_a_model_does_not_differ_from_itself_and_may_from_another(tmp_path, aski
     run(tmp_path / "b", asking, manifest)
     table = stages.comparison(tmp_path / "a", tmp_path / "b", OPTIONS)
     assert list(table.columns[6].cells) == ["1.000", "1.000"]
+    part = tmp_path / "part"
+    run(part, asking, manifest)
+    path = part / "answers-00000-of-00001.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:5]))
+    with pytest.raises(ValueError, match="part: 3 of 8 questions have no answer yet; finish it"):
+        stages.comparison(tmp_path / "a", part, OPTIONS)
     (manifest.parent / "8.flac").write_bytes(tone(8))
     more = {"audio": "8.flac", "task": "asr", "text": "y", "language": "en"}
     manifest.write_text(manifest.read_text() + json.dumps(more))
