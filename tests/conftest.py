@@ -228,12 +228,15 @@ def changed(values: dict, key: str, value) -> dict:
 
 
 def on_eight_devices(test):
-    """Runs a test without arguments in a process of its own, where the CPU stands for 8 devices."""
+    """Runs a test in a process of its own, where the CPU stands for 8 devices.
+
+    Its fixtures are made in both processes, and used in that one.
+    """
 
     @functools.wraps(test)
-    def outer():
+    def outer(**fixtures):
         if jax.device_count() == 8:
-            return test()
+            return test(**fixtures)
         devices = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
         name = f"{inspect.getfile(test)}::{test.__name__}"
         command = [sys.executable, "-m", "pytest", "-q", "-m", "", "-n", "0", name]
