@@ -16,6 +16,7 @@ from data_pipelines.packing import RowShape
 from data_pipelines.records import Corpus
 from qwen_audio_jax.evaluation.answering import CONTROLS, Evaluator, Result
 from qwen_audio_jax.evaluation.held_out_loss import ALL, HeldOutLoss, Losses, RecordLoss, loss_rows
+from qwen_audio_jax.evaluation.plan import replace
 from qwen_audio_jax.metrics import Answer, counts, part_of, score_by_part
 from qwen_audio_jax.monitoring import report
 from qwen_audio_jax.run_config import EvaluateConfig
@@ -204,12 +205,12 @@ def write_evaluation(workdir: pathlib.Path, step: int, evaluation: Evaluation) -
             for corpus, results in evaluation.results.items()
             for one in results
         ]
-        _replace(workdir / ANSWERS_FILE, "".join(line + "\n" for line in lines))
+        replace(workdir / ANSWERS_FILE, (line + "\n" for line in lines))
 
 
 def write_table(path: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
     """Writes rows of a table."""
-    _replace(path, json.dumps(rows, indent=1) + "\n")
+    replace(path, [json.dumps(rows, indent=1) + "\n"])
 
 
 def write_before(workdir: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -255,9 +256,3 @@ def _line(
         if loss.other is not None:
             line["loss_another_clip"] = loss.other / loss.tokens
     return line | {"annotation": annotation}
-
-
-def _replace(path: pathlib.Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    part.replace(path)
