@@ -118,6 +118,7 @@ def main() -> None:
         compile_program()
     ours = talks.seconds(lambda: by_engine(engine, some))
     engine.close()
+    print(f"engine: {ours:.0f} s", flush=True)
     found = [(f"engine, {options.slots} slots", ours, "no padding")]
     for rows in options.rows:
         batches = Batches(graph, state, rows)
@@ -125,10 +126,12 @@ def main() -> None:
         batches.used = batches.given = 0
         took = talks.seconds(lambda b=batches: b(some))
         padding = f"{1 - batches.used / batches.given:.0%} padding, {len(batches.shapes)} shapes"
+        print(f"generate, batches of {rows}: {took:.0f} s", flush=True)
         found.append((f"generate, batches of {rows}", took, padding))
     with torch.inference_mode():
         for rows in options.rows:
             took = talks.seconds(lambda n=rows: by_transformers(original, some, n))
+            print(f"transformers, batches of {rows}: {took:.0f} s", flush=True)
             found.append((f"transformers, batches of {rows}", took, "30 s a clip"))
     table = Table("", "tokens/s", "RTFx", "engine is", "", title=f"{len(some)} prompts")
     for name, took, told in found:
