@@ -1,6 +1,7 @@
 """Evaluates a model: has it answer benchmarks, scores the answers, shows them in a page.
 
     python -m qwen_audio_jax.evaluate --checkpoint=runs/mine --benchmark=mine=data/synthetic
+    python -m qwen_audio_jax.evaluate --workdir=evaluations/mine --stage=judge --judge=ADDRESS
     python -m qwen_audio_jax.evaluate --workdir=evaluations/mine --stage=score
     python -m qwen_audio_jax.evaluate --compare=evaluations/before,evaluations/after
 
@@ -11,12 +12,16 @@ missing. docs/evaluation.md has the forms of benchmarks, and what each number me
 import pathlib
 import sys
 import urllib.parse
+from typing import TYPE_CHECKING
 
 from absl import app, flags
 from ml_collections import config_flags
 from rich.console import Console
 
 from qwen_audio_jax.command_line import config_of, parse_flags
+
+if TYPE_CHECKING:
+    from qwen_audio_jax.evaluation.judge_stage import Judge
 
 _CONFIG = pathlib.Path(__file__).parents[1] / "configs" / "evaluate.py"
 config_flags.DEFINE_config_file(
@@ -39,7 +44,16 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", "", "Folder of the evaluation; by default evaluations/ and the checkpoint's name."
 )
 _STAGE = flags.DEFINE_enum(
-    "stage", "all", ["all", "answer", "score"], "What to do; scoring needs no model."
+    "stage", "all", ["all", "answer", "judge", "score"], "What to do; scoring needs no model."
+)
+_JUDGE = flags.DEFINE_string(
+    "judge", "", "An address of OpenAI's API whose model judges free answers, as of AIR-Bench chat."
+)
+_JUDGE_MODEL = flags.DEFINE_string(
+    "judge_model", "", "The judge's name behind its address; by default the first."
+)
+_JUDGE_MAY_BE_REMOTE = flags.DEFINE_boolean(
+    "judge_may_be_remote", False, "Whether answers may be sent to a judge on another machine."
 )
 _SHARE = flags.DEFINE_string(
     "share", "0/1", "INDEX/COUNT: which share of the questions this process answers, of how many."
@@ -71,17 +85,36 @@ def _run(values: dict) -> None:
         return
     use_compilation_cache("auto", pathlib.Path(), 1, of_all=True)
     share = _share(_SHARE.value)
-    if _STAGE.value != "score":
+    judge = _judge(share)
+    if _STAGE.value in ("all", "answer"):
         asked = [_named(one) for one in _BENCHMARK.value]
         if not asked:
             raise ValueError("--benchmark: is missing; name one, as --benchmark=mine=data/mine")
         if bool(_CHECKPOINT.value) == bool(_ENDPOINT.value):
             raise ValueError("--checkpoint: name the model that is to answer, or an --endpoint")
         who = stages.Who(_CHECKPOINT.value, _ADAPTER.value, _ENDPOINT.value, _MODEL.value)
-        stages.answer(_folder(), who, asked, chosen, share)
-    if _STAGE.value != "answer" and share[1] == 1:
+        stages.answer(_folder(), who, asked, chosen, share, to_be_judged=judge is not None)
+    if judge:
+        print(stages.judge(_folder(), judge, chosen).sentence)
+    if _STAGE.value in ("all", "score") and share[1] == 1:
         _console().print(stages.score(_folder(), chosen))
         print(f"everything is in {_folder()}")
+
+
+def _judge(share: tuple[int, int]) -> "Judge | None":
+    """Asked what it serves before anything is answered; None where no judge is wanted."""
+    from qwen_audio_jax.evaluation.judge_stage import Judge
+
+    if _STAGE.value == "judge" and not _JUDGE.value:
+        raise ValueError("--judge: is missing; name its address, as http://127.0.0.1:8000/v1")
+    if not _JUDGE.value:
+        return None
+    if _STAGE.value in ("answer", "score") or share[1] > 1:
+        raise ValueError(
+            "--judge: belongs to --stage=judge, or to the whole command in one process; scores are "
+            "made of what judges have said already"
+        )
+    return Judge.of(_JUDGE.value, _JUDGE_MODEL.value, may_be_remote=_JUDGE_MAY_BE_REMOTE.value)
 
 
 def _console() -> Console:

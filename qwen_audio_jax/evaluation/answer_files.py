@@ -5,11 +5,13 @@ cut off by the next one that writes the file, and passed over by the others.
 """
 
 import dataclasses
+import fcntl
 import json
 import logging
 import os
 import pathlib
 import time
+from collections.abc import Iterable
 from typing import Any
 
 _SYNC_SECONDS = 1.0
@@ -35,13 +37,18 @@ class Answered:
 
 
 def read_answers(folder: pathlib.Path) -> dict[str, Answered]:
-    """All answers by key. One that failed is not there if it was given another time.
+    """All answers by key, of all processes."""
+    return read_files(sorted(folder.glob("answers-*.jsonl")))
+
+
+def read_files(paths: Iterable[pathlib.Path]) -> dict[str, Answered]:
+    """The lines of files by key. One that failed is not there if it was given another time.
 
     A damaged line is named and passed over: what it answered is asked again.
     """
     found: dict[str, Answered] = {}
-    for path in sorted(folder.glob("answers-*.jsonl")):
-        for number, line in enumerate(_whole_lines(path), start=1):
+    for path in paths:
+        for number, line in enumerate(_whole_lines(path.read_bytes()), start=1):
             try:
                 one = _answered(json.loads(line))
             except (ValueError, TypeError):
@@ -63,20 +70,27 @@ def _answered(fields: Any) -> Answered:
 
 
 class AnswerFile:
-    """Writes the answers of one process."""
+    """Writes answers, those of one process, or a judge's replies."""
 
-    def __init__(self, folder: pathlib.Path, index: int = 0, count: int = 1):
+    def __init__(self, path: pathlib.Path):
         """Args:
-        folder: of the evaluation.
-        index: of this process.
-        count: of processes.
+        path: of the file, see `path_of`; what it has already stays.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: it cannot be written, or another process does.
         """
-        path = folder / f"answers-{index:05d}-of-{count:05d}.jsonl"
-        whole = b"".join(_whole_lines(path)) if path.is_file() else b""
-        self._file = path.open("r+b" if path.is_file() else "w+b")
+        path.touch()
+        self._file = path.open("r+b")
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise OSError(
+                f"{path}: another process writes it; wait until that has ended, or stop it"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        whole = b"".join(_whole_lines(self._file.read()))
         self._file.truncate(len(whole))
         self._file.seek(len(whole))
         self._synced = time.monotonic()
@@ -85,19 +99,25 @@ class AnswerFile:
         """Adds a line."""
         self._file.write(json.dumps(dataclasses.asdict(answered)).encode() + b"\n")
         if time.monotonic() - self._synced > _SYNC_SECONDS:
-            self._sync()
+            self.sync()
 
-    def _sync(self) -> None:
+    def sync(self) -> None:
+        """Returns when all lines are on the disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._synced = time.monotonic()
 
     def close(self) -> None:
         """Syncs and closes it."""
-        self._sync()
+        self.sync()
         self._file.close()
 
 
-def _whole_lines(path: pathlib.Path) -> list[bytes]:
-    lines = path.read_bytes().splitlines(keepends=True)
+def path_of(folder: pathlib.Path, index: int = 0, count: int = 1) -> pathlib.Path:
+    """The file of the answers of one of so many processes."""
+    return folder / f"answers-{index:05d}-of-{count:05d}.jsonl"
+
+
+def _whole_lines(data: bytes) -> list[bytes]:
+    lines = data.splitlines(keepends=True)
     return lines[:-1] if lines and not lines[-1].endswith(b"\n") else lines

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from qwen_audio_jax.evaluation.answer_files import Answered, AnswerFile, read_answers
+from qwen_audio_jax.evaluation.answer_files import Answered, AnswerFile, path_of, read_answers
 from qwen_audio_jax.evaluation.asking import Question
 from qwen_audio_jax.evaluation.benchmarks import Benchmark, Item
 from qwen_audio_jax.evaluation.plan import Asked, Plan, Planned, write_plan
@@ -64,7 +64,7 @@ def answer(
     mine = questions[process[0] :: process[1]]
     missing = [one for one in mine if one.key not in known or known[one.key].finish == FAILED]
     if missing:
-        file, began = AnswerFile(folder, *process), time.monotonic()
+        file, began = AnswerFile(path_of(folder, *process)), time.monotonic()
         try:
             with _bar("answering", len(mine)) as bar:
                 bar.update(len(mine) - len(missing))

@@ -1,16 +1,10 @@
 """Has a model behind OpenAI's HTTP API answer, whoever serves it."""
 
 import base64
-import concurrent.futures
 import dataclasses
-import http.client
 import io
 import itertools
 import json
-import os
-import time
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -23,7 +17,8 @@ from qwen_audio_jax.audio.lengths import SAMPLE_RATE
 from qwen_audio_jax.evaluation.answer_files import Answered
 from qwen_audio_jax.evaluation.asking import Question, digest
 from qwen_audio_jax.evaluation.benchmarks import Item
-from qwen_audio_jax.inference.answers import FAILED, LENGTH, STOP
+from qwen_audio_jax.evaluation.openai_server import ILL_REPLY, Server, each_at_once, in_words
+from qwen_audio_jax.inference.answers import FAILED, STOP
 from qwen_audio_jax.rendering import render
 from qwen_audio_jax.rendering.chat import Message
 from qwen_audio_jax.rendering.spans import Span
@@ -31,9 +26,6 @@ from qwen_audio_jax.tasks import CHAT
 
 KEY_VARIABLE = "QWEN_AUDIO_API_KEY"
 _PATIENCE = 600.0
-_TRIES, _PAUSE = 5, 1.0
-_BUSY = (429, 500, 502, 503, 504)
-"""Statuses after which a request is tried again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,18 +50,12 @@ class Endpoint:
             ValueError: there is no such server or model; one sentence.
         """
         endpoint = cls(address.rstrip("/"), model, most)
-        try:
-            known = [one["id"] for one in json.loads(endpoint._got("/models"))["data"]]
-        except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
-            raise ValueError(
-                f"--endpoint: {address} does not list its models ({error}); an address is such as "
-                "http://127.0.0.1:8000/v1"
-            ) from None
-        if model and model not in known:
-            raise ValueError(f"--model: {model!r} is not served there; there is {', '.join(known)}")
-        if not known:
-            raise ValueError(f"--endpoint: {address} serves no model")
-        return dataclasses.replace(endpoint, model=model or known[0])
+        return dataclasses.replace(endpoint, model=endpoint.server.chosen(model, "--model"))
+
+    @property
+    def server(self) -> Server:
+        """Who is asked."""
+        return Server(self.address, "--endpoint", KEY_VARIABLE, _PATIENCE)
 
     @property
     def told(self) -> dict[str, Any]:
@@ -126,16 +112,9 @@ class Endpoint:
             ConnectionError: the server does not answer any more; what is answered stays.
         """
         heard = 0.0
-        pool = concurrent.futures.ThreadPoolExecutor(at_once, "asking")
-        try:
-            for done in concurrent.futures.as_completed(
-                [pool.submit(self._answered, question) for question in questions]
-            ):
-                seconds, answered = done.result()
-                heard += seconds
-                yield heard, answered
-        finally:
-            pool.shutdown(cancel_futures=True)
+        for seconds, answered in each_at_once(self._answered, questions, at_once):
+            heard += seconds
+            yield heard, answered
 
     def _answered(self, question: Question) -> tuple[float, Answered]:
         try:
@@ -144,9 +123,8 @@ class Endpoint:
             text, finish, tokens = self._asked(question, list(map(_wav, waves)))
         except ConnectionError:
             raise
-        except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
-            said = " ".join(str(error).split())[:300] or type(error).__name__
-            return 0.0, Answered(question.key, "", FAILED, error=said)
+        except ILL_REPLY as error:
+            return 0.0, Answered(question.key, "", FAILED, error=in_words(error))
         return seconds, Answered(question.key, text, finish, tokens)
 
     def _asked(self, question: Question, clips: Sequence[bytes]) -> tuple[str, str, int]:
@@ -163,11 +141,7 @@ class Endpoint:
             "temperature": 0,
             "max_tokens": question.limit,
         }
-        found = json.loads(self._posted("/chat/completions", json.dumps(body).encode()))
-        choice = found["choices"][0]
-        finish = LENGTH if choice.get("finish_reason") == "length" else STOP
-        tokens = (found.get("usage") or {}).get("completion_tokens", 0)
-        return choice["message"]["content"] or "", finish, tokens
+        return self.server.completion(body)
 
     def _posted_form(self, fields: dict[str, str], clip: bytes) -> bytes:
         boundary = uuid.uuid4().hex
@@ -178,36 +152,7 @@ class Endpoint:
             lines += head.encode() + value + b"\r\n"
         lines += f"--{boundary}--\r\n".encode()
         kind = f"multipart/form-data; boundary={boundary}"
-        return self._posted("/audio/transcriptions", lines, kind)
-
-    def _got(self, path: str) -> bytes:
-        return self._opened(urllib.request.Request(self.address + path))
-
-    def _posted(self, path: str, body: bytes, kind: str = "application/json") -> bytes:
-        """Tries again, after longer and longer pauses, where the server is busy."""
-        for number in range(_TRIES):
-            request = urllib.request.Request(
-                self.address + path, data=body, headers={"Content-Type": kind}
-            )
-            try:
-                return self._opened(request)
-            except urllib.error.HTTPError as error:
-                if error.code not in _BUSY or number == _TRIES - 1:
-                    raise OSError(f"status {error.code}: {_message(error)}") from None
-            except (urllib.error.URLError, ConnectionError) as error:
-                if number == _TRIES - 1:
-                    raise ConnectionError(
-                        f"--endpoint: {self.address} does not answer any more ({error}); start "
-                        "it, and give the same command again, which goes on"
-                    ) from None
-            time.sleep(_PAUSE * 2**number)
-        raise AssertionError("unreachable")
-
-    def _opened(self, request: urllib.request.Request) -> bytes:
-        if key := os.environ.get(KEY_VARIABLE):
-            request.add_header("Authorization", f"Bearer {key}")
-        with urllib.request.urlopen(request, timeout=_PATIENCE) as response:
-            return response.read()
+        return self.server.posted("/audio/transcriptions", lines, kind)
 
 
 def _wav(wave: np.ndarray) -> bytes:
@@ -217,13 +162,6 @@ def _wav(wave: np.ndarray) -> bytes:
     subtype = "PCM_16" if whole else "FLOAT"
     soundfile.write(file, wave, SAMPLE_RATE, format="WAV", subtype=subtype)
     return file.getvalue()
-
-
-def _message(error: urllib.error.HTTPError) -> str:
-    try:
-        return str(json.loads(error.read())["error"]["message"])
-    except (ValueError, LookupError, TypeError, OSError):
-        return error.reason
 
 
 def _parts(spans: Sequence[Span], clips: Sequence[str]) -> list[dict[str, Any]]:

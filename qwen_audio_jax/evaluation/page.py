@@ -77,7 +77,7 @@ def write_evaluation_page(
         facts={
             name.replace("_", " "): value for name, value in (plan.model | plan.decoding).items()
         },
-        notes=warnings(told),
+        notes=warnings(rows, told),
         reasons={one["name"]: one["reasons"] for one in told["benchmarks"] if one["reasons"]},
         scores=list(map(_score, rows)),
         total=len(plan.items),

@@ -14,6 +14,7 @@ from qwen_audio_jax.evaluation.health import (
     TRUNCATED,
     WRONG_LANGUAGE,
 )
+from qwen_audio_jax.evaluation.judged_scores import judge_notes
 from qwen_audio_jax.metrics.scales import scale_of, verdict
 
 _COLOURS = {"better": "green", "worse": "red"}
@@ -35,7 +36,7 @@ def score_table(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any]) -> r
         rows: of evaluation.json.
         told: summary.json.
     """
-    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, caption=_caption(told))
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, caption=_caption(rows, told))
     for name in ("benchmark", "task", "metric"):
         table.add_column(name, overflow="fold", min_width=8)
     for name in ("value", "interval", "baseline", "n"):
@@ -67,9 +68,14 @@ def interval_text(row: Mapping[str, Any]) -> str:
     return f"{scale.text(row['low'])} to {scale.text(row['high'])}"
 
 
-def warnings(told: Mapping[str, Any]) -> list[str]:
-    """A sentence on each thing of a benchmark that its scores do not tell."""
-    lines = []
+def warnings(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any]) -> list[str]:
+    """A sentence on each thing of a benchmark that its scores do not tell.
+
+    Args:
+        rows: of evaluation.json.
+        told: summary.json.
+    """
+    lines = judge_notes(rows)
     for one in told["benchmarks"]:
         counts = ", ".join(
             f"{one[name]:,} {name.replace('_', ' ')}"
@@ -93,5 +99,5 @@ def warnings(told: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _caption(told: Mapping[str, Any]) -> rich.text.Text:
-    return rich.text.Text("\n".join(warnings(told)), justify="left")
+def _caption(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any]) -> rich.text.Text:
+    return rich.text.Text("\n".join(warnings(rows, told)), justify="left")

@@ -1,13 +1,14 @@
 """Scores of a finished evaluation, of its plan and answers alone: they can be had anew at will."""
 
 import collections
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from qwen_audio_jax.evaluation.answer_files import Answered
-from qwen_audio_jax.evaluation.benchmarks import ELSEWHERE, REFUSALS, Item
+from qwen_audio_jax.evaluation.benchmarks import ELSEWHERE, JUDGED, REFUSALS, Item
 from qwen_audio_jax.evaluation.health import Given, commonest_answer, health
 from qwen_audio_jax.evaluation.item_counts import (
     Counts,
@@ -15,6 +16,8 @@ from qwen_audio_jax.evaluation.item_counts import (
     language_field,
     protocol_counts,
 )
+from qwen_audio_jax.evaluation.judge_calls import Replies
+from qwen_audio_jax.evaluation.judged_scores import judged_groups, judged_row
 from qwen_audio_jax.evaluation.options import Options
 from qwen_audio_jax.evaluation.plan import Asked, Plan, Planned
 from qwen_audio_jax.evaluation.statistics import bootstrap
@@ -49,14 +52,18 @@ def check_protocols(options: Options, items: Iterable[Item]) -> None:
 
 
 def score_rows(
-    plan: Plan, answered: Mapping[str, Answered], options: Options
+    plan: Plan,
+    answered: Mapping[str, Answered],
+    options: Options,
+    judges: Sequence[Replies] = (),
 ) -> list[dict[str, Any]]:
     """The rows of evaluation.json.
 
     Each has task, metric, value, baseline and n, and its benchmark; "asked", of which "failed" were
     not answered and "truncated" were cut by their limit; "left_out", rows of the benchmark's list
     that are no items; "low" and "high", where the metric has an interval; "signature", where it
-    has several ways; and of choices "strict", "official" and "unreadable".
+    has several ways; of choices "strict", "official" and "unreadable"; and of each judge that has
+    been asked what `judged_scores.judged_row` tells.
 
     Raises:
         ValueError: there are questions without any answer; the sentence says how many.
@@ -74,7 +81,14 @@ def score_rows(
             if item.benchmark == benchmark.name:
                 alike[item.task, _way(item)].append(item)
         for task, way in sorted(alike):
-            rows += _task_rows(benchmark, task, _WAYS[way], alike[task, way], answered, options)
+            items = alike[task, way]
+            if way == JUDGED and judges:
+                for ending, group in judged_groups(items):
+                    for one in judges:
+                        of = functools.partial(_judged_rows, one, ending)
+                        rows += _task_rows(benchmark, task, of, group, answered, options)
+            else:
+                rows += _task_rows(benchmark, task, _WAYS[way], items, answered, options)
     return rows
 
 
@@ -180,11 +194,19 @@ def _unscored_rows(task: str, pairs: Sequence[Pair], options: Options) -> Scored
     return [(table_row("scored_elsewhere", None, None, len(pairs)), None)]
 
 
+def _judged_rows(
+    replies: Replies, ending: str, task: str, pairs: Sequence[Pair], options: Options
+) -> Scored:
+    """What a judge gave the answers."""
+    return [judged_row(replies, ending, pairs)]
+
+
 _CHOICES = "choices"
 _WAYS: dict[str, RowsOf] = {
     "": _free_rows,
     _CHOICES: _choice_rows,
     REFUSALS: _refusal_rows,
+    JUDGED: _unscored_rows,
     ELSEWHERE: _unscored_rows,
 }
 """How answers are scored, by what tells it of an item."""
@@ -196,7 +218,7 @@ def _question(item: Planned, answered: Answered) -> Question:
 
 def item_counts(item: Planned, text: str) -> dict[str, tuple[float, ...]]:
     """By metric what one answer adds to the sums that it is a function of."""
-    if item.rule in (REFUSALS, ELSEWHERE):
+    if item.rule in (REFUSALS, JUDGED, ELSEWHERE):
         return {}
     if item.choices:
         read, _ = RULES["letter_then_text"]

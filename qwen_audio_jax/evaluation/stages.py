@@ -9,13 +9,15 @@ from collections.abc import Sequence
 
 import rich.table
 
-from qwen_audio_jax.evaluation import answer_stage
+from qwen_audio_jax.evaluation import answer_stage, judge_stage
 from qwen_audio_jax.evaluation.answer_files import Answered, read_answers
 from qwen_audio_jax.evaluation.asking import Asking
-from qwen_audio_jax.evaluation.benchmarks import open_benchmark
+from qwen_audio_jax.evaluation.benchmarks import JUDGED, open_benchmark
 from qwen_audio_jax.evaluation.compare import Evaluated, Item, compare, comparison_table
 from qwen_audio_jax.evaluation.endpoint import Endpoint
 from qwen_audio_jax.evaluation.engine_answers import engine_answers
+from qwen_audio_jax.evaluation.judge_calls import Replies, judged_counts, read_judges
+from qwen_audio_jax.evaluation.judge_stage import Judge
 from qwen_audio_jax.evaluation.official_files import official_files
 from qwen_audio_jax.evaluation.options import Options
 from qwen_audio_jax.evaluation.page import write_evaluation_page
@@ -57,6 +59,8 @@ def answer(
     named: Sequence[tuple[str, pathlib.Path]],
     options: Options,
     share: tuple[int, int] = (0, 1),
+    *,
+    to_be_judged: bool = False,
 ) -> None:
     """Has a model answer benchmarks.
 
@@ -66,6 +70,7 @@ def answer(
         named: benchmarks by name and path.
         options: see there.
         share: which of how many shares of the questions.
+        to_be_judged: whether a judge is to be asked about the answers.
 
     Raises:
         ValueError, OSError: one sentence that names the file, the flag or the key, and the mend.
@@ -74,6 +79,8 @@ def answer(
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"--benchmark: {twice!r} is given twice; give each a name of its own")
     benchmarks = [open_benchmark(*one) for one in named]
+    if to_be_judged and not any(item.rule == JUDGED for one in benchmarks for item in one.items):
+        raise ValueError("--judge: no benchmark has answers for a judge; AIR-Bench chat is such")
     check_protocols(options, [item for one in benchmarks for item in one.items])
     if who.endpoint:
         asker = Endpoint.of(who.endpoint, who.model, options.max_new_tokens)
@@ -86,6 +93,11 @@ def answer(
     answer_stage.answer(folder, asker, benchmarks, answers, options.limit, share)
 
 
+def judge(folder: pathlib.Path, by: Judge, options: Options) -> judge_stage.Held:
+    """Has a judge asked about answers; see `judge_stage.judge`, and what it raises."""
+    return judge_stage.judge(folder, by, options.slots)
+
+
 def score(folder: pathlib.Path, options: Options) -> rich.table.Table:
     """Scores an evaluation; writes the table, what is told beside it, and the page.
 
@@ -93,7 +105,7 @@ def score(folder: pathlib.Path, options: Options) -> rich.table.Table:
         ValueError, OSError: there is none, or it is not whole; one sentence.
     """
     plan, answered = read_plan(folder), read_answers(folder)
-    rows = score_rows(plan, answered, options)
+    rows = score_rows(plan, answered, options, read_judges(folder))
     told = summary(plan, answered)
     for name, content in ((TABLE_FILE, rows), (SUMMARY_FILE, told)):
         replace(folder / name, [json.dumps(content, indent=1, ensure_ascii=False) + "\n"])
@@ -126,24 +138,29 @@ def comparison(a: pathlib.Path, b: pathlib.Path, options: Options) -> rich.table
                 f"{folder}: {missing:,} of {len(plan.items):,} questions have no answer yet; "
                 "finish it first"
             )
-        evaluated.append(_evaluated(folder, plan, answered))
+        evaluated.append(_evaluated(folder, plan, answered, read_judges(folder)))
     found = compare(*evaluated, draws=options.draws or 1000, seed=options.seed)
     return comparison_table(found)
 
 
-def _evaluated(folder: pathlib.Path, plan: Plan, answered: dict[str, Answered]) -> Evaluated:
+def _evaluated(
+    folder: pathlib.Path, plan: Plan, answered: dict[str, Answered], judges: list[Replies]
+) -> Evaluated:
     data = ", ".join(f"{one.name} {one.digest}" for one in plan.benchmarks)
     protocol = f"{json.dumps(plan.decoding)}, {PROTOCOLS['v1'].signature}"
-    items = [_compared(item, answered.get(item.key)) for item in plan.items]
+    items = [_compared(item, answered.get(item.key), judges) for item in plan.items]
     return Evaluated(str(folder), data, protocol, items)
 
 
-def _compared(item: Planned, answered: Answered | None) -> Item:
+def _compared(item: Planned, answered: Answered | None, judges: list[Replies]) -> Item:
     given = answered is not None and answered.finish != FAILED
+    counts = {}
+    if given:
+        counts = item_counts(item, answered.text) | judged_counts(item, answered.text, judges)
     return Item(
         f"{item.benchmark}/{item.id}",
         f"{item.benchmark}: {item.task}",
-        item_counts(item, answered.text) if given else {},
+        counts,
         answered.text if given else "",
         _truth(item),
         cluster_of(item.annotation),

@@ -61,6 +61,7 @@ SCALES = {
     "velocity_accuracy": Scale("Accuracy, velocity", "%", 1.0),
     "instrument_accuracy": Scale("Accuracy, instrument", "%", 1.0),
     "refusals": Scale("Refusals", "%", None),
+    "judged": Scale("Judged by", "", 10.0),
     "scored_elsewhere": Scale("Scored by another program", "", None),
     "token_f1": Scale("Words shared (F1)", "%", 1.0),
     "event_f1": Scale("Event F1", "%", 1.0),
@@ -80,6 +81,8 @@ def scale_of(metric: str) -> Scale:
     if known not in SCALES:
         return Scale(metric, "", None)
     scale = SCALES[known]
+    if known == "judged":  # the judge's name may have strokes of its own
+        return dataclasses.replace(scale, name=f"{scale.name} {'/'.join(parts)}")
     return dataclasses.replace(scale, name=", ".join([scale.name, *parts]))
 
 

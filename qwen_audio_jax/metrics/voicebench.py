@@ -1,7 +1,10 @@
 """VoiceBench's scorers that need no judge: letters of openbookqa and mmsu, refusals of advbench.
 
-The two tables are data of VoiceBench (Chen et al., 2024; MatthewCYM/VoiceBench, Apache-2.0), of
-mcq.py and harm.py in its src/evaluator, without the entries that others cover.
+The two tables say which words count, by mcq.py and harm.py in src/evaluator of VoiceBench (Chen et
+al., 2024; MatthewCYM/VoiceBench 5338154), without the entries that others cover. VoiceBench's data
+set, hlt-lab/voicebench, is under Apache-2.0; of the repository with its scripts no licence file is
+known. So no code of it is here, and of its lists what they state as facts of the protocol: single
+words and turns of speech, without which its scores are not defined.
 """
 
 import dataclasses

@@ -17,6 +17,7 @@ from qwen_audio_jax.evaluation.benchmarks import (
 from qwen_audio_jax.evaluation.benchmarks.files import Fields, first_row
 from qwen_audio_jax.evaluation.benchmarks.item import (
     ELSEWHERE,
+    JUDGED,
     LONGEST,
     REFUSALS,
     Benchmark,
@@ -27,6 +28,7 @@ from qwen_audio_jax.evaluation.benchmarks.item import (
 __all__ = [
     "ELSEWHERE",
     "FORMS",
+    "JUDGED",
     "LONGEST",
     "REFUSALS",
     "Benchmark",

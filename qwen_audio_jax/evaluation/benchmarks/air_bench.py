@@ -9,7 +9,7 @@ import pathlib
 from typing import Any
 
 from qwen_audio_jax.evaluation.benchmarks.files import Fields, clips_of, read_rows, text
-from qwen_audio_jax.evaluation.benchmarks.item import Item, LeftOut
+from qwen_audio_jax.evaluation.benchmarks.item import JUDGED, Item, LeftOut
 from qwen_audio_jax.evaluation.benchmarks.questions import (
     Clips,
     item,
@@ -26,6 +26,18 @@ _INSTRUCTION = (
 _GROUNDING = "Audio_Grounding"
 """The task whose clips are FLAC files though the list names WAV files."""
 
+CHAT_GROUPS = {
+    "speech_QA": "speech",
+    "speech_dialogue_QA": "speech",
+    "sound_QA": "sound",
+    "sound_generation_QA": "sound",
+    "music_QA": "music",
+    "music_generation_analysis_QA": "music",
+    "speech_and_sound_QA": "speech_and_sound",
+    "speech_and_music_QA": "speech_and_music",
+}
+"""What cal_score.py gives a score for. The two of speech and something are the board's "mixed"."""
+
 
 def read_foundation(path: pathlib.Path) -> tuple[list[Item], list[LeftOut]]:
     """Questions with two to four choices, which score_foundation.py reads by their letter.
@@ -37,8 +49,7 @@ def read_foundation(path: pathlib.Path) -> tuple[list[Item], list[LeftOut]]:
 
 
 def read_chat(path: pathlib.Path) -> tuple[list[Item], list[LeftOut]]:
-    """Free questions. Only a judge can score the answers, see `item.ELSEWHERE`; what it needs is in
-    the annotation: "question", "text" (the reference) and "description" (of the clip).
+    """Free questions, whose answers a judge scores, see `item.JUDGED`.
 
     Raises:
         RejectedRecord: the list cannot be read.
@@ -69,7 +80,9 @@ def _chat(path: pathlib.Path, name: str, fields: Fields) -> Item:
         "description": text(fields, "meta_info"),
         **_about(fields),
     }
-    return item(name, _clips(path, fields), question, annotation)
+    if group := CHAT_GROUPS.get(text(fields, "task_name")):
+        annotation["group"] = group
+    return item(name, _clips(path, fields), question, annotation, rule=JUDGED)
 
 
 def _about(fields: Fields) -> dict[str, Any]:

@@ -14,9 +14,15 @@ LONGEST = 256
 REFUSALS = "refusals"
 """The rule of free answers of which it counts whether they refuse, see `metrics.voicebench`."""
 
+JUDGED = "judged"
+"""The rule of free answers that a judge compares with the reference, see `evaluation.judge_calls`.
+The annotation has "question", "text" (the reference), "description" (of the clip), and "group"
+where the benchmark's scores are of groups.
+"""
+
 ELSEWHERE = "elsewhere"
-"""The rule of answers that are not scored here: a judge or a checker of the benchmark's own does,
-or its makers alone know what is right. They are asked, counted, and written for that scorer.
+"""The rule of answers that are not scored here: a checker of the benchmark's own does, or its
+makers alone know what is right. They are asked, counted, and written for that scorer.
 """
 
 
@@ -35,7 +41,8 @@ class Item:
         messages: what a model that was tuned on conversations is asked.
         choices: texts of which one is the answer, `annotation["text"]`; none where it is free.
         rule: how the benchmark's own scorer reads the answer: a choice by a key of
-            `metrics.choices.RULES`, a free one by REFUSALS or ELSEWHERE; "" is the task's metric.
+            `metrics.choices.RULES`, a free one by REFUSALS, JUDGED or ELSEWHERE; "" is the
+            task's metric.
         limit: tokens that the answer may have.
     """
 

@@ -59,7 +59,7 @@ def set_of(path: pathlib.Path, name: str = "") -> str:
                 return part
     raise RejectedRecord(
         f"{path}: its rows are VoiceBench's, whose sets tell how answers are scored; call the "
-        f"benchmark by one of these names: {', '.join(SETS)}. The others need a judge"
+        f"benchmark by one of these names: {', '.join(SETS)}. The others need its own judge"
     )
 
 

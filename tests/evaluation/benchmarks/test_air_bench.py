@@ -2,7 +2,7 @@
 
 import published_lists
 
-from qwen_audio_jax.evaluation.benchmarks import ELSEWHERE, air_bench
+from qwen_audio_jax.evaluation.benchmarks import JUDGED, air_bench
 from qwen_audio_jax.rendering.spans import Span
 
 # As Inference_Foundation.py puts it.
@@ -90,12 +90,12 @@ def test_a_gap_in_the_choices_is_refused(tmp_path):
     assert left_out[0].reason.startswith("field 'choice_c': must be a text")
 
 
-def test_chat_is_free_and_scored_elsewhere(tmp_path):
+def test_chat_is_free_and_for_a_judge(tmp_path):
     items, left_out = air_bench.read_chat(published_lists.air_chat(tmp_path))
     assert [item.id for item in items] == ["0", "2"]
     assert [one.row for one in left_out] == [2]
     first = items[0]
-    assert (first.choices, first.rule, first.limit) == ((), ELSEWHERE, 256)
+    assert (first.choices, first.rule, first.limit) == ((), JUDGED, 256)
     assert first.spans == (Span(clip=0), Span(text="What might he do next?"))
     assert first.annotation == {
         "question": "What might he do next?",
@@ -104,4 +104,5 @@ def test_chat_is_free_and_scored_elsewhere(tmp_path):
         "source": "fisher",
         "category": "speech_dialogue_QA",
         "sub_category": "speech_dialogue_QA_fisher",
+        "group": "speech",
     }
