@@ -46,6 +46,10 @@ class Judge:
         Raises:
             ValueError: it may not be asked, or there is no such server or model; one sentence.
         """
+        if not address.startswith(("http://", "https://")):
+            raise ValueError(
+                f"--judge: {address!r} is no address; one is such as http://127.0.0.1:8000/v1"
+            )
         server = Server(address.rstrip("/"), "--judge", KEY_VARIABLE, _PATIENCE)
         if not (server.is_loopback or may_be_remote):
             raise ValueError(

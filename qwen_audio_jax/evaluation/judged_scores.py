@@ -10,7 +10,7 @@ from qwen_audio_jax.evaluation.judge_calls import Replies, signature_of
 from qwen_audio_jax.evaluation.plan import Planned
 from qwen_audio_jax.inference.answers import FAILED
 from qwen_audio_jax.metrics.answer import table_row
-from qwen_audio_jax.metrics.judged import judged_scores
+from qwen_audio_jax.metrics.judged import LEAST, MOST, judged_scores
 from qwen_audio_jax.metrics.scales import scale_of
 
 Pair = tuple[Planned, Answered]
@@ -20,13 +20,13 @@ _BOARD = (("speech",), ("sound",), ("music",), ("speech_and_sound", "speech_and_
 
 
 def judged_groups(items: Sequence[Planned]) -> Iterator[tuple[str, list[Planned]]]:
-    """(what a row's name ends in, items) of all items, and of each group that they name."""
+    """(what a row's name ends in, items) of all items, and of each group if they name several."""
     yield "", list(items)
     by_group = collections.defaultdict(list)
     for item in items:
         if group := item.annotation.get("group"):
             by_group[group].append(item)
-    for group in sorted(by_group):
+    for group in sorted(by_group) if len(by_group) > 1 else ():
         yield f"/{group}", by_group[group]
 
 
@@ -107,8 +107,12 @@ def judge_notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         told += f"{row['judge_failed']:,} calls that failed"
         if row["unreadable"] + row["judge_failed"]:
             within = scale.text(row["lowest"]), scale.text(row["highest"])
-            told += f", and were these the least or the most, it were {' or '.join(within)}"
+            told += (
+                f" (all of them given {LEAST} or {MOST}, the score would be {' or '.join(within)})"
+            )
         if row["flip_rate"] is not None:
             told += f"; the order changes who wins in {100 * row['flip_rate']:.1f} %"
+        if row["official"] is not None:
+            told += f"; the mean of the makers' groups is {scale.text(row['official'])}"
         notes.append(told)
     return notes

@@ -68,6 +68,7 @@ class Server:
             ValueError: there is no such server or model; one sentence.
         """
         try:
+            urllib.parse.urlsplit(self.address).port  # noqa: B018 - raises where it is no port
             known = self.models()
         except ILL_REPLY as error:
             raise ValueError(

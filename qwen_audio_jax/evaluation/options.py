@@ -13,7 +13,7 @@ from qwen_audio_jax.metrics.protocols import PROTOCOLS
 class Options:
     """Attributes:
     limit: items of a benchmark at most, spread evenly over it; 0 is all.
-    slots: questions answered at once.
+    slots: questions answered at once, and calls to a judge.
     context: tokens of a prompt and its answer together; a question that needs more fails.
     max_new_tokens: of an answer at most; 0 is each benchmark's own limit.
     protocols: of word error rates beside "wer" itself, which is v1's; see `metrics.protocols`.

@@ -111,7 +111,7 @@ def test_both_orders_are_asked_once_and_averaged(tmp_path, monkeypatch):
 
 def test_no_row_goes_by_the_benchmarks_name_or_without_its_judge(tmp_path):
     folder = evaluation(tmp_path / "e")
-    assert list(rows_of(folder)) == ["scored_elsewhere"]
+    assert list(rows_of(folder)) == ["scored_elsewhere"]  # by a file for its own script
     with served(fair) as (address, _):
         judged(folder, address)
     metrics = list(rows_of(folder))
@@ -243,6 +243,18 @@ def test_a_server_that_goes_stops_the_stage_and_no_call_is_repeated(tmp_path):
     assert lines(tmp_path / "more") == []
 
 
+def test_a_reply_is_on_the_disk_before_the_next_call(tmp_path):
+    folder, kept = evaluation(tmp_path / "e"), []
+
+    def script(prompt, before):
+        kept.append(len(lines(folder)))
+        return fair(prompt, before)
+
+    with served(script) as (address, _):
+        judge_stage.judge(folder, Judge.of(address), 1)
+    assert kept == list(range(12))
+
+
 def lines(folder):
     return log_of(folder, NAME).read_bytes().splitlines(keepends=True)
 
@@ -316,6 +328,12 @@ def test_two_models_are_compared_by_the_same_judge(tmp_path):
     cells = [next(iter(column.cells)) for column in table.columns]
     assert f"Judged by {NAME}" in str(cells[1])
     assert [str(cell) for cell in cells[2:5]][:2] == ["5", "7"]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8000", "", "file:///etc/passwd"])
+def test_what_is_no_address_is_refused(address):
+    with pytest.raises(ValueError, match=r"--judge: .* is no address; one is such as http://"):
+        Judge.of(address)
 
 
 @pytest.mark.parametrize("address", ["http://10.0.0.5:8000/v1", "https://judge.example/v1"])
