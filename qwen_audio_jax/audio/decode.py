@@ -43,7 +43,7 @@ _BY_LIBSNDFILE = ("riff", "wav", "w64", "aiff", "au", "caf", "nistsphere", "voc"
 """Kinds of file that FFmpeg is asked about as well, see `_by_libsndfile`."""
 
 
-def decode(data: bytes, most: float = math.inf) -> np.ndarray:
+def decode(data: bytes, most: float = math.inf, seconds: float = MAX_SECONDS) -> np.ndarray:
     """Decodes a clip: WAV, FLAC, Ogg, MP3, and what docs/data.md lists besides.
 
     Channels are averaged; other sampling rates are converted by soxr's high-quality filter.
@@ -51,6 +51,7 @@ def decode(data: bytes, most: float = math.inf) -> np.ndarray:
     Args:
         data: the file's bytes.
         most: numbers, samples of all channels, that it may hold; more are not decoded.
+        seconds: that it may last; a longer one is taken for a mistake.
 
     Returns:
         float32 [samples] at 16 kHz, ceil(n * 16000 / rate) of them, none larger than `MAX_LEVEL`.
@@ -58,7 +59,7 @@ def decode(data: bytes, most: float = math.inf) -> np.ndarray:
     Raises:
         AudioError: not audio, broken off, damaged, empty, too short, too long or too loud.
     """
-    with at_most(most):
+    with at_most(most, seconds):
         wave, rate = read_samples(data)
     if len(wave) == 0:
         raise AudioError("the clip has no samples")

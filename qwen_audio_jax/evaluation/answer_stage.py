@@ -1,22 +1,22 @@
 """The first stage of an evaluation: everything is planned, then what has no answer yet is asked."""
 
 import dataclasses
+import json
 import pathlib
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
-from tqdm import tqdm
-
 from qwen_audio_jax.evaluation.answer_files import Answered, AnswerFile, path_of, read_answers
-from qwen_audio_jax.evaluation.asking import Question
+from qwen_audio_jax.evaluation.asking import Question, digest
 from qwen_audio_jax.evaluation.benchmarks import Benchmark, Item
-from qwen_audio_jax.evaluation.plan import Asked, Plan, Planned, write_plan
+from qwen_audio_jax.evaluation.plan import Asked, Plan, Planned, Window, write_plan
+from qwen_audio_jax.evaluation.progress import Progress, answering, bar
+from qwen_audio_jax.evaluation.recordings import parts_of
 from qwen_audio_jax.evaluation.selection import spread
 from qwen_audio_jax.inference.answers import FAILED
 
-Answers = Callable[[Sequence[Question]], Iterator[tuple[float, Answered]]]
-"""Questions to (seconds that were heard so far, an answer), in any order."""
+Answers = Callable[[Sequence[Question]], Iterator[tuple[Progress, Answered]]]
+"""Questions to (what has been done so far, an answer), in any order."""
 
 
 class Asker(Protocol):
@@ -64,15 +64,10 @@ def answer(
     mine = questions[process[0] :: process[1]]
     missing = [one for one in mine if one.key not in known or known[one.key].finish == FAILED]
     if missing:
-        file, began = AnswerFile(path_of(folder, *process)), time.monotonic()
+        file = AnswerFile(path_of(folder, *process))
         try:
-            with _bar("answering", len(mine)) as bar:
-                bar.update(len(mine) - len(missing))
-                for seconds, answered in answers(missing):
-                    file.put(answered)
-                    heard = seconds / (time.monotonic() - began)
-                    bar.set_postfix_str(f"{heard:.0f} audio-s/s", refresh=False)
-                    bar.update()
+            for answered in answering(answers(missing), len(mine), len(missing)):
+                file.put(answered)
         finally:
             file.close()
     return plan
@@ -84,27 +79,14 @@ def plan_of(
     """The plan, and its questions, each once."""
     asked, items, questions = [], [], {}
     chosen = [spread(range(len(one.items)), limit) for one in benchmarks]
-    with _bar("reading what is asked", sum(map(len, chosen))) as bar:
+    with bar("reading what is asked", sum(map(len, chosen))) as shown:
         for benchmark, numbers in zip(benchmarks, chosen, strict=True):
             for number in numbers:
-                item = benchmark.items[number]
-                planned = Planned(
-                    benchmark.name,
-                    item.id,
-                    item.task,
-                    item.annotation,
-                    choices=item.choices,
-                    rule=item.rule,
-                )
-                try:
-                    one = asker.question(item)
-                except (ValueError, OSError) as error:
-                    items.append(dataclasses.replace(planned, failed=str(error)))
-                else:
+                planned, some = _planned(asker, benchmark.name, benchmark.items[number])
+                items.append(planned)
+                for one in some:
                     questions.setdefault(one.key, one)
-                    told = {"key": one.key, "prompt": one.prompt, "reference": one.reference}
-                    items.append(dataclasses.replace(planned, **told, audio=one.audio))
-                bar.update()
+                shown.update()
             asked.append(
                 Asked(
                     benchmark.name,
@@ -120,5 +102,24 @@ def plan_of(
     return Plan(asker.told, decoding, asked, items), list(questions.values())
 
 
-def _bar(told: str, total: int) -> tqdm:
-    return tqdm(total=total, desc=told, unit="", leave=False, disable=None)
+def _planned(asker: Asker, benchmark: str, item: Item) -> tuple[Planned, list[Question]]:
+    """An item as it is asked, and its questions: one, or one of each window."""
+    planned = Planned(
+        benchmark, item.id, item.task, item.annotation, choices=item.choices, rule=item.rule
+    )
+    try:
+        parts = parts_of(item)
+        questions = [asker.question(one) for one in ([part.item for part in parts] or [item])]
+        audio = tuple(map(digest, item.clips())) if parts else questions[0].audio
+    except (ValueError, OSError) as error:
+        return dataclasses.replace(planned, failed=str(error)), []
+    one, windows = questions[0], []
+    key = one.key
+    if parts:
+        key = digest(json.dumps([question.key for question in questions]).encode())
+        windows = [
+            Window(question.key, part.samples, part.row)
+            for question, part in zip(questions, parts, strict=True)
+        ]
+    told = {"key": key, "prompt": one.prompt, "reference": one.reference, "audio": audio}
+    return dataclasses.replace(planned, **told, windows=tuple(windows)), questions

@@ -10,6 +10,7 @@ from data_pipelines.examples import Example, in_windows
 from data_pipelines.records import told
 from qwen_audio_jax.audio.decode import decode
 from qwen_audio_jax.evaluation.benchmarks import Item
+from qwen_audio_jax.evaluation.recordings import with_limit
 from qwen_audio_jax.evaluation.selection import UNFIT
 from qwen_audio_jax.inference.loading import Loaded
 from qwen_audio_jax.inference.prompt import check_clip, stop_ids
@@ -81,7 +82,8 @@ class Asking:
         if len(clips) < heard:
             raise ValueError(f"has {len(clips)} clips for {heard} places of its prompt")
         audio = tuple(map(digest, clips[:heard]))
-        limit = min(item.limit, self.most or item.limit)
+        limit = with_limit(item).limit
+        limit = min(limit, self.most or limit)
         key = self._key(spans, audio, limit)
         return Question(key, tuple(spans), item.clips, audio, reference, limit)
 

@@ -18,6 +18,8 @@ from qwen_audio_jax.evaluation.answer_files import Answered
 from qwen_audio_jax.evaluation.asking import Question, digest
 from qwen_audio_jax.evaluation.benchmarks import Item
 from qwen_audio_jax.evaluation.openai_server import ILL_REPLY, Server, each_at_once, in_words
+from qwen_audio_jax.evaluation.progress import Progress
+from qwen_audio_jax.evaluation.recordings import with_limit
 from qwen_audio_jax.inference.answers import FAILED, STOP
 from qwen_audio_jax.rendering import render
 from qwen_audio_jax.rendering.chat import Message
@@ -74,7 +76,8 @@ class Endpoint:
         if len(clips) < heard:
             raise ValueError(f"has {len(clips)} clips for {heard} places of its prompt")
         audio = tuple(map(digest, clips[:heard]))
-        limit = min(item.limit, self.most or item.limit)
+        limit = with_limit(item).limit
+        limit = min(limit, self.most or limit)
         language = str(item.annotation.get("language") or "") if item.task == "asr" else None
         asked = [self.address, self.model, _parts(spans, [""] * heard), audio, limit, language]
         key = digest(json.dumps(asked).encode())
@@ -105,8 +108,8 @@ class Endpoint:
 
     def answers(
         self, questions: Sequence[Question], at_once: int
-    ) -> Iterator[tuple[float, Answered]]:
-        """(seconds that were heard so far, an answer), each as soon as it is there.
+    ) -> Iterator[tuple[Progress, Answered]]:
+        """(what was heard so far, an answer), each as soon as it is there.
 
         Raises:
             ConnectionError: the server does not answer any more; what is answered stays.
@@ -114,7 +117,7 @@ class Endpoint:
         heard = 0.0
         for seconds, answered in each_at_once(self._answered, questions, at_once):
             heard += seconds
-            yield heard, answered
+            yield Progress(heard), answered
 
     def _answered(self, question: Question) -> tuple[float, Answered]:
         try:

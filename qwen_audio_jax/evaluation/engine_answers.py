@@ -9,6 +9,7 @@ from data_pipelines.examples import Example
 from qwen_audio_jax.audio.lengths import HOP, SAMPLE_RATE
 from qwen_audio_jax.evaluation.answer_files import Answered
 from qwen_audio_jax.evaluation.asking import Asking, Question
+from qwen_audio_jax.evaluation.progress import Progress
 from qwen_audio_jax.inference.answers import FAILED, Answer, Request
 from qwen_audio_jax.inference.engine import Engine, EngineConfig
 
@@ -21,7 +22,7 @@ _Ended = tuple[Question, Answer | None, str]
 
 def engine_answers(
     asking: Asking, questions: Sequence[Question], slots: int, context: int
-) -> Iterator[tuple[float, Answered]]:
+) -> Iterator[tuple[Progress, Answered]]:
     """`answers` of an engine of its own.
 
     Args:
@@ -41,8 +42,8 @@ def engine_answers(
 
 def answers(
     asking: Asking, engine: Engine, questions: Sequence[Question]
-) -> Iterator[tuple[float, Answered]]:
-    """(seconds that were heard so far, an answer), each as soon as it is there.
+) -> Iterator[tuple[Progress, Answered]]:
+    """(what was done so far, an answer), each as soon as it is there.
 
     What a question is answered does not depend on the others: see `inference.engine`.
 
@@ -54,12 +55,12 @@ def answers(
     ended: queue.SimpleQueue[_Ended] = queue.SimpleQueue()
     most, running, heard = 2 * engine.config.slots, 0, 0.0
 
-    def next_one() -> tuple[float, Answered]:
+    def next_one() -> tuple[Progress, Answered]:
         nonlocal heard
         question, answer, error = ended.get()
         if answer is not None:
             heard += sum(answer.request.example.clip_frames) * HOP / SAMPLE_RATE
-        return heard, _answered(asking, question, answer, error)
+        return _progress(engine, heard), _answered(asking, question, answer, error)
 
     with concurrent.futures.ThreadPoolExecutor(_PREPARING, "preparing") as pool:
         for question, prepared in _ahead(pool, asking.example, questions, most):
@@ -70,6 +71,16 @@ def answers(
             running += 1
         for _ in range(running):
             yield next_one()
+
+
+def _progress(engine: Engine, heard: float) -> Progress:
+    of, compiled = engine.statistics(), engine.compiled
+    shares = (
+        ("the prompts' tokens", of.read_tokens, of.read_places),
+        ("the clips' frames", of.frames, of.frame_places),
+    )
+    padding = tuple((what, 1 - used / given) for what, used, given in shares if given)
+    return Progress(heard, len(compiled), sum(compiled.values()), padding)
 
 
 def _ahead(

@@ -23,6 +23,7 @@ from qwen_audio_jax.evaluation.benchmarks import (
 )
 from qwen_audio_jax.evaluation.benchmarks.files import Fields, IdOf, rows_by_id
 from qwen_audio_jax.evaluation.plan import Asked, Plan
+from qwen_audio_jax.evaluation.recordings import answers_by_row
 
 
 def official_files(plan: Plan, answered: Mapping[str, Answered]) -> Iterator[tuple[str, list[str]]]:
@@ -38,9 +39,9 @@ def official_files(plan: Plan, answered: Mapping[str, Answered]) -> Iterator[tup
     for benchmark in plan.benchmarks:
         if benchmark.form in OFFICIAL:
             items = [item for item in plan.items if item.benchmark == benchmark.name]
-            answers = {
-                item.id: answered[item.key].text if item.key in answered else "" for item in items
-            }
+            answers: dict[str, str] = {}
+            for item in items:
+                answers |= answers_by_row(item, answered)
             suffix = ".json" if OFFICIAL[benchmark.form][2] else ".jsonl"
             name = urllib.parse.quote(benchmark.name, safe=" ") + suffix
             yield name, official_texts(benchmark.form, _list_of(benchmark), answers)

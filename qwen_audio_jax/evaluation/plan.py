@@ -11,17 +11,34 @@ PLAN_FILE, ITEMS_FILE = "plan.json", "items.jsonl"
 
 
 @dataclasses.dataclass(frozen=True)
+class Window:
+    """A stretch of a recording that is asked on its own.
+
+    Attributes:
+        key: of its answer.
+        samples: of it, at 16 kHz.
+        row: id of the list's row that it is of; the item's, unless that is of several rows.
+    """
+
+    key: str
+    samples: int
+    row: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Planned:
     """An item of a benchmark as the model is asked it.
 
     Attributes:
         benchmark, id, task, annotation: the item's.
-        key: of its answer, see `asking.Question`; "" where it cannot be asked.
+        key: of its answer, see `asking.Question`; "" where it cannot be asked. Where it is asked in
+            windows, that of all of them, see `recordings.with_whole_answers`.
         prompt: for people.
         reference: the right answer as the model would write it.
         audio: digests of its clips.
         choices, rule: of which one is the answer, and how the benchmark's scorer reads it.
         failed: why it cannot be asked, one sentence.
+        windows: in order, of a recording that is longer than a model hears at once.
     """
 
     benchmark: str
@@ -35,6 +52,7 @@ class Planned:
     choices: tuple[str, ...] = ()
     rule: str = ""
     failed: str = ""
+    windows: tuple[Window, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +133,9 @@ def read_plan(folder: pathlib.Path) -> Plan:
 
 
 def _planned(fields: dict[str, Any]) -> Planned:
-    return Planned(**fields | {name: tuple(fields[name]) for name in ("audio", "choices")})
+    texts = {name: tuple(fields[name]) for name in ("audio", "choices")}
+    windows = tuple(Window(**window) for window in fields.get("windows", ()))
+    return Planned(**fields | texts | {"windows": windows})
 
 
 def replace(path: pathlib.Path, texts: Iterable[str]) -> None:

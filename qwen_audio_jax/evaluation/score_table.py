@@ -90,6 +90,16 @@ def warnings(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any]) -> list
         ]
         if ill:
             lines.append(f"{one['name']}: of the answers {', '.join(ill)}")
+        if windows := one.get("windows"):
+            ill = [
+                f"{windows[name]:,} {told}"
+                for name, told in ({"failed": "failed"} | _SIGNS).items()
+                if windows.get(name)
+            ]
+            lines.append(
+                f"{one['name']}: long recordings, {windows['recordings']:,} of them, were asked in "
+                f"{windows['windows']:,} windows" + (f", of which {', '.join(ill)}" if ill else "")
+            )
         commonest = one["health"].get("commonest_answer")
         if commonest and commonest["suspicious"]:
             lines.append(

@@ -20,6 +20,8 @@ from qwen_audio_jax.evaluation.judge_calls import Replies
 from qwen_audio_jax.evaluation.judged_scores import judged_groups, judged_row
 from qwen_audio_jax.evaluation.options import Options
 from qwen_audio_jax.evaluation.plan import Asked, Plan, Planned
+from qwen_audio_jax.evaluation.recordings import windows_told
+from qwen_audio_jax.evaluation.seams import seam_rows
 from qwen_audio_jax.evaluation.statistics import bootstrap
 from qwen_audio_jax.evaluation.summed_scores import value_of
 from qwen_audio_jax.inference.answers import FAILED, LENGTH
@@ -89,6 +91,9 @@ def score_rows(
                         rows += _task_rows(benchmark, task, of, group, answered, options)
             else:
                 rows += _task_rows(benchmark, task, _WAYS[way], items, answered, options)
+            if cut := [item for item in items if item.windows]:
+                of = functools.partial(_seam_rows, answered)
+                rows += _task_rows(benchmark, task, of, cut, answered, options)
     return rows
 
 
@@ -155,6 +160,13 @@ def _free_rows(task: str, pairs: Sequence[Pair], options: Options) -> Scored:
             (row, None) for row in caption_rows([pair[:2] for pair in bleu_pairs(answers, "")])
         ]
     return rows
+
+
+def _seam_rows(
+    answered: Mapping[str, Answered], task: str, pairs: Sequence[Pair], options: Options
+) -> Scored:
+    """Those of errors near the cuts between the windows of recordings, and elsewhere."""
+    return seam_rows(answered, task, pairs)
 
 
 def _rate_row(protocol: str, counts: Counts) -> dict[str, Any]:
@@ -281,6 +293,7 @@ def summary(plan: Plan, answered: Mapping[str, Answered]) -> dict[str, Any]:
                 "left_out": len(benchmark.left_out),
                 "passed_over": benchmark.passed_over,
                 "reasons": _commonest([*failures, *(why for _, why in benchmark.left_out)]),
+                "windows": windows_told(items, answered),
                 "health": health_of(pairs),
             }
         )

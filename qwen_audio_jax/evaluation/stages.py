@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import rich.table
 
 from qwen_audio_jax.evaluation import answer_stage, judge_stage
-from qwen_audio_jax.evaluation.answer_files import Answered, read_answers
+from qwen_audio_jax.evaluation.answer_files import Answered
 from qwen_audio_jax.evaluation.asking import Asking
 from qwen_audio_jax.evaluation.benchmarks import JUDGED, open_benchmark
 from qwen_audio_jax.evaluation.compare import Evaluated, Item, compare, comparison_table
@@ -21,7 +21,8 @@ from qwen_audio_jax.evaluation.judge_stage import Judge
 from qwen_audio_jax.evaluation.official_files import official_files
 from qwen_audio_jax.evaluation.options import Options
 from qwen_audio_jax.evaluation.page import write_evaluation_page
-from qwen_audio_jax.evaluation.plan import Plan, Planned, read_plan, replace
+from qwen_audio_jax.evaluation.plan import Plan, Planned, replace
+from qwen_audio_jax.evaluation.recordings import read_evaluation
 from qwen_audio_jax.evaluation.score_table import score_table
 from qwen_audio_jax.evaluation.scoring import (
     check_protocols,
@@ -104,7 +105,7 @@ def score(folder: pathlib.Path, options: Options) -> rich.table.Table:
     Raises:
         ValueError, OSError: there is none, or it is not whole; one sentence.
     """
-    plan, answered = read_plan(folder), read_answers(folder)
+    plan, answered = read_evaluation(folder)
     rows = score_rows(plan, answered, options, read_judges(folder))
     told = summary(plan, answered)
     for name, content in ((TABLE_FILE, rows), (SUMMARY_FILE, told)):
@@ -132,7 +133,7 @@ def comparison(a: pathlib.Path, b: pathlib.Path, options: Options) -> rich.table
     """
     evaluated = []
     for folder in (a, b):
-        plan, answered = read_plan(folder), read_answers(folder)
+        plan, answered = read_evaluation(folder)
         if missing := sum(bool(one.key) and one.key not in answered for one in plan.items):
             raise ValueError(
                 f"{folder}: {missing:,} of {len(plan.items):,} questions have no answer yet; "

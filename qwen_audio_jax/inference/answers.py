@@ -155,6 +155,8 @@ class Statistics:
         written: tokens.
         prompt_tokens, reused_tokens: see `Usage`; of all answers together.
         clips_encoded: likewise.
+        read_tokens, read_places: of prompts that were read, and what programs had room for.
+        frames, frame_places: of log-mel that was encoded, likewise.
         seconds: since it began.
         busy_seconds: of these, in which it had something to do.
     """
@@ -167,5 +169,9 @@ class Statistics:
     prompt_tokens: int = 0
     reused_tokens: int = 0
     clips_encoded: int = 0
+    read_tokens: int = 0
+    read_places: int = 0
+    frames: int = 0
+    frame_places: int = 0
     seconds: float = 0.0
     busy_seconds: float = 0.0

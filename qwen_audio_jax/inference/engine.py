@@ -34,7 +34,14 @@ from qwen_audio_jax.inference.answers import (
     Usage,
 )
 from qwen_audio_jax.inference.loading import Loaded
-from qwen_audio_jax.inference.programs import PIECES, STOPS, Programs, Rows
+from qwen_audio_jax.inference.programs import (
+    PIECES,
+    STOPS,
+    Programs,
+    Rows,
+    frames_for,
+    piece_of,
+)
 from qwen_audio_jax.inference.slots import Prompt, Slot, choose_slot
 from qwen_audio_jax.models.language_model import ntk_alpha
 
@@ -166,6 +173,11 @@ class Engine:
                 seconds=time.monotonic() - self._began,
             )
 
+    @property
+    def compiled(self) -> dict[tuple[str, int], float]:
+        """Seconds that compiling took, by program and shape: see `Programs`."""
+        return dict(self._programs.compiled)
+
     def drain(self, seconds: float) -> bool:
         """Takes no more requests, and lets those that it has end; whether all have, in time."""
         with self._changed:
@@ -279,6 +291,7 @@ class Engine:
         token = self._programs.read(
             slot.row, start, tokens, heard, audio >= 0, len(prompt.tokens), rows.sampling
         )
+        self._count(read_tokens=n, read_places=piece_of(n))
         slot.content += prompt.content[start : start + n].tolist()
         rows.positions[slot.row] = start + n
         if token is not None:
@@ -295,7 +308,12 @@ class Engine:
         slot.heard |= {digest: tokens for (digest, _), tokens in zip(some, made, strict=True)}
         encoded = answer.usage.clips_encoded + len(some)
         answer.usage = dataclasses.replace(answer.usage, clips_encoded=encoded)
-        self._count(clips_encoded=len(some))
+        frames = [len(mel) for _, (mel, _, _) in some]
+        self._count(
+            clips_encoded=len(some),
+            frames=sum(frames),
+            frame_places=self._programs.together() * frames_for(max(frames)),
+        )
         return sum(map(len, made))
 
     def _write(self) -> None:

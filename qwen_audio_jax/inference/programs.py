@@ -1,8 +1,10 @@
 """The engine's compiled programs, and the arrays that they work on: caches, hidden states."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -35,6 +37,16 @@ STOPS = 8
 
 _FRAMES = (256, 384, 512, 768, 1024, 1536, 2048, packed_frames(WINDOW_FRAMES))
 """What the encoder is compiled for; a clip takes the next."""
+
+
+def piece_of(tokens: int) -> int:
+    """The shape that reads so many tokens of a prompt, `PIECES[-1]` at most."""
+    return next(size for size in PIECES if tokens <= size)
+
+
+def frames_for(most: int) -> int:
+    """The shape that encodes clips of so many frames at most."""
+    return next(size for size in _FRAMES if most <= size)
 
 
 @jax.tree_util.register_dataclass
@@ -89,6 +101,8 @@ class Programs:
 
     Attributes:
         audio_dtype: of audio tokens.
+        compiled: seconds until the first call of a program was under way, by its name and shape:
+            those that tracing and compiling took, or reading it from where it is kept.
     """
 
     def __init__(self, loaded: Loaded, rows: int, lengths: tuple[int, ...]):
@@ -104,6 +118,7 @@ class Programs:
         divided = rows % row_shards(loaded.mesh) == 0
         self._by_row = NamedSharding(loaded.mesh, ROWS if divided else P())
         self.held = self._empty()
+        self.compiled: dict[tuple[str, int], float] = {}
         self._compile()
 
     def _empty(self) -> Held:
@@ -164,6 +179,12 @@ class Programs:
             functools.partial(self.write, rows, steps),
         ]
 
+    @contextlib.contextmanager
+    def _called(self, program: str, shape: int) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self.compiled.setdefault((program, shape), time.monotonic() - began)
+
     def together(self) -> int:
         """How many clips are encoded at a time: one on each part of the mesh that has rows."""
         return row_shards(self._loaded.mesh)
@@ -175,7 +196,7 @@ class Programs:
             clips: `together()` of them at most: log-mel, valid frames and silence, see `Example`.
         """
         most = max(len(mel) for mel, _, _ in clips)
-        frames = next(size for size in _FRAMES if most <= size)
+        frames = frames_for(most)
         M = self._loaded.model.encoder.mel_bins
         batch = empty_batch(self.together(), 1, frames, M)
         nothing = Tokens(*(np.zeros(1, kind) for kind in (np.int32, np.float32, np.int32)))
@@ -183,7 +204,8 @@ class Programs:
         for row, (mel, valid, silence) in enumerate(clips):
             fill_row(batch, row, [Example(nothing, (mel,), (valid,), silence)])
         heard = {name: batch[name] for name in ("mel", "mel_positions", "mel_segments")}
-        made = self._encode(self._loaded.parameters, place_rows(heard, self._loaded.mesh))
+        with self._called("encode", frames):
+            made = self._encode(self._loaded.parameters, place_rows(heard, self._loaded.mesh))
         made = np.asarray(made)
         return [made[row, : audio_tokens(valid)] for row, (_, valid, _) in enumerate(clips)]
 
@@ -219,21 +241,16 @@ class Programs:
             The answer's first token; None if there is more to read before.
         """
         n = len(tokens)
-        size = next(size for size in PIECES if n <= size)
+        size = piece_of(n)
         tokens, audio, is_audio = (
             np.concatenate([x, np.zeros((size - n, *x.shape[1:]), x.dtype)])
             for x in (tokens, audio, is_audio)
         )
         numbers = np.array([row, start, n, length], np.int32)
-        self.held, first = self._read(
-            self._loaded.parameters,
-            self.held,
-            tokens,
-            audio,
-            is_audio,
-            numbers,
-            sampling,
-        )
+        with self._called("read", size):
+            self.held, first = self._read(
+                self._loaded.parameters, self.held, tokens, audio, is_audio, numbers, sampling
+            )
         return int(first) if start + n == length else None
 
     def _with_piece(
@@ -267,7 +284,8 @@ class Programs:
         """Notes the ids of a row's prompt, int32 [n], for the repetition penalty."""
         used = np.zeros(self._decoder.vocab_size, bool)
         used[tokens] = True
-        self.held = self._mark(self.held, used, np.int32(row))
+        with self._called("mark", 1):
+            self.held = self._mark(self.held, used, np.int32(row))
 
     def write(self, rows: Rows, steps: int) -> np.ndarray:
         """Writes some more tokens in every running row.
@@ -280,7 +298,8 @@ class Programs:
             int32 [B, steps]: the tokens, one that ends an answer too, then -1. The caches hold them
             but for each row's last.
         """
-        self.held, written = self._write(self._loaded.parameters, self.held, rows, steps=steps)
+        with self._called("write", steps):
+            self.held, written = self._write(self._loaded.parameters, self.held, rows, steps=steps)
         return np.asarray(written)
 
     def _written(self, parameters, held, rows, *, steps) -> tuple[Held, jax.Array]:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import soundfile
 import tiny_models
 from api_server import TINY
 from conftest import flac
@@ -87,9 +88,21 @@ def test_a_wrong_address_is_told(api, benchmarks, tmp_path, who, told):
         stages.answer(tmp_path / "x", who, benchmarks, OPTIONS)
 
 
+def test_a_long_recording_is_sent_in_windows(api, tmp_path):
+    """The server hears 35 s at most in a request, and this is of 40."""
+    (tmp_path / "long.flac").write_bytes(flac(0.3 * np.sin(np.arange(16_000 * 40) / 9)))
+    row = {"audio_filepath": "long.flac", "text": "a b", "lang": "en"}
+    (tmp_path / "list.jsonl").write_text(json.dumps(row))
+    who = stages.Who(endpoint=f"{api.address}/v1", model=TINY)
+    stages.answer(tmp_path / "there", who, [("long", tmp_path / "list.jsonl")], OPTIONS)
+    stages.score(tmp_path / "there", OPTIONS)
+    told = json.loads((tmp_path / "there" / "summary.json").read_text())["benchmarks"][0]
+    assert (told["answered"], told["windows"]["windows"], told["windows"]["failed"]) == (1, 2, 0)
+
+
 def test_what_the_server_refuses_is_a_failure_with_its_reason(api, benchmarks, tmp_path):
-    wave = np.sin(np.arange(16_000 * 40) / 9)
-    (tmp_path / "0.flac").write_bytes(flac(0.3 * wave))
+    wave = 0.3 * np.sin(np.arange(16_000 * 20) / 9)  # of 32 bits: a body of over 1 MiB
+    soundfile.write(tmp_path / "0.flac", wave, 16_000, format="WAV", subtype="FLOAT")
     who = stages.Who(endpoint=f"{api.address}/v1", model=TINY)
     stages.answer(tmp_path / "there", who, benchmarks[:1], OPTIONS)
     stages.score(tmp_path / "there", OPTIONS)

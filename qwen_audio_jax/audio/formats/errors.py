@@ -18,6 +18,10 @@ _MOST: contextvars.ContextVar[float] = contextvars.ContextVar("most", default=ma
 """Numbers, samples of all channels, that a clip may decode to. Every decoder would hand it on."""
 
 
+_LONGEST: contextvars.ContextVar[float] = contextvars.ContextVar("longest", default=MAX_SECONDS)
+"""Seconds that a clip may last, likewise."""
+
+
 class AudioError(ValueError):
     """A clip that cannot be used. The message is the reason, one sentence."""
 
@@ -28,23 +32,31 @@ class UnreadableError(AudioError):
 
 def too_long(seconds: float) -> AudioError:
     return AudioError(
-        f"it lasts {seconds:.2f} s, and clips over {MAX_SECONDS:g} s are refused; split it"
+        f"it lasts {seconds:.2f} s, and clips over {longest():g} s are refused; split it"
     )
 
 
+def longest() -> float:
+    """Seconds that a clip may last here."""
+    return _LONGEST.get()
+
+
 @contextlib.contextmanager
-def at_most(numbers: float) -> Iterator[None]:
-    """Lets no clip decode to more numbers, samples of all channels: a small file may hold hours."""
-    token = _MOST.set(numbers)
+def at_most(numbers: float, seconds: float = MAX_SECONDS) -> Iterator[None]:
+    """Lets no clip decode to more numbers, samples of all channels: a small file may hold hours.
+    Nor may it last more seconds.
+    """
+    tokens = _MOST.set(numbers), _LONGEST.set(seconds)
     try:
         yield
     finally:
-        _MOST.reset(token)
+        _MOST.reset(tokens[0])
+        _LONGEST.reset(tokens[1])
 
 
 def check_length(samples: int, channels: int, rate: float) -> None:
     """Raises AudioError: a clip is too long, or more than whoever decodes it has room for."""
-    if samples > MAX_SECONDS * rate:
+    if samples > longest() * rate:
         raise too_long(samples / rate)
     if samples * channels > _MOST.get():
         raise AudioError(

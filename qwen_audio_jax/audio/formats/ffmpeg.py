@@ -11,11 +11,11 @@ import numpy as np
 from av.audio.fifo import AudioFifo
 
 from qwen_audio_jax.audio.formats.errors import (
-    MAX_SECONDS,
     TOLERANCE_SECONDS,
     AudioError,
     changed,
     check_length,
+    longest,
 )
 
 _TIMED = ("mov", "matroska", "asf", "flv", "mpegts")
@@ -104,7 +104,7 @@ def seconds(data: bytes, demuxer: str) -> float:
             for packet in packets:
                 for frame in packet.decode():
                     found += frame.samples / frame.sample_rate
-                if found > MAX_SECONDS:
+                if found > longest():
                     break
     except (av.FFmpegError, ValueError, IndexError):
         pass

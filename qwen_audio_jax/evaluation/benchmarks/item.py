@@ -9,7 +9,7 @@ from qwen_audio_jax.rendering.chat import Message
 from qwen_audio_jax.rendering.spans import Span
 
 LONGEST = 256
-"""Tokens of an answer, where a benchmark's own script sets no other limit."""
+"""Tokens of an answer in most scripts, and where there is none."""
 
 REFUSALS = "refusals"
 """The rule of free answers of which it counts whether they refuse, see `metrics.voicebench`."""
@@ -37,13 +37,16 @@ class Item:
         annotation: the label fields, and what slices are made of (source, language, gender ...);
             JSON types.
         clips: reads its encoded clips; raises RejectedRecord or CorpusError where they cannot be.
+            Several of speech that is to be written down are a recording that was cut already.
         spans: the whole prompt where the file writes it out; see `rendering.spans`.
         messages: what a model that was tuned on conversations is asked.
         choices: texts of which one is the answer, `annotation["text"]`; none where it is free.
         rule: how the benchmark's own scorer reads the answer: a choice by a key of
             `metrics.choices.RULES`, a free one by REFUSALS, JUDGED or ELSEWHERE; "" is the
             task's metric.
-        limit: tokens that the answer may have.
+        limit: tokens that the answer may have, as the benchmark's own script sets it; 0 where none
+            does, see `recordings.with_limit`.
+        rows: ids of the list's rows, where each of its clips is one of them.
     """
 
     id: str
@@ -54,7 +57,8 @@ class Item:
     messages: tuple[Message, ...] = ()
     choices: tuple[str, ...] = ()
     rule: str = ""
-    limit: int = LONGEST
+    limit: int = 0
+    rows: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,83 @@
+"""What is shown while a model answers: how fast, how much of the work is padding, how long yet."""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Iterable, Iterator
+
+from tqdm import tqdm
+
+from qwen_audio_jax.evaluation.answer_files import Answered
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What has been done, as far as it is known: of an endpoint, what was heard.
+
+    Attributes:
+        heard: seconds of sound.
+        compiled: programs, one a shape of their arrays.
+        compile_seconds: that went by while they were compiled, or read from where they are kept.
+        padding: what is padded, and which share of it is padding.
+    """
+
+    heard: float
+    compiled: int = 0
+    compile_seconds: float = 0.0
+    padding: tuple[tuple[str, float], ...] = ()
+
+    def rtfx(self, seconds: float) -> float:
+        """Seconds of sound in a second, of so many since the beginning; compiling left out."""
+        return self.heard / max(seconds - self.compile_seconds, 1e-9)
+
+
+def answering(
+    answers: Iterable[tuple[Progress, Answered]], questions: int, missing: int
+) -> Iterator[Answered]:
+    """The answers, while a bar tells of them, and a line at the end.
+
+    Args:
+        answers: as they come.
+        questions: of this process.
+        missing: how many of those had no answer yet.
+    """
+    began, progress, given = time.monotonic(), Progress(0.0), 0
+    with bar("answering", questions, done=questions - missing) as shown:
+        for progress, answered in answers:
+            yield answered
+            given += 1
+            shown.set_postfix_str(_in_short(progress, time.monotonic() - began), refresh=False)
+            shown.update()
+    print(_in_full(progress, given, time.monotonic() - began), file=sys.stderr)
+
+
+def bar(told: str, total: int, done: int = 0) -> tqdm:
+    """A bar in a terminal, which goes when it has ended; elsewhere a line every ten seconds."""
+    in_terminal = sys.stderr.isatty()
+    return tqdm(
+        total=total,
+        initial=done,
+        desc=told,
+        unit="",
+        leave=not in_terminal,
+        mininterval=0.1 if in_terminal else 10,
+    )
+
+
+def _in_short(progress: Progress, seconds: float) -> str:
+    padding = "".join(f", {share:.0%} of {what} padding" for what, share in progress.padding[:1])
+    return f"RTFx {progress.rtfx(seconds):.1f}{padding}"
+
+
+def _in_full(progress: Progress, given: int, seconds: float) -> str:
+    """A sentence on all of it."""
+    answered = f"answered {given:,} question{'s' * (given != 1)} in {seconds:,.1f} s"
+    if progress.compiled:
+        answered += (
+            f", of which compiling took {progress.compile_seconds:,.1f} s "
+            f"({progress.compiled} shapes)"
+        )
+    heard = f"{progress.heard:,.1f} s of sound, RTFx {progress.rtfx(seconds):.1f}"
+    shares = " and ".join(f"{share:.0%} of {what}" for what, share in progress.padding)
+    padding = f"; {shares} were padding" if shares else ""
+    return f"{answered}: {heard}{padding}"

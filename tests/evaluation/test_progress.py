@@ -1,0 +1,77 @@
+"""What is told while a model answers, and at the end."""
+
+import io
+import re
+
+import pytest
+
+from qwen_audio_jax.evaluation import progress
+from qwen_audio_jax.evaluation.answer_files import Answered
+from qwen_audio_jax.evaluation.progress import Progress, answering
+
+
+def test_rtfx_is_of_the_time_without_compiling():
+    assert Progress(120.0).rtfx(60) == 2.0
+    assert Progress(120.0, 3, 20.0).rtfx(60) == 3.0
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that goes on by ten seconds an answer."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    return now
+
+
+def told(capsys, clock, some, questions=5):
+    def answers():
+        for number, one in enumerate(some):
+            clock[0] += 10
+            yield one, Answered(str(number), "", "stop")
+
+    given = list(answering(answers(), questions, len(some)))
+    assert [one.key for one in given] == [str(n) for n in range(len(some))]
+    return capsys.readouterr().err
+
+
+def test_the_end_tells_all_of_it(capsys, clock):
+    shares = (("the prompts' tokens", 0.125), ("the clips' frames", 0.3))
+    some = [Progress(30.0, 1, 2.0), Progress(90.0, 4, 5.0, shares)]
+    assert told(capsys, clock, some).splitlines()[-1] == (
+        "answered 2 questions in 20.0 s, of which compiling took 5.0 s (4 shapes): "
+        "90.0 s of sound, RTFx 6.0; 12% of the prompts' tokens and 30% of the clips' frames were "
+        "padding"
+    )
+
+
+def test_of_an_endpoint_only_what_is_known(capsys, clock):
+    line = told(capsys, clock, [Progress(30.0)]).splitlines()[-1]
+    assert line == "answered 1 question in 10.0 s: 30.0 s of sound, RTFx 3.0"
+
+
+def test_without_a_terminal_there_is_a_line_now_and_then(capsys, monkeypatch):
+    """Not one an answer: tqdm writes the first and the last, and one every ten seconds."""
+    some = [(Progress(float(n), 1, 0.0, (("tokens", 0.5),)), Answered("", "", "stop"))
+            for n in range(200)]  # fmt: skip
+    list(answering(iter(some), 200, 200))
+    written = re.split("[\r\n]+", capsys.readouterr().err.strip())
+    assert len(written) == 3
+    assert "answering: 100%|" in written[1]
+    assert "RTFx" in written[1]
+    assert "50% of tokens padding" in written[1]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_in_a_terminal_the_bar_goes_when_it_has_ended(monkeypatch):
+    screen = Terminal()
+    monkeypatch.setattr("sys.stderr", screen)
+    with progress.bar("answering", 10, done=4) as shown:
+        shown.set_postfix_str("RTFx 2.0", refresh=False)
+        shown.update(6)
+        shown.refresh()
+    assert "10/10" in screen.getvalue()
+    assert screen.getvalue().endswith("\r")
