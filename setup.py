@@ -14,7 +14,14 @@ BEAM = ["apache-beam>=2.60,<3"]
 TFDS = ["tensorflow>=2.18,<3; python_version<'3.14'"]
 SYNTHETIC = ["espeakng-loader>=0.2.4,<1"]
 # Newer releases may round differently from the one that the golden arrays were made with.
-PARITY = ["asrfront>=0.2.2,<0.3", "peft>=0.21,<1", "torch>=2.13,<2.13.1", "transformers>=5.23,<6"]
+PARITY = [
+    "asrfront>=0.2.2,<0.3",
+    "mir_eval>=0.8,<1",
+    "peft>=0.21,<1",
+    "simpleder>=0.0.8,<0.1",
+    "torch>=2.13,<2.13.1",
+    "transformers>=5.23,<6",
+]
 SERVE = ["python-multipart>=0.0.20,<0.1", "starlette>=0.46,<2", "uvicorn>=0.34,<1"]
 TEST = [
     "httpx>=0.28,<1",

@@ -78,7 +78,8 @@ class Endpoint:
         audio = tuple(map(digest, clips[:heard]))
         limit = with_limit(item).limit
         limit = min(limit, self.most or limit)
-        language = str(item.annotation.get("language") or "") if item.task == "asr" else None
+        written_down = item.task == "asr" and not _in_words(item)
+        language = str(item.annotation.get("language") or "") if written_down else None
         asked = [self.address, self.model, _parts(spans, [""] * heard), audio, limit, language]
         key = digest(json.dumps(asked).encode())
         return Question(key, tuple(spans), item.clips, audio, reference, limit, language)
@@ -88,6 +89,8 @@ class Endpoint:
             return [Span(clip=0), *(span for span in item.spans if span.text)], ""
         if item.task == CHAT:
             return self._single_turn(item.annotation["messages"])
+        if _in_words(item):
+            return item.spans, ""
         prompt, label = render(item.task, item.annotation, "prompts")
         spans = [span for span in prompt if span.text or span.clip >= 0]
         return spans, "".join(span.text for span in label)
@@ -156,6 +159,11 @@ class Endpoint:
         lines += f"--{boundary}--\r\n".encode()
         kind = f"multipart/form-data; boundary={boundary}"
         return self.server.posted("/audio/transcriptions", lines, kind)
+
+
+def _in_words(item: Item) -> bool:
+    """Whether its list writes out its prompt, and that without control tokens."""
+    return bool(item.spans) and not any(span.tag for span in item.spans)
 
 
 def _wav(wave: np.ndarray) -> bytes:

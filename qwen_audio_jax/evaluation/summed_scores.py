@@ -53,9 +53,8 @@ def bleu(sums: np.ndarray) -> np.ndarray:
 
 _OTHERS: dict[str, Value] = {
     "bleu": bleu,
-    "event_f1": f1,
     "event_f1_onset": f1,
-    "entity_f1": f1,
+    "event_f1_onset_offset": f1,
     "entity_f1_exact": f1,
 }
 

@@ -31,7 +31,7 @@ def _intent(fields: dict[str, Any]) -> tuple[str | None, str | None]:
 
 
 def entities(answers: list[Answer]) -> list[dict[str, Any]]:
-    """Row "entity_f1": pairs of type and value, counted over the set, each used once.
+    """Row "entity_f1_exact": pairs of type and value, counted over the set, each used once.
 
     Exact but for upper and lower case, and white space. Baseline: the empty answer, 0.
     """
@@ -44,7 +44,7 @@ def entities(answers: list[Answer]) -> list[dict[str, Any]]:
         wanted += reference.total()
         found += hypothesis.total()
     value = 2 * matched / (wanted + found) if wanted + found else None
-    return [table_row("entity_f1", value, None if value is None else 0.0, len(answers))]
+    return [table_row("entity_f1_exact", value, None if value is None else 0.0, len(answers))]
 
 
 def _pairs(found: list[dict[str, Any]]) -> collections.Counter:

@@ -78,6 +78,6 @@ def test_an_interval_of_bleu_is_that_of_corpora_scored_anew():
 
 def test_each_metric_has_its_score():
     assert value_of("bleu/en-zh") is bleu
-    assert value_of("event_f1") is f1
+    assert value_of("event_f1_onset") is f1
     # Means of each answer's own value.
     assert all(value_of(name) is ratio for name in ("wer", "cer/fr", "accuracy", "token_f1"))

@@ -108,8 +108,8 @@ def test_event_f1_by_hand():
         "<|1.20|>siren<|9.00|><|1.10|>siren<|1.50|><|3.00|>bell<|3.20|>"
         "<|3.40|>bell<|3.60|><|3.00|>dog<|3.20|>"
     )
-    (row,) = score("sound_event_detection", [Answer(annotation, hypothesis)])
-    assert row["metric"] == "event_f1"
+    row, _ = score("sound_event_detection", [Answer(annotation, hypothesis)])
+    assert row["metric"] == "event_f1_onset"
     assert row["value"] == pytest.approx(2 * 2 / (3 + 5))
     assert row["baseline"] == 0.0
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 import tiny_models
-from api_server import TINY
+from api_server import TINY, asked, audio_part
 from conftest import flac
 
 from qwen_audio_jax.evaluation import options, stages
@@ -71,6 +71,28 @@ def test_scores_are_those_of_the_checkpoint(api, benchmarks, tmp_path):
     assert len(set(here.values())) > 4
     tables = [(tmp_path / name / "evaluation.json").read_bytes() for name in ("here", "there")]
     assert tables[0] == tables[1]
+
+
+def test_a_lists_own_words_are_what_any_other_client_would_ask(api, benchmarks, tmp_path):
+    words = "Please write down what you hear:"
+    prompt = f"<|audio_bos|><|AUDIO|><|audio_eos|>{words}"
+    rows = [{"audio": f"{n}.flac", "gt": f"number {n}", "prompt": prompt} for n in range(3)]
+    # Control tokens cannot be asked for in words, so this is a transcript as any other.
+    rows.append({"audio": "0.flac", "gt": "number 0", "prompt": f"{prompt}<|en|>"})
+    path = tmp_path / "librispeech.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    who = stages.Who(endpoint=f"{api.address}/v1", model=TINY)
+    stages.answer(tmp_path / "there", who, [("librispeech", path), benchmarks[0]], OPTIONS)
+    given = read_answers(tmp_path / "there")
+    texts = [given[item.key].text for item in read_plan(tmp_path / "there").items]
+    for n, text in enumerate(texts[:3]):
+        clip = audio_part((tmp_path / f"{n}.flac").read_bytes(), "flac")
+        done = api.client().chat.completions.create(
+            model=TINY, messages=asked(clip, words), temperature=0, max_tokens=256
+        )
+        assert text == done.choices[0].message.content
+    assert len(set(texts[:3])) == 3
+    assert texts[3] == texts[4]
 
 
 @pytest.mark.parametrize(
