@@ -1,5 +1,6 @@
 """Metrics over time tags: the shift of word boundaries and the detection of sound events."""
 
+import collections
 import dataclasses
 from typing import Any
 
@@ -142,16 +143,24 @@ def events(answers: list[Answer]) -> list[dict[str, Any]]:
 
     Baseline: the empty answer, 0.
     """
-    onsets = both = wanted = found = 0
+    sums = collections.Counter()
     for answer in answers:
-        reference = _events(answer.annotation.get("events") or [])
-        hypothesis = reference if answer.exact else parse_events(answer.hypothesis)
-        onsets += matched_events(reference, hypothesis)
-        both += matched_events(reference, hypothesis, offsets=True)
-        wanted += len(reference)
-        found += len(hypothesis)
+        sums.update(event_counts(answer))
+    named = sums["wanted"] + sums["found"]
     rows = []
-    for metric, matched in (("event_f1_onset", onsets), ("event_f1_onset_offset", both)):
-        value, baseline = (2 * matched / (wanted + found), 0.0) if wanted + found else (None, None)
-        rows.append(table_row(metric, value, baseline, len(answers)))
+    for matched in ("onset", "onset_offset"):
+        value, baseline = (2 * sums[matched] / named, 0.0) if named else (None, None)
+        rows.append(table_row(f"event_f1_{matched}", value, baseline, len(answers)))
     return rows
+
+
+def event_counts(answer: Answer) -> dict[str, int]:
+    """What one answer adds to the sums that `events` divides."""
+    reference = _events(answer.annotation.get("events") or [])
+    hypothesis = reference if answer.exact else parse_events(answer.hypothesis)
+    return {
+        "onset": matched_events(reference, hypothesis),
+        "onset_offset": matched_events(reference, hypothesis, offsets=True),
+        "wanted": len(reference),
+        "found": len(hypothesis),
+    }

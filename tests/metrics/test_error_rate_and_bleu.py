@@ -132,6 +132,15 @@ def test_bleu_equals_sacrebleu_of_the_language(language, tokenizer, references, 
     assert (row["metric"], row["baseline"]) == ("bleu", 0.0)
 
 
+def test_bleu_is_cased_and_counts_punctuation():
+    """By hand: 6/7, 5/6, 4/5 and 3/4 of the n-grams, with a brevity penalty of exp(1 - 8/7)."""
+    right, said = "The cat sat on the mat today.", "the cat sat on the mat today"
+    (row,) = score("speech_translation", [translation(right, said, "en")])
+    assert row["value"] == pytest.approx(70.14, abs=0.005)
+    (row,) = score("speech_translation", [translation(right.lower()[:-1], said, "en")])
+    assert row["value"] == pytest.approx(100)
+
+
 def test_bleu_of_a_mixed_set_sums_statistics():
     english, chinese = ("a b c d e", "a b c d f"), ("我今天去学校", "我今天去北京")
     answers = [translation(*english, "en"), translation(*chinese, "zh")]
