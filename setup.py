@@ -47,7 +47,7 @@ setup(
     packages=find_packages(include=["qwen_audio_jax*", "data_pipelines*"]),
     package_data={
         "qwen_audio_jax.metrics.protocols": ["README.md"],
-        "qwen_audio_jax.evaluation": ["templates/*"],
+        "qwen_audio_jax.evaluation": ["templates/*", "published_figures.csv"],
         "qwen_audio_jax.monitoring": ["templates/*"],
         "qwen_audio_jax.serving": ["page/*"],
         "data_pipelines": ["templates/*"],

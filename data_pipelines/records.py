@@ -199,6 +199,11 @@ class Corpus:
             split for split in SPLITS if (self.path / f"{split}.index.jsonl").is_file()
         )
 
+    @property
+    def evaluated(self) -> str:
+        """The split to evaluate on: the held-out one, or the only one that there is."""
+        return "validation" if "validation" in self.splits else self.splits[0]
+
     @functools.cache  # noqa: B019  (a run opens a handful of corpora and keeps them)
     def index(self, split: str) -> "Index":
         """The index of a split, in shard order.

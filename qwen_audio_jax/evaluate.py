@@ -74,14 +74,18 @@ def main(argv: list[str]) -> None:
 
 def _run(values: dict) -> None:
     # Imported late: --help and a mistaken flag should not wait for JAX.
-    from qwen_audio_jax.evaluation import options, stages
+    from qwen_audio_jax.evaluation import compare_stage, options, stages
     from qwen_audio_jax.training.start import use_compilation_cache
 
     chosen = options.from_mapping(values)
     if _COMPARE.value:
         if len(_COMPARE.value) != 2:
             raise ValueError("--compare: takes the folders of two evaluations, A,B")
-        _console().print(stages.comparison(*map(pathlib.Path, _COMPARE.value), chosen))
+        folders = [pathlib.Path(folder) for folder in _COMPARE.value]
+        names = "-".join(folder.resolve().name for folder in folders)
+        made = pathlib.Path(_WORKDIR.value or pathlib.Path("evaluations") / names)
+        _console().print(compare_stage.comparison(*folders, made, chosen))
+        print(f"the items that changed most are in {made / compare_stage.PAGE_FILE}")
         return
     use_compilation_cache("auto", pathlib.Path(), 1, of_all=True)
     share = _share(_SHARE.value)

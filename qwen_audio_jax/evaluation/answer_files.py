@@ -27,6 +27,7 @@ class Answered:
         finish: "stop" (it ended by itself), "length" (its limit ended it), or "failed".
         tokens: that were written.
         error: one sentence, where it failed.
+        seconds: of audio that was heard.
     """
 
     key: str
@@ -34,6 +35,7 @@ class Answered:
     finish: str
     tokens: int = 0
     error: str = ""
+    seconds: float = 0.0
 
 
 def read_answers(folder: pathlib.Path) -> dict[str, Answered]:
@@ -66,6 +68,8 @@ def _answered(fields: Any) -> Answered:
     texts = one.key, one.text, one.finish, one.error
     if not all(isinstance(text, str) for text in texts) or type(one.tokens) is not int:
         raise ValueError("a field of another type")
+    if type(one.seconds) not in (int, float):
+        raise ValueError("seconds of another type")
     return one
 
 

@@ -44,7 +44,10 @@ class Question:
 
     @property
     def prompt(self) -> str:
-        """For people: without the places of clips."""
+        """For people: without the places of clips; of a transcription the server asks itself."""
+        if self.language is not None:
+            of = f", language {self.language}" if self.language else ""
+            return f"/audio/transcriptions{of}"
         return "".join(span.tag or span.text for span in self.spans)
 
 

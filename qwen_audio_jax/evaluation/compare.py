@@ -11,6 +11,7 @@ import rich.box
 import rich.table
 import rich.text
 
+from qwen_audio_jax.evaluation.score_table import interval_text
 from qwen_audio_jax.evaluation.slices import slices
 from qwen_audio_jax.evaluation.statistics import Paired, contributions, paired
 from qwen_audio_jax.evaluation.summed_scores import value_of
@@ -21,7 +22,7 @@ MOST_CHANGED = 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Item:
+class Outcome:
     """What one item of a benchmark was answered, and what that counts.
 
     Attributes:
@@ -44,7 +45,7 @@ class Item:
     fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-Pair = tuple[Item, Item]
+Pair = tuple[Outcome, Outcome]
 """The same item in A and in B."""
 
 
@@ -57,12 +58,14 @@ class Evaluated:
         data: hash of the benchmark's data.
         protocol: how it was asked and scored: prompts, decoding limits, signatures of the metrics.
         items: all that were asked, failed ones too.
+        uncompared: tasks and metrics of scores that are no functions of sums over the items.
     """
 
     name: str
     data: str
     protocol: str
-    items: Sequence[Item]
+    items: Sequence[Outcome]
+    uncompared: Sequence[tuple[str, str]] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,12 +115,14 @@ class Comparison:
         names: A's and B's.
         differences: by task and metric; each is followed by those of its slices.
         only_a, only_b: keys of items that the other was not asked.
+        uncompared: tasks and metrics that either has scores of, and that are not compared.
     """
 
     names: tuple[str, str]
     differences: tuple[Difference, ...]
     only_a: tuple[str, ...]
     only_b: tuple[str, ...]
+    uncompared: tuple[tuple[str, str], ...] = ()
 
 
 def compare(
@@ -146,6 +151,7 @@ def compare(
         tuple(differences),
         tuple(sorted(items_a.keys() - items_b.keys())),
         tuple(sorted(items_b.keys() - items_a.keys())),
+        tuple(dict.fromkeys([*a.uncompared, *b.uncompared])),
     )
 
 
@@ -161,8 +167,8 @@ def _refuse_others(a: Evaluated, b: Evaluated) -> None:
             )
 
 
-def _by_key(evaluated: Evaluated) -> dict[str, Item]:
-    items: dict[str, Item] = {}
+def _by_key(evaluated: Evaluated) -> dict[str, Outcome]:
+    items: dict[str, Outcome] = {}
     for item in evaluated.items:
         if item.key in items:
             raise ValueError(
@@ -173,7 +179,7 @@ def _by_key(evaluated: Evaluated) -> dict[str, Item]:
     return dict(sorted(items.items()))
 
 
-def _refuse_other_item(a: Evaluated, b: Evaluated, of_a: Item, of_b: Item) -> None:
+def _refuse_other_item(a: Evaluated, b: Evaluated, of_a: Outcome, of_b: Outcome) -> None:
     for what in ("task", "reference"):
         if getattr(of_a, what) != getattr(of_b, what):
             raise ValueError(
@@ -182,7 +188,7 @@ def _refuse_other_item(a: Evaluated, b: Evaluated, of_a: Item, of_b: Item) -> No
             )
 
 
-def _metrics(items: Iterable[Item]) -> list[tuple[str, str]]:
+def _metrics(items: Iterable[Outcome]) -> list[tuple[str, str]]:
     """(task, metric) each, tasks by name and metrics as the items have them."""
     found: dict[str, dict[str, None]] = collections.defaultdict(dict)
     for item in items:
@@ -193,8 +199,8 @@ def _metrics(items: Iterable[Item]) -> list[tuple[str, str]]:
 def _differences(
     task: str,
     metric: str,
-    items_a: Mapping[str, Item],
-    items_b: Mapping[str, Item],
+    items_a: Mapping[str, Outcome],
+    items_b: Mapping[str, Outcome],
     draws: int,
     seed: int,
     least: int,
@@ -277,7 +283,11 @@ _SHOWN = 3
 def comparison_table(comparison: Comparison) -> rich.table.Table:
     """The differences, for printing with rich; green where B is surely better, red where worse."""
     names = rich.text.Text(f"{comparison.names[0]} (A) and {comparison.names[1]} (B)")
-    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, title=names, caption=_told(comparison))
+    table = rich.table.Table(
+        box=rich.box.SIMPLE_HEAD,
+        title=names,
+        caption=rich.text.Text("\n".join(not_told(comparison)), justify="left"),
+    )
     for name in ("task", "metric"):
         table.add_column(name, overflow="fold", min_width=8)
     for name in ("A", "B", "B - A", "interval", "p", "better/worse/same", "n"):
@@ -286,32 +296,34 @@ def comparison_table(comparison: Comparison) -> rich.table.Table:
         scale, found = scale_of(one.metric), one.paired
         name = ", ".join(filter(None, [scale.name, one.slice]))
         arrow = "↓" if scale.lower_is_better else "↑"
-        ends = ["-" if end is None else scale.text(end) for end in (found.low, found.high)]
         table.add_row(
             # Text, not str: rich would read square brackets as markup.
             rich.text.Text(one.task),
             rich.text.Text(f"{name} {arrow}"),
             scale.text(one.a),
             scale.text(one.b),
-            rich.text.Text(scale.text(found.difference), style=_colour(one)),
-            " to ".join(ends),
-            "-" if found.p is None else f"{found.p:.3f}",
+            rich.text.Text(scale.text(found.difference), style=_COLOURS.get(direction(one), "")),
+            interval_text({"metric": one.metric, "low": found.low, "high": found.high}),
+            "" if found.p is None else f"{found.p:.3f}",
             f"{found.wins}/{found.losses}/{found.ties}",
             f"{one.n:,}",
         )
     return table
 
 
-def _colour(one: Difference) -> str:
-    """None unless the interval lies on one side of 0."""
+_COLOURS = {"better": "green", "worse": "red"}
+
+
+def direction(one: Difference) -> str:
+    """Whether B is "better" or "worse"; "" unless the interval lies on one side of 0."""
     low, high = one.paired.low, one.paired.high
     if low is None or low <= 0 <= high:
         return ""
-    return "green" if (high < 0) == scale_of(one.metric).lower_is_better else "red"
+    return "better" if (high < 0) == scale_of(one.metric).lower_is_better else "worse"
 
 
-def _told(comparison: Comparison) -> rich.text.Text:
-    """What is not in the scores, by number and name."""
+def not_told(comparison: Comparison) -> list[str]:
+    """What is not in the scores, by number and name, a sentence each."""
     lines = [
         _only(side, "was asked", keys)
         for side, keys in (("A", comparison.only_a), ("B", comparison.only_b))
@@ -324,7 +336,12 @@ def _told(comparison: Comparison) -> rich.text.Text:
         ):
             unscored = sorted(set(keys).difference(asked))
             lines.append(_only(side, f"has {one.metric} of {one.task} for", unscored))
-    return rich.text.Text("\n".join(filter(None, lines)))
+    if comparison.uncompared:
+        named = ", ".join(
+            f"{scale_of(metric).name} of {task}" for task, metric in comparison.uncompared
+        )
+        lines.append(f"Not compared, as they are no functions of sums over the items: {named}")
+    return [line for line in lines if line]
 
 
 def _only(side: str, what: str, keys: Sequence[str]) -> str:

@@ -131,7 +131,7 @@ class Endpoint:
             raise
         except ILL_REPLY as error:
             return 0.0, Answered(question.key, "", FAILED, error=in_words(error))
-        return seconds, Answered(question.key, text, finish, tokens)
+        return seconds, Answered(question.key, text, finish, tokens, seconds=round(seconds, 2))
 
     def _asked(self, question: Question, clips: Sequence[bytes]) -> tuple[str, str, int]:
         if question.language is not None:

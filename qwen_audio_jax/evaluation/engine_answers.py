@@ -10,7 +10,7 @@ from qwen_audio_jax.audio.lengths import HOP, SAMPLE_RATE
 from qwen_audio_jax.evaluation.answer_files import Answered
 from qwen_audio_jax.evaluation.asking import Asking, Question
 from qwen_audio_jax.evaluation.progress import Progress
-from qwen_audio_jax.inference.answers import FAILED, Answer, Request
+from qwen_audio_jax.inference.answers import FAILED, LENGTH, Answer, Request
 from qwen_audio_jax.inference.engine import Engine, EngineConfig
 
 _PREPARING = 2
@@ -29,7 +29,8 @@ def engine_answers(
         asking: how the model is asked.
         questions: in the order in which they are begun.
         slots: answers at once.
-        context: tokens of a prompt and its answer together.
+        context: tokens of a prompt and its answer together. Where that leaves less room than a
+            question's limit, an answer that has not ended by then has failed.
     """
     shorter = [length for length in EngineConfig.lengths if length < context]
     config = EngineConfig(slots, (*shorter, context), waiting=2 * slots)
@@ -59,7 +60,7 @@ def answers(
         nonlocal heard
         question, answer, error = ended.get()
         if answer is not None:
-            heard += sum(answer.request.example.clip_frames) * HOP / SAMPLE_RATE
+            heard += _seconds(answer)
         return _progress(engine, heard), _answered(asking, question, answer, error)
 
     with concurrent.futures.ThreadPoolExecutor(_PREPARING, "preparing") as pool:
@@ -105,7 +106,10 @@ def _submit(
     ended: "queue.SimpleQueue[_Ended]",
 ) -> None:
     try:
-        answer = engine.submit(Request(prepared.result(), asking.stop, question.limit))
+        example = prepared.result()
+        room = engine.config.lengths[-1] - len(example.text.tokens)
+        limit = max(1, min(question.limit, room))
+        answer = engine.submit(Request(example, asking.stop, limit))
     except ValueError as error:  # of a clip, or a prompt that no slot holds
         ended.put((question, None, str(error)))
         return
@@ -117,5 +121,19 @@ def _answered(asking: Asking, question: Question, answer: Answer | None, error: 
         return Answered(question.key, "", FAILED, error=error)
     if answer.finish == FAILED:
         return Answered(question.key, "", FAILED, error=answer.error)
+    if answer.finish == LENGTH and len(answer.ids) < question.limit:
+        room, prompt = len(answer.ids), len(answer.request.example.text.tokens)
+        error = (
+            f"the prompt has {prompt:,} tokens, which leaves room for {room:,} of the "
+            f"{question.limit:,} that the answer may have, and it did not end within these; raise "
+            "config.context"
+        )
+        return Answered(question.key, "", FAILED, error=error)
     text = asking.loaded.tokenizer.decode(answer.ids)
-    return Answered(question.key, text, str(answer.finish), len(answer.ids))
+    said = str(answer.finish), len(answer.ids)
+    return Answered(question.key, text, *said, seconds=round(_seconds(answer), 2))
+
+
+def _seconds(answer: Answer) -> float:
+    """Of audio that was heard."""
+    return sum(answer.request.example.clip_frames) * HOP / SAMPLE_RATE

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from qwen_audio_jax.evaluation.answer_files import Answered
+from qwen_audio_jax.evaluation.asking import digest
 from qwen_audio_jax.evaluation.benchmarks import (
     air_bench,
     digest_of,
@@ -43,8 +44,22 @@ def official_files(plan: Plan, answered: Mapping[str, Answered]) -> Iterator[tup
             for item in items:
                 answers |= answers_by_row(item, answered)
             suffix = ".json" if OFFICIAL[benchmark.form][2] else ".jsonl"
-            name = urllib.parse.quote(benchmark.name, safe=" ") + suffix
-            yield name, official_texts(benchmark.form, _list_of(benchmark), answers)
+            yield (
+                file_name(benchmark.name, suffix),
+                official_texts(benchmark.form, _list_of(benchmark), answers),
+            )
+
+
+def file_name(benchmark: str, suffix: str) -> str:
+    """A benchmark's name as that of a file, whatever is in it and however long it is."""
+    name = urllib.parse.quote(benchmark, safe=" ")
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[:_LONGEST_NAME]}-{digest(benchmark.encode())[:8]}"
+    return name + suffix
+
+
+_LONGEST_NAME = 150
+"""Bytes; most file systems take 255."""
 
 
 def _list_of(benchmark: Asked) -> pathlib.Path:

@@ -14,7 +14,7 @@ class Options:
     """Attributes:
     limit: items of a benchmark at most, spread evenly over it; 0 is all.
     slots: questions answered at once, and calls to a judge.
-    context: tokens of a prompt and its answer together; a question that needs more fails.
+    context: tokens of a prompt and its answer together; an answer that needs more fails.
     max_new_tokens: of an answer at most; 0 is each benchmark's own limit.
     protocols: of word error rates beside "wer" itself, which is v1's; see `metrics.protocols`.
     examples: answers that the page shows with players; it lists all of them.

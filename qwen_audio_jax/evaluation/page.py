@@ -1,4 +1,4 @@
-"""The page of an evaluation: scores, health, and every answer, some of them to listen to."""
+"""The page of an evaluation: scores, slices, health, and every answer, some to listen to."""
 
 import dataclasses
 import pathlib
@@ -8,20 +8,30 @@ from typing import Any
 from rapidfuzz.distance import Levenshtein
 
 from qwen_audio_jax.evaluation.answer_files import Answered
-from qwen_audio_jax.evaluation.benchmarks import Item, open_benchmark
-from qwen_audio_jax.evaluation.health import Given, signs
+from qwen_audio_jax.evaluation.health import SIGNS, Given, signs
+from qwen_audio_jax.evaluation.listening import clips_of, items_of
 from qwen_audio_jax.evaluation.options import Options
 from qwen_audio_jax.evaluation.plan import Plan, Planned
-from qwen_audio_jax.evaluation.score_table import interval_text, warnings
-from qwen_audio_jax.evaluation.scoring import item_counts, language_of
+from qwen_audio_jax.evaluation.score_table import (
+    columns,
+    interval_text,
+    published_text,
+    rows_and_parts,
+    value_text,
+    warnings,
+)
+from qwen_audio_jax.evaluation.scoring import is_right, language_of
 from qwen_audio_jax.evaluation.selection import spread
 from qwen_audio_jax.inference.answers import FAILED, LENGTH
 from qwen_audio_jax.metrics.scales import scale_of, verdict
 from qwen_audio_jax.metrics.text import scoring_units
-from qwen_audio_jax.monitoring.html_page import Clip, clip_of, write_page
+from qwen_audio_jax.monitoring.html_page import Clip, write_page
 from qwen_audio_jax.tasks import KINDS
 
 RIGHT, WRONG = "right", "wrong"
+
+Pieces = Sequence[tuple[str, str]]
+"""(kind, words) of a reference with an answer's edits: "same", "missing" or "added"."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +40,10 @@ class Shown:
 
     Attributes:
         benchmark, id, task, prompt, reference, answer: texts.
+        failed: why there is no answer, one sentence.
         verdict: "right" or "wrong", by the task's own metric; "" where it has no such thing.
         signs: what is the matter with the answer, see `health`; "failed" among it.
-        pieces: (kind, text) of the reference with the answer's edits: "same", "missing" or "added";
-            none where words are not compared.
+        pieces: of reference and answer; none where words are not compared.
         clips: to listen to.
     """
 
@@ -43,9 +53,10 @@ class Shown:
     prompt: str
     reference: str
     answer: str
+    failed: str
     verdict: str
     signs: Sequence[str]
-    pieces: Sequence[tuple[str, str]]
+    pieces: Pieces
     clips: Sequence[Clip]
 
 
@@ -69,79 +80,97 @@ def write_evaluation_page(
     Raises:
         OSError: it cannot be written.
     """
+    shown = columns(rows)
+    first, rest = (
+        [_named(row) | {"cells": {name: cell(row) for name, cell in shown.items()}} for row in some]
+        for some in rows_and_parts(rows)
+    )
     write_page(
         path,
         "qwen_audio_jax.evaluation",
         "evaluation.html",
         title=f"Evaluation of {plan.model['name']}",
-        facts={
-            name.replace("_", " "): value for name, value in (plan.model | plan.decoding).items()
-        },
+        facts=_facts(plan),
         notes=warnings(rows, told),
         reasons={one["name"]: one["reasons"] for one in told["benchmarks"] if one["reasons"]},
-        scores=list(map(_score, rows)),
+        columns=list(shown),
+        scores=first,
+        more_scores=rest,
+        slices=[_named(row) | {"parts": _parts(row)} for row in rows if "slices" in row],
+        benchmarks=[one.name for one in plan.benchmarks],
+        tasks=sorted({item.task for item in plan.items}),
+        signs=["failed", *SIGNS],
         total=len(plan.items),
         answers=_shown(plan, answered, options.examples),
     )
 
 
-def _score(row: Mapping[str, Any]) -> dict[str, Any]:
+def _facts(plan: Plan) -> dict[str, Any]:
+    known = {name.replace("_", " "): value for name, value in (plan.model | plan.decoding).items()}
+    return known | {"most tokens": known.get("most tokens") or "each benchmark's own limit"}
+
+
+def _named(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row is of, and how it is read."""
     scale = scale_of(row["metric"])
     return {
-        **row,
+        "benchmark": row["benchmark"],
+        "task": row["task"],
         "metric": scale.name,
         "lower_is_better": scale.lower_is_better,
-        "value": scale.text(row["value"]),
-        "interval": interval_text(row),
-        "baseline": scale.text(row["baseline"]),
         "verdict": verdict(dict(row)),
-        "signature": row.get("signature", ""),
+        "about": row.get("not_available") or row.get("signature", ""),
     }
 
 
+def _parts(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The slices of a row, as texts."""
+    parts = [part | {"metric": row["metric"]} for part in row["slices"]]
+    return [
+        {
+            "field": part["slice"].partition("=")[0].replace("_", " "),
+            "of": part["slice"].partition("=")[2],
+            "value": value_text(part),
+            "interval": interval_text(part),
+            "published": published_text(part),
+            "n": part["n"],
+        }
+        for part in parts
+    ]
+
+
 def _shown(plan: Plan, answered: Mapping[str, Answered], players: int) -> Iterator[Shown]:
-    heard = _items(plan, set(spread(range(len(plan.items)), players) if players else ()))
-    for number, item in enumerate(plan.items):
-        yield _one(item, answered.get(item.key), _clips(heard.get(number)))
-
-
-def _items(plan: Plan, numbers: set[int]) -> dict[int, Item]:
-    """The items to listen to; none of a benchmark that has gone."""
-    found: dict[int, Item] = {}
-    for benchmark in plan.benchmarks:
-        wanted = {plan.items[n].id: n for n in numbers if plan.items[n].benchmark == benchmark.name}
-        try:
-            items = open_benchmark(benchmark.name, pathlib.Path(benchmark.path)).items
-        except (ValueError, OSError):
-            continue
-        found |= {wanted[item.id]: item for item in items if item.id in wanted}
-    return found
-
-
-def _clips(item: Item | None) -> list[Clip]:
-    if item is None:
-        return []
-    try:
-        clips = item.clips()
-    except (ValueError, OSError):
-        return []
-    return [clip_of(clip, f"{item.id}, clip {n}") for n, clip in enumerate(clips, start=1)]
+    places = [(item.benchmark, item.id) for item in plan.items]
+    heard = items_of(plan, set(spread(places, players) if players else ()))
+    for place, item in zip(places, plan.items, strict=True):
+        yield _one(item, answered.get(item.key), clips_of(heard.get(place)))
 
 
 def _one(item: Planned, answered: Answered | None, clips: Sequence[Clip]) -> Shown:
-    texts = item.benchmark, item.id, item.task.replace("_", " "), item.prompt, item.reference
+    texts = item.benchmark, item.id, item.task, item.prompt, item.reference or _right(item)
     if answered is None or answered.finish == FAILED:
         why = item.failed or (answered.error if answered else "it has no answer yet")
-        return Shown(*texts, why, "", ("failed",), (), clips)
-    language = item.annotation.get("language")
-    given = Given(answered.text, item.reference, language_of(item), answered.finish == LENGTH, None)
-    counts = item_counts(item, answered.text).get("accuracy")
-    right = "" if counts is None else RIGHT if counts[0] else WRONG
-    pieces: Sequence[tuple[str, str]] = ()
-    if KINDS[item.task].metric == "wer":
-        pieces = edited(item.reference, answered.text, language)
-        right = RIGHT if all(kind == "same" for kind, _ in pieces) else WRONG
-    return Shown(*texts, answered.text, right, signs(given), pieces, clips)
+        return Shown(*texts, "", why, "", ("failed",), (), clips)
+    text, language = answered.text, language_of(item)
+    given = Given(text, item.reference, language, answered.finish == LENGTH, None)
+    right, pieces = is_right(item, text), edited_words(item, text)
+    if pieces:
+        right = all(kind == "same" for kind, _ in pieces)
+    told = "" if right is None else RIGHT if right else WRONG
+    return Shown(*texts, text, "", told, signs(given), pieces, clips)
+
+
+def _right(item: Planned) -> str:
+    """What is right of an item that was asked in a benchmark's own words."""
+    text = item.annotation.get("text")
+    return "\n".join(text) if isinstance(text, list) else str(text or "")
+
+
+def edited_words(item: Planned, answer: str) -> Pieces:
+    """`edited`, where an item's words are what its score counts; else nothing."""
+    if KINDS[item.task].metric != "wer":
+        return ()
+    return edited(str(item.annotation.get("text") or ""), answer, item.annotation.get("language"))
 
 
 def edited(reference: str, answer: str, language: object) -> list[tuple[str, str]]:

@@ -162,7 +162,7 @@ def _whole(item: Planned, answers: Sequence[Answered]) -> Answered:
             return Answered(item.key, "", FAILED, tokens, error)
     finish = LENGTH if any(one.finish == LENGTH for one in answers) else STOP
     text = joined([one.text for one in answers], item.annotation.get("language"))
-    return Answered(item.key, text, finish, tokens)
+    return Answered(item.key, text, finish, tokens, seconds=round(ends[-1] / SAMPLE_RATE, 2))
 
 
 def joined(texts: Iterable[str], language: object) -> str:

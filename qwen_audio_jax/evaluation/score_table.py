@@ -1,6 +1,7 @@
 """The table of an evaluation, for a terminal."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import rich.box
@@ -19,7 +20,6 @@ from qwen_audio_jax.metrics.scales import scale_of, verdict
 
 _COLOURS = {"better": "green", "worse": "red"}
 
-
 _SIGNS = {
     EMPTY: "are empty",
     TRUNCATED: "were cut by their limit",
@@ -30,17 +30,26 @@ _SIGNS = {
 
 
 def score_table(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any]) -> rich.table.Table:
-    """Scores with their intervals, and below them what is not in them.
+    """Scores with their intervals, and below them what became of all that was asked, and what else
+    is not in the scores.
 
     Args:
         rows: of evaluation.json.
         told: summary.json.
     """
-    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, caption=_caption(rows, told))
+    notes = warnings(rows, told)
+    rows, parts = rows_and_parts(rows)
+    if parts:
+        notes.insert(0, f"{len(parts):,} more rows, by language or kind, are on the page")
+    caption = rich.text.Text("\n".join(notes), justify="left")
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, caption=caption)
     for name in ("benchmark", "task", "metric"):
         table.add_column(name, overflow="fold", min_width=8)
-    for name in ("value", "interval", "baseline", "n"):
-        table.add_column(name, justify="right", no_wrap=True)
+    # As the page's, but for the counts, which would leave no room on a terminal.
+    shown = {name: text for name, text in columns(rows).items() if name not in _COUNTS}
+    shown["scored"] = _scored_text
+    for name in shown:
+        table.add_column(name, justify="right", no_wrap=name not in ("value", OTHER, PUBLISHED))
     before = None, None
     for row in rows:
         scale = scale_of(row["metric"])
@@ -51,13 +60,70 @@ def score_table(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any]) -> r
             rich.text.Text("" if here[0] == before[0] else here[0]),
             rich.text.Text("" if here == before else here[1]),
             rich.text.Text(f"{scale.name} {arrow}"),
-            rich.text.Text(scale.text(row["value"]), style=_COLOURS.get(verdict(dict(row)), "")),
-            rich.text.Text(interval_text(row), style="dim"),
-            rich.text.Text(scale.text(row["baseline"]), style="dim"),
-            f"{row['n']:,}",
-        )
+            *(rich.text.Text(column(row), style=_style(row, name))
+              for name, column in shown.items()),
+        )  # fmt: skip
         before = here
     return table
+
+
+OTHER, PUBLISHED = "other reading", "published"
+_COUNTS = ("scored", "unreadable", "failed", "left out")
+_MOST_ROWS = 40
+
+
+def rows_and_parts(rows: Sequence[Mapping[str, Any]]) -> tuple[list, list]:
+    """(rows to show first, the rest) of a long table: the rest are of one language or kind."""
+    if len(rows) <= _MOST_ROWS:
+        return list(rows), []
+    return [row for row in rows if "part" not in row], [row for row in rows if "part" in row]
+
+
+def columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Callable[[Mapping[str, Any]], str]]:
+    """By name what the columns of a table say of a row; only those in which any row has something.
+
+    Args:
+        rows: of evaluation.json.
+    """
+    every = {
+        "value": value_text,
+        "interval": interval_text,
+        OTHER: other_text,
+        "baseline": _baseline_text,
+        PUBLISHED: published_text,
+        **{name: functools.partial(_count_text, name.replace(" ", "_")) for name in _COUNTS},
+    }
+    needed = {
+        OTHER: any(map(other_text, rows)),
+        PUBLISHED: any(map(published_text, rows)),
+        "unreadable": any("strict" in row for row in rows),
+    }
+    return {name: column for name, column in every.items() if needed.get(name, True)}
+
+
+def _style(row: Mapping[str, Any], name: str) -> str:
+    if name == "value":
+        return _COLOURS.get(verdict(dict(row)), "")
+    return "dim" if name in ("interval", OTHER, "baseline", PUBLISHED) else ""
+
+
+def value_text(row: Mapping[str, Any]) -> str:
+    """As "4.7 %"; "not available" where the metric cannot be computed here."""
+    if row.get("not_available"):
+        return "not available"
+    return scale_of(row["metric"]).text(row["value"])
+
+
+def _baseline_text(row: Mapping[str, Any]) -> str:
+    return "" if row["baseline"] is None else scale_of(row["metric"]).text(row["baseline"])
+
+
+def _count_text(name: str, row: Mapping[str, Any]) -> str:
+    return "" if row.get("not_available") else f"{row[name]:,}"
+
+
+def _scored_text(row: Mapping[str, Any]) -> str:
+    return "" if row.get("not_available") else f"{row['scored']:,} of {row['asked']:,}"
 
 
 def interval_text(row: Mapping[str, Any]) -> str:
@@ -66,6 +132,24 @@ def interval_text(row: Mapping[str, Any]) -> str:
         return ""
     scale = scale_of(row["metric"])
     return f"{scale.text(row['low'])} to {scale.text(row['high'])}"
+
+
+def other_text(row: Mapping[str, Any]) -> str:
+    """The makers' value or that of all that was asked, where it is not the row's: "strict 31 %"."""
+    scale = scale_of(row["metric"])
+    said = [
+        f"{name} {scale.text(row[name])}"
+        for name in ("strict", "official")
+        if row.get(name) is not None and row[name] != row["value"]
+    ]
+    return ", ".join(said)
+
+
+def published_text(row: Mapping[str, Any]) -> str:
+    """The figures of the same protocol, as "Qwen-Audio 2.0 %"; "" where there are none."""
+    scale = scale_of(row["metric"])
+    figures = row.get("published", ())
+    return ", ".join(f"{one['model']} {scale.text(one['value'])}" for one in figures)
 
 
 def warnings(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any]) -> list[str]:
@@ -79,10 +163,12 @@ def warnings(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any]) -> list
     for one in told["benchmarks"]:
         counts = ", ".join(
             f"{one[name]:,} {name.replace('_', ' ')}"
-            for name in ("failed", "left_out", "passed_over")
-            if one[name]
+            for name in ("scored", "unreadable", "failed", "left_out")
         )
-        lines.append(f"{one['name']}: {one['asked']:,} asked" + (f", {counts}" if counts else ""))
+        over = f"; {one['passed_over']:,} more were not asked" if one["passed_over"] else ""
+        lines.append(f"{one['name']}: of {one['asked']:,} asked {counts}{over}")
+        if one["published"]:
+            lines.append(f"{one['name']}: no published figure stands beside: {one['published']}")
         ill = [
             f"{share['count']:,} of {share['of']:,} {_SIGNS[name]}"
             for name, share in one["health"].items()
@@ -107,7 +193,3 @@ def warnings(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any]) -> list
                 f"answer, {commonest['text'][:60]!r}: does the model hear them?"
             )
     return lines
-
-
-def _caption(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any]) -> rich.text.Text:
-    return rich.text.Text("\n".join(warnings(rows, told)), justify="left")

@@ -1,8 +1,8 @@
 """Scores of a finished evaluation, of its plan and answers alone: they can be had anew at will."""
 
 import collections
-import functools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,10 @@ import numpy as np
 from qwen_audio_jax.evaluation.answer_files import Answered
 from qwen_audio_jax.evaluation.benchmarks import ELSEWHERE, JUDGED, REFUSALS, Item
 from qwen_audio_jax.evaluation.health import Given, commonest_answer, health
+from qwen_audio_jax.evaluation.intervals import interval, slice_scores
 from qwen_audio_jax.evaluation.item_counts import (
     Counts,
+    caption_counts,
     counts_of,
     language_field,
     protocol_counts,
@@ -22,13 +24,12 @@ from qwen_audio_jax.evaluation.options import Options
 from qwen_audio_jax.evaluation.plan import Asked, Plan, Planned
 from qwen_audio_jax.evaluation.recordings import windows_told
 from qwen_audio_jax.evaluation.seams import seam_rows
-from qwen_audio_jax.evaluation.statistics import bootstrap
-from qwen_audio_jax.evaluation.summed_scores import value_of
+from qwen_audio_jax.evaluation.slices import slices
 from qwen_audio_jax.inference.answers import FAILED, LENGTH
 from qwen_audio_jax.metrics import Answer, part_of, score_by_part
 from qwen_audio_jax.metrics.answer import table_row
 from qwen_audio_jax.metrics.bleu import bleu_pairs, signature
-from qwen_audio_jax.metrics.choices import RIGHT, RULES, Question, choice_scores
+from qwen_audio_jax.metrics.choices import RIGHT, RULES, UNREADABLE, Question, choice_scores
 from qwen_audio_jax.metrics.coco_captions import caption_rows
 from qwen_audio_jax.metrics.protocols import PROTOCOLS, check
 from qwen_audio_jax.metrics.voicebench import refusal_scores
@@ -36,6 +37,9 @@ from qwen_audio_jax.tasks import KINDS
 
 CLUSTERS = ("speaker", "speaker_id", "client_id", "recording", "session", "parent_id", "voice")
 """Fields that say whose items are alike, the first that an item has."""
+
+SEAMS = "windows"
+"""The part of recordings that were asked in windows, of which errors near the cuts are told."""
 
 Pair = tuple[Planned, Answered]
 """An item and its answer, which is no failed one."""
@@ -53,19 +57,41 @@ def check_protocols(options: Options, items: Iterable[Item]) -> None:
             raise ValueError(f"--config.protocols: {error}") from None
 
 
-def score_rows(
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Items of a benchmark that are scored together.
+
+    Attributes:
+        benchmark: theirs.
+        task: theirs.
+        items: that were asked.
+        pairs: those that were answered, with their answers.
+        scored: rows of these answers.
+        unasked: rows of the benchmark's list that are no items, where no other task can claim them.
+        part: of which kind the items are, where another group has them among all; else "".
+    """
+
+    benchmark: Asked
+    task: str
+    items: Sequence[Planned]
+    pairs: Sequence[Pair]
+    scored: "Scored"
+    unasked: int
+    part: str = ""
+
+    @property
+    def parts(self) -> list[str]:
+        """Of each answer, see `metrics.part_of`."""
+        return [part_of(self.task, item.annotation) for item, _ in self.pairs]
+
+
+def scored_groups(
     plan: Plan,
     answered: Mapping[str, Answered],
     options: Options,
     judges: Sequence[Replies] = (),
-) -> list[dict[str, Any]]:
-    """The rows of evaluation.json.
-
-    Each has task, metric, value, baseline and n, and its benchmark; "asked", of which "failed" were
-    not answered and "truncated" were cut by their limit; "left_out", rows of the benchmark's list
-    that are no items; "low" and "high", where the metric has an interval; "signature", where it
-    has several ways; of choices "strict", "official" and "unreadable"; and of each judge that has
-    been asked what `judged_scores.judged_row` tells.
+) -> Iterator[Group]:
+    """All answers of an evaluation, scored group by group.
 
     Raises:
         ValueError: there are questions without any answer; the sentence says how many.
@@ -76,54 +102,97 @@ def score_rows(
             f"{missing:,} of {len(plan.items):,} questions have no answer yet; answer them first, "
             "with --stage=answer"
         )
-    rows: list[dict[str, Any]] = []
     for benchmark in plan.benchmarks:
         alike: dict[tuple[str, str], list[Planned]] = collections.defaultdict(list)
         for item in plan.items:
             if item.benchmark == benchmark.name:
                 alike[item.task, _way(item)].append(item)
+        unasked = len(benchmark.left_out) if len(alike) == 1 else 0
         for task, way in sorted(alike):
             items = alike[task, way]
             if way == JUDGED and judges:
-                for ending, group in judged_groups(items):
-                    for one in judges:
-                        of = functools.partial(_judged_rows, one, ending)
-                        rows += _task_rows(benchmark, task, of, group, answered, options)
-            else:
-                rows += _task_rows(benchmark, task, _WAYS[way], items, answered, options)
+                for part, of_part in judged_groups(items):
+                    pairs = given(of_part, answered)
+                    scored = [judged_row(one, part, pairs) for one in judges]
+                    yield Group(
+                        benchmark, task, of_part, pairs, scored, 0 if part else unasked, part[1:]
+                    )
+                continue
+            pairs = given(items, answered)
+            yield Group(benchmark, task, items, pairs, _WAYS[way](task, pairs, options), unasked)
             if cut := [item for item in items if item.windows]:
-                of = functools.partial(_seam_rows, answered)
-                rows += _task_rows(benchmark, task, of, cut, answered, options)
-    return rows
+                pairs = given(cut, answered)
+                yield Group(benchmark, task, cut, pairs, seam_rows(answered, task, pairs), 0, SEAMS)
 
 
-def _task_rows(
-    benchmark: Asked,
-    task: str,
-    rows_of: "RowsOf",
-    items: Sequence[Planned],
-    answered: Mapping[str, Answered],
-    options: Options,
-) -> list[dict[str, Any]]:
-    pairs = given(items, answered)
-    parts = np.array([part_of(task, item.annotation) for item, _ in pairs], object)
-    clusters = [cluster_of(item.annotation) for item, _ in pairs]
+def score_rows(group: Group, options: Options) -> list[dict[str, Any]]:
+    """The rows of evaluation.json that a group has.
+
+    Each has task, metric, value, baseline and n, and its benchmark. What was "asked" is "scored",
+    "unreadable", "failed" (not answered) or "left_out": rows of the list that are no items, and
+    items whose label the metric cannot read, or whose answer a judge has not scored. "truncated"
+    were cut by their limit. "low" and "high" are there where the metric has an interval, "slices"
+    where it has any, see `slice_scores`; "part" where the row is of one language or kind,
+    "signature" where the metric has several ways, of choices "strict" and "official", and of each
+    judge what `judged_scores.judged_row` tells.
+    """
+    parts = np.array(group.parts, object)
+    clusters = [cluster_of(item.annotation) for item, _ in group.pairs]
+    slices_of_all = slices([fields_of(*pair) for pair in group.pairs])
     rows = []
-    for row, counts in rows_of(task, pairs, options):
+    for row, counts in group.scored:
         part = row["metric"].partition("/")[2]
         known = part != "" and part in parts  # it may also be a protocol or a rule
-        chosen = np.flatnonzero(parts == part) if known else np.arange(len(pairs))
-        asked = [part_of(task, item.annotation) for item in items]
-        of_part = asked.count(part) if known else len(asked)
-        told = {
-            "asked": of_part,
-            "failed": of_part - len(chosen),
-            "truncated": sum(pairs[i][1].finish == LENGTH for i in chosen),
-            "left_out": len(benchmark.left_out),
-        }
-        within = _interval(row["metric"], counts, chosen, clusters, options)
-        rows.append({"benchmark": benchmark.name, "task": task} | row | within | told)
+        chosen = np.flatnonzero(parts == part) if known else np.arange(len(parts))
+        within: dict[str, Any] = {}
+        if counts is not None and options.draws:
+            columns = _columns(group, row["metric"], counts, chosen)
+            within = interval(row["metric"], columns, [clusters[i] for i in chosen], options)
+            if not known:
+                found = slice_scores(row["metric"], columns, slices_of_all, clusters, options)
+                within |= {"slices": found} if found else {}
+        told = _accounts(group, row, chosen, part if known else None)
+        named = {"benchmark": group.benchmark.name, "task": group.task}
+        of = part if known else group.part
+        rows.append(named | row | ({"part": of} if of else {}) | within | told)
     return rows
+
+
+def _columns(group: Group, metric: str, counts: Counts, chosen: np.ndarray) -> np.ndarray:
+    """Of some of a group's answers, what each adds to a metric's sums, [n, C]."""
+    if metric.startswith("bleu/"):
+        # The longest n-grams of a part may be shorter than those of all.
+        pairs = [group.pairs[i] for i in chosen]
+        answers = [Answer(item.annotation, one.text) for item, one in pairs]
+        return np.array(counts_of(group.task, ["bleu"], answers).get("bleu", []))
+    return np.array(counts)[chosen]
+
+
+def _accounts(
+    group: Group, row: Mapping[str, Any], chosen: np.ndarray, part: str | None
+) -> dict[str, int]:
+    """What became of all that was asked; of a part, if it is one."""
+    items = [
+        one for one in group.items if part is None or part_of(group.task, one.annotation) == part
+    ]
+    unasked = group.unasked if part is None else 0
+    unreadable = row.get("unreadable", 0)
+    # Choices that cannot be read count as wrong; replies of a judge count as nothing.
+    scored = row["n"] if "judge" in row else row["n"] - unreadable
+    return {
+        "asked": len(items) + unasked,
+        "scored": scored,
+        "unreadable": unreadable,
+        "failed": len(items) - len(chosen),
+        "left_out": len(chosen) - scored - unreadable + unasked,
+        "truncated": sum(group.pairs[i][1].finish == LENGTH for i in chosen),
+    }
+
+
+def fields_of(item: Planned, answered: Answered) -> dict[str, Any]:
+    """What slices of an item are made of."""
+    heard = {"duration": answered.seconds} if answered.seconds else {}
+    return heard | item.annotation
 
 
 Scored = list[tuple[dict[str, Any], Counts | None]]
@@ -142,7 +211,7 @@ def _free_rows(task: str, pairs: Sequence[Pair], options: Options) -> Scored:
     answers = [Answer(item.annotation, one.text) for item, one in pairs]
     scored = score_by_part(task, answers)
     names = {row["metric"].partition("/")[0] for row in scored}
-    counted = {metric: counts_of(task, metric, answers) for metric in names}
+    counted = counts_of(task, names, answers)
     signatures = {"wer": PROTOCOLS["v1"].signature} if KINDS[task].metric == "wer" else {}
     if "bleu" in names:
         signatures["bleu"] = signature(bleu_pairs(answers, language_field(task)))
@@ -150,23 +219,18 @@ def _free_rows(task: str, pairs: Sequence[Pair], options: Options) -> Scored:
     for row in scored:
         metric = row["metric"].partition("/")[0]
         named = {"signature": signatures[metric]} if metric in signatures else {}
-        rows.append((row | named, counted[metric]))
+        rows.append((row | named, counted.get(metric)))
     for protocol in options.protocols:
         counts = protocol_counts(task, protocol, answers)
         if counts is not None:
             rows.append((_rate_row(protocol, counts), counts))
     if KINDS[task].metric == "caption":
+        counted = caption_counts(answers)
         rows += [
-            (row, None) for row in caption_rows([pair[:2] for pair in bleu_pairs(answers, "")])
+            (row, counted.get(row["metric"]) or None)
+            for row in caption_rows([pair[:2] for pair in bleu_pairs(answers, "")])
         ]
     return rows
-
-
-def _seam_rows(
-    answered: Mapping[str, Answered], task: str, pairs: Sequence[Pair], options: Options
-) -> Scored:
-    """Those of errors near the cuts between the windows of recordings, and elsewhere."""
-    return seam_rows(answered, task, pairs)
 
 
 def _rate_row(protocol: str, counts: Counts) -> dict[str, Any]:
@@ -188,29 +252,28 @@ def _choice_rows(task: str, pairs: Sequence[Pair], options: Options) -> Scored:
         value = found.strict if ours else found.official
         row = table_row("accuracy" if ours else f"accuracy/{rule}", value, baseline, found.asked)
         row |= {"strict": found.strict, "official": found.official}
-        right = [RULES[rule][0](one) == RIGHT for one in questions] if ours else None
-        counts = [(float(one), 1.0) for one in right] if right else None
-        rows.append((row | {"unreadable": found.unreadable, "signature": rule}, counts))
+        read, divided_by = RULES[rule]
+        outcomes = [read(one) for one in questions]
+        counts = [
+            (float(one == RIGHT), float(ours or divided_by == "asked" or one != UNREADABLE))
+            for one in outcomes
+        ]
+        rows.append((row | {"unreadable": found.unreadable, "signature": rule}, counts or None))
     return rows
 
 
 def _refusal_rows(task: str, pairs: Sequence[Pair], options: Options) -> Scored:
     """How many answers refuse; `official` counts an empty one among them."""
-    found = refusal_scores([one.text for _, one in pairs])
+    texts = [one.text for _, one in pairs]
+    found = refusal_scores(texts)
     row = table_row("refusals", found.strict, None, len(pairs)) | {"official": found.official}
-    return [(row, None)]
+    counts = [(float(refusal_scores([text]).refused), 1.0) for text in texts]
+    return [(row, counts or None)]
 
 
 def _unscored_rows(task: str, pairs: Sequence[Pair], options: Options) -> Scored:
     """That there are answers, which another program scores."""
     return [(table_row("scored_elsewhere", None, None, len(pairs)), None)]
-
-
-def _judged_rows(
-    replies: Replies, ending: str, task: str, pairs: Sequence[Pair], options: Options
-) -> Scored:
-    """What a judge gave the answers."""
-    return [judged_row(replies, ending, pairs)]
 
 
 _CHOICES = "choices"
@@ -228,17 +291,20 @@ def _question(item: Planned, answered: Answered) -> Question:
     return Question(item.choices, item.choices.index(item.annotation["text"]), answered.text)
 
 
-def item_counts(item: Planned, text: str) -> dict[str, tuple[float, ...]]:
-    """By metric what one answer adds to the sums that it is a function of."""
-    if item.rule in (REFUSALS, JUDGED, ELSEWHERE):
-        return {}
+_RIGHT_OR_WRONG = ("accuracy", "intent", "note", "conversation")
+"""Metrics of tasks whose answers are the label or are not."""
+
+
+def is_right(item: Planned, text: str) -> bool | None:
+    """Whether an answer is, by the benchmark's metric; None where that says no such thing."""
     if item.choices:
         read, _ = RULES["letter_then_text"]
-        right = read(Question(item.choices, item.choices.index(item.annotation["text"]), text))
-        return {"accuracy": (float(right == RIGHT), 1.0)}
-    one = [Answer(item.annotation, text)]
-    found = {name: counts_of(item.task, name, one) for name in ("wer", "cer", "accuracy")}
-    return {name: counts[0] for name, counts in found.items() if counts}
+        right = item.choices.index(item.annotation["text"])
+        return read(Question(item.choices, right, text)) == RIGHT
+    if item.rule in (REFUSALS, JUDGED, ELSEWHERE) or KINDS[item.task].metric not in _RIGHT_OR_WRONG:
+        return None
+    found = counts_of(item.task, ["accuracy"], [Answer(item.annotation, text)])
+    return bool(found["accuracy"][0][0]) if found else None
 
 
 def given(items: Iterable[Planned], answered: Mapping[str, Answered]) -> list[Pair]:
@@ -247,50 +313,45 @@ def given(items: Iterable[Planned], answered: Mapping[str, Answered]) -> list[Pa
     return [(item, one) for item, one in pairs if one.finish != FAILED]
 
 
-def _interval(
-    metric: str,
-    counts: Counts | None,
-    chosen: np.ndarray,
-    clusters: Sequence[str | None],
-    options: Options,
-) -> dict[str, float | None]:
-    if counts is None or not options.draws or not len(chosen):
-        return {}
-    found = bootstrap(
-        np.array(counts)[chosen],
-        value_of(metric),
-        clusters=[clusters[i] for i in chosen],
-        draws=options.draws,
-        seed=options.seed,
-        confidence=options.confidence,
-    )
-    return {"low": found.low, "high": found.high}
-
-
 def cluster_of(annotation: Mapping[str, Any]) -> str | None:
     """Whose items are alike: the speaker's or the recording's name; None if it is not known."""
     named = (annotation.get(field) for field in CLUSTERS)
     return next((str(name) for name in named if isinstance(name, str | int)), None)
 
 
-def summary(plan: Plan, answered: Mapping[str, Answered]) -> dict[str, Any]:
-    """What is told beside the scores: the model, the decoding, and each benchmark's health."""
+def summary(
+    plan: Plan, answered: Mapping[str, Answered], groups: Sequence[Group]
+) -> dict[str, Any]:
+    """What is told beside the scores: the model, the decoding, and of each benchmark what became
+    of all that was asked, and its health.
+
+    Args:
+        plan, answered: what was asked and answered.
+        groups: of the answers.
+    """
     benchmarks = []
     for benchmark in plan.benchmarks:
-        items = [item for item in plan.items if item.benchmark == benchmark.name]
-        pairs = given(items, answered)
+        mine = [one for one in groups if one.benchmark == benchmark and not one.part]
+        items = [item for group in mine for item in group.items]
+        pairs = [pair for group in mine for pair in group.pairs]
         failures = [item.failed or answered[item.key].error for item in items
                     if not item.key or answered[item.key].finish == FAILED]  # fmt: skip
+        told = collections.Counter()
+        for group in mine:
+            told.update(_accounts(group, group.scored[0][0], np.arange(len(group.pairs)), None))
+        unclaimed = len(benchmark.left_out) - sum(group.unasked for group in mine)
         benchmarks.append(
             {
                 "name": benchmark.name,
                 "form": benchmark.form,
                 "path": benchmark.path,
                 "data": benchmark.digest,
-                "asked": len(items),
+                "asked": told["asked"] + unclaimed,
                 "answered": len(pairs),
-                "failed": len(failures),
-                "left_out": len(benchmark.left_out),
+                "scored": told["scored"],
+                "unreadable": told["unreadable"],
+                "failed": told["failed"],
+                "left_out": told["left_out"] + unclaimed,
                 "passed_over": benchmark.passed_over,
                 "reasons": _commonest([*failures, *(why for _, why in benchmark.left_out)]),
                 "windows": windows_told(items, answered),

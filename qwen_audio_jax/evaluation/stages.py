@@ -13,27 +13,25 @@ from qwen_audio_jax.evaluation import answer_stage, judge_stage
 from qwen_audio_jax.evaluation.answer_files import Answered
 from qwen_audio_jax.evaluation.asking import Asking
 from qwen_audio_jax.evaluation.benchmarks import JUDGED, open_benchmark
-from qwen_audio_jax.evaluation.compare import Evaluated, Item, compare, comparison_table
 from qwen_audio_jax.evaluation.endpoint import Endpoint
 from qwen_audio_jax.evaluation.engine_answers import engine_answers
-from qwen_audio_jax.evaluation.judge_calls import Replies, judged_counts, read_judges
+from qwen_audio_jax.evaluation.judge_calls import read_judges
 from qwen_audio_jax.evaluation.judge_stage import Judge
 from qwen_audio_jax.evaluation.official_files import official_files
 from qwen_audio_jax.evaluation.options import Options
 from qwen_audio_jax.evaluation.page import write_evaluation_page
-from qwen_audio_jax.evaluation.plan import Plan, Planned, replace
+from qwen_audio_jax.evaluation.plan import Plan, replace
+from qwen_audio_jax.evaluation.progress import bar
+from qwen_audio_jax.evaluation.published import why_none, with_published
 from qwen_audio_jax.evaluation.recordings import read_evaluation
 from qwen_audio_jax.evaluation.score_table import score_table
 from qwen_audio_jax.evaluation.scoring import (
     check_protocols,
-    cluster_of,
-    item_counts,
     score_rows,
+    scored_groups,
     summary,
 )
-from qwen_audio_jax.inference.answers import FAILED
 from qwen_audio_jax.inference.loading import load
-from qwen_audio_jax.metrics.protocols import PROTOCOLS
 
 TABLE_FILE, SUMMARY_FILE, PAGE_FILE = "evaluation.json", "summary.json", "report.html"
 OFFICIAL_FOLDER = "official"
@@ -106,8 +104,16 @@ def score(folder: pathlib.Path, options: Options) -> rich.table.Table:
         ValueError, OSError: there is none, or it is not whole; one sentence.
     """
     plan, answered = read_evaluation(folder)
-    rows = score_rows(plan, answered, options, read_judges(folder))
-    told = summary(plan, answered)
+    groups, rows = [], []
+    with bar("scoring", len(plan.items)) as shown:
+        for group in scored_groups(plan, answered, options, read_judges(folder)):
+            rows += [with_published(plan, group, row) for row in score_rows(group, options)]
+            groups.append(group)
+            shown.update(0 if group.part else len(group.items))
+    told = summary(plan, answered, groups)
+    for one, benchmark in zip(told["benchmarks"], plan.benchmarks, strict=True):
+        items = [item for item in plan.items if item.benchmark == benchmark.name]
+        one["published"] = why_none(plan, benchmark, items)
     for name, content in ((TABLE_FILE, rows), (SUMMARY_FILE, told)):
         replace(folder / name, [json.dumps(content, indent=1, ensure_ascii=False) + "\n"])
     _write_official(folder / OFFICIAL_FOLDER, plan, answered)
@@ -123,53 +129,3 @@ def _write_official(folder: pathlib.Path, plan: Plan, answered: dict[str, Answer
             replace(folder / name, texts)
     except (ValueError, OSError) as error:
         logging.warning("no files for other scorers: %s", error)
-
-
-def comparison(a: pathlib.Path, b: pathlib.Path, options: Options) -> rich.table.Table:
-    """How two models differ that were asked the same.
-
-    Raises:
-        ValueError, OSError: a folder is no evaluation, or they are not of the same data.
-    """
-    evaluated = []
-    for folder in (a, b):
-        plan, answered = read_evaluation(folder)
-        if missing := sum(bool(one.key) and one.key not in answered for one in plan.items):
-            raise ValueError(
-                f"{folder}: {missing:,} of {len(plan.items):,} questions have no answer yet; "
-                "finish it first"
-            )
-        evaluated.append(_evaluated(folder, plan, answered, read_judges(folder)))
-    found = compare(*evaluated, draws=options.draws or 1000, seed=options.seed)
-    return comparison_table(found)
-
-
-def _evaluated(
-    folder: pathlib.Path, plan: Plan, answered: dict[str, Answered], judges: list[Replies]
-) -> Evaluated:
-    data = ", ".join(f"{one.name} {one.digest}" for one in plan.benchmarks)
-    protocol = f"{json.dumps(plan.decoding)}, {PROTOCOLS['v1'].signature}"
-    items = [_compared(item, answered.get(item.key), judges) for item in plan.items]
-    return Evaluated(str(folder), data, protocol, items)
-
-
-def _compared(item: Planned, answered: Answered | None, judges: list[Replies]) -> Item:
-    given = answered is not None and answered.finish != FAILED
-    counts = {}
-    if given:
-        counts = item_counts(item, answered.text) | judged_counts(item, answered.text, judges)
-    return Item(
-        f"{item.benchmark}/{item.id}",
-        f"{item.benchmark}: {item.task}",
-        counts,
-        answered.text if given else "",
-        _truth(item),
-        cluster_of(item.annotation),
-        item.annotation,
-    )
-
-
-def _truth(item: Planned) -> str:
-    """What is right, whatever form the model was to write it in."""
-    text = item.annotation.get("text")
-    return text if isinstance(text, str) else json.dumps(item.annotation, sort_keys=True)

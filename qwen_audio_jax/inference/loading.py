@@ -136,6 +136,8 @@ def _opened(folder: pathlib.Path) -> _Opened:
         return _open_original(folder)
     inside = [one.parent for one in sorted(folder.glob(f"*/{MODEL_FILE}"))]
     mend = f"; did you mean {inside[0]}?" if inside else ""
+    if folder.name == "checkpoints" and (folder.parent / MODEL_FILE).is_file():
+        mend = f"; give the run, {folder.parent}, or one of its steps, {last_step(folder.parent)}"
     raise FileNotFoundError(
         f"{folder}: is neither a run folder nor one that was imported or exported{mend}"
     )

@@ -4,7 +4,7 @@ import collections
 import dataclasses
 import logging
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from qwen_audio_jax.metrics.answer import Answer
@@ -12,9 +12,9 @@ from qwen_audio_jax.metrics.bleu import bleu, caption
 from qwen_audio_jax.metrics.classification import accuracy, note, right_count
 from qwen_audio_jax.metrics.conversation import conversation, said_count
 from qwen_audio_jax.metrics.error_rate import edit_counts, wer
-from qwen_audio_jax.metrics.speakers import diarization, utterances
-from qwen_audio_jax.metrics.timelines import events, timestamps
-from qwen_audio_jax.metrics.understanding import entities, grounding, intent
+from qwen_audio_jax.metrics.speakers import diarization, turn_counts, utterance_counts, utterances
+from qwen_audio_jax.metrics.timelines import event_counts, events, timestamp_counts, timestamps
+from qwen_audio_jax.metrics.understanding import entities, entity_counts, grounding, intent
 from qwen_audio_jax.rendering import render
 from qwen_audio_jax.tasks import CHAT, KINDS
 
@@ -36,8 +36,13 @@ METRICS: dict[str, Callable[[list[Answer]], list[dict[str, Any]]]] = {
     "conversation": conversation,
 }
 
-_COUNTS: dict[str, Callable[[Answer], dict[str, int]]] = {
+_COUNTS: dict[str, Callable[[Answer], Mapping[str, float]]] = {
     "wer": edit_counts,
+    "timestamps": timestamp_counts,
+    "events": event_counts,
+    "utterances": utterance_counts,
+    "diarization": turn_counts,
+    "entities": entity_counts,
     "accuracy": right_count,
     "conversation": said_count,
 }
@@ -92,12 +97,12 @@ def score_by_part(
     for answer, part in zip(answers, parts, strict=True):
         by_part[part].append(answer)
     by_part.pop("", None)
-    scored = {part: score(task, by_part[part]) for part in sorted(by_part)}
+    parted = sorted(by_part) if len(by_part) > 1 else ()
+    scored = {part: score(task, by_part[part]) for part in parted}
     rows = []
     for place, row in enumerate(score(task, answers)):
         rows.append(row)
-        if len(scored) > 1:
-            rows += [of[place] | {"metric": f"{row['metric']}/{p}"} for p, of in scored.items()]
+        rows += [of[place] | {"metric": f"{row['metric']}/{p}"} for p, of in scored.items()]
     return rows
 
 
@@ -113,7 +118,7 @@ def part_of(task: str, annotation: dict[str, Any]) -> str:
     return "-".join(one for one in said if isinstance(one, str))
 
 
-def counts(task: str, answer: Answer) -> dict[str, int]:
+def counts(task: str, answer: Answer) -> Mapping[str, float]:
     """What one answer adds to the sums that its task's metric divides; {} where it has none."""
     of = _COUNTS.get(KINDS[task].metric)
     return of(_prepared(task, answer)) if of else {}

@@ -1,6 +1,7 @@
 """What a metric reads and what it writes."""
 
 import dataclasses
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -24,6 +25,12 @@ class Answer:
 def text_of(annotation: dict[str, Any], field: str = "text") -> str:
     """A field as the label writes it; "" where there is none."""
     return "" if annotation.get(field) is None else str(annotation[field])
+
+
+def summed(counts: Iterable[Mapping[str, float]], width: int) -> tuple[float, ...]:
+    """The sums of counts that have the same `width` names, in the names' order; 0 of none."""
+    columns = zip(*(one.values() for one in counts), strict=True)
+    return tuple(map(sum, columns)) or (0,) * width
 
 
 def table_row(metric: str, value: float | None, baseline: float | None, n: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 from scipy.optimize import linear_sum_assignment
 
-from qwen_audio_jax.metrics.answer import Answer, table_row
+from qwen_audio_jax.metrics.answer import Answer, summed, table_row
 from qwen_audio_jax.metrics.intervals import stretches
 from qwen_audio_jax.metrics.text import scoring_units
 from qwen_audio_jax.tasks import parse
@@ -18,22 +18,26 @@ def utterances(answers: list[Answer]) -> list[dict[str, Any]]:
     The concatenated minimum-permutation WER of Watanabe et al. (2020, CHiME-6), as each speaker
     has one utterance here. Baseline: the empty answer.
     """
-    errors = words = 0
-    for answer in answers:
-        language = answer.annotation.get("language")
-        texts = [str(text) for text in answer.annotation.get("texts") or []]
-        said = texts if answer.exact else parse.utterances(answer.hypothesis)["texts"]
-        wanted, found = ([scoring_units(t, language) for t in side] for side in (texts, said))
-        # What pairing two of them saves, against one that is missed and one that is made up.
-        saved = np.array(
-            [[len(w) + len(f) - Levenshtein.distance(w, f) for f in found] for w in wanted]
-        )
-        errors += sum(map(len, wanted)) + sum(map(len, found))
-        if saved.size:
-            errors -= saved[linear_sum_assignment(saved, maximize=True)].sum()
-        words += sum(map(len, wanted))
+    errors, words = summed(map(utterance_counts, answers), 2)
     value = errors / words if words else None
     return [table_row("wer", value, None if value is None else 1.0, len(answers))]
+
+
+def utterance_counts(answer: Answer) -> dict[str, int]:
+    """What one answer adds to the sums that `utterances` divides."""
+    language = answer.annotation.get("language")
+    texts = [str(text) for text in answer.annotation.get("texts") or []]
+    said = texts if answer.exact else parse.utterances(answer.hypothesis)["texts"]
+    wanted, found = ([scoring_units(t, language) for t in side] for side in (texts, said))
+    # What pairing two of them saves, against one that is missed and one that is made up.
+    saved = np.array(
+        [[len(w) + len(f) - Levenshtein.distance(w, f) for f in found] for w in wanted]
+    )
+    words = sum(map(len, wanted))
+    edits = words + sum(map(len, found))
+    if saved.size:
+        edits -= int(saved[linear_sum_assignment(saved, maximize=True)].sum())
+    return {"word_edits": edits, "words": words}
 
 
 def diarization(answers: list[Answer]) -> list[dict[str, Any]]:
@@ -42,16 +46,21 @@ def diarization(answers: list[Answer]) -> list[dict[str, Any]]:
     Speakers are matched one to one for the most common time (NIST's diarization error rate).
     Baseline: one speaker from 0 to the last end.
     """
-    errors = guess = speech = 0
+    errors, speech = summed(map(turn_counts, answers), 2)
+    guess = 0
     for answer in answers:
         turns = answer.annotation.get("turns") or []
         alone = [{"start": 0.0, "end": max((turn["end"] for turn in turns), default=0.0)}]
-        found = turns if answer.exact else parse.timed_turns(answer.hypothesis)["turns"]
-        errors += _error_ticks(turns, found)
         guess += _error_ticks(turns, alone)
-        speech += _error_ticks(turns, [])
     value, baseline = (errors / speech, guess / speech) if speech else (None, None)
     return [table_row("der", value, baseline, len(answers))]
+
+
+def turn_counts(answer: Answer) -> dict[str, int]:
+    """What one answer adds to the sums that `diarization` divides, in hundredths of a second."""
+    turns = answer.annotation.get("turns") or []
+    found = turns if answer.exact else parse.timed_turns(answer.hypothesis)["turns"]
+    return {"error_ticks": _error_ticks(turns, found), "speech_ticks": _error_ticks(turns, [])}
 
 
 def _error_ticks(reference: list[dict[str, Any]], found: list[dict[str, Any]]) -> int:

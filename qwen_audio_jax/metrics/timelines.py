@@ -9,7 +9,7 @@ from rapidfuzz.distance import Levenshtein
 from scipy.optimize import linear_sum_assignment
 
 from qwen_audio_jax.metrics.answer import Answer, table_row
-from qwen_audio_jax.metrics.error_rate import word_error_rate
+from qwen_audio_jax.metrics.error_rate import word_edits, word_error_rate
 from qwen_audio_jax.metrics.text import without_tags
 from qwen_audio_jax.tasks import labels, parse
 
@@ -59,20 +59,24 @@ def average_shift(pairs: list[tuple[list[Unit], list[Unit]]]) -> float | None:
     Args:
         pairs: (reference, hypothesis) each.
     """
-    shift, kept = 0.0, 0
-    for reference, hypothesis in pairs:
-        opcodes = Levenshtein.opcodes([u.text for u in reference], [u.text for u in hypothesis])
-        for code in opcodes:
-            if code.tag != "equal":
-                continue
-            for r, h in zip(
-                reference[code.src_start : code.src_end],
-                hypothesis[code.dest_start : code.dest_end],
-                strict=True,
-            ):
-                shift += abs(r.start - h.start) + abs(r.end - h.end)
-                kept += 1
-    return 1000 * shift / kept if kept else None
+    shifts = [_shifts(*pair) for pair in pairs]
+    kept = sum(map(len, shifts))
+    return 1000 * sum(map(sum, shifts)) / kept if kept else None
+
+
+def _shifts(reference: list[Unit], hypothesis: list[Unit]) -> list[float]:
+    """Of each unit that is kept, in seconds."""
+    opcodes = Levenshtein.opcodes([u.text for u in reference], [u.text for u in hypothesis])
+    return [
+        abs(r.start - h.start) + abs(r.end - h.end)
+        for code in opcodes
+        if code.tag == "equal"
+        for r, h in zip(
+            reference[code.src_start : code.src_end],
+            hypothesis[code.dest_start : code.dest_end],
+            strict=True,
+        )
+    ]
 
 
 def timestamps(answers: list[Answer]) -> list[dict[str, Any]]:
@@ -82,11 +86,7 @@ def timestamps(answers: list[Answer]) -> list[dict[str, Any]]:
     may thus keep few units and still have a small shift: read both rows together. Baselines: the
     empty answer; the right words spread evenly over the time up to the last boundary.
     """
-    texts = [" ".join(str(w["word"]) for w in a.annotation.get("words") or []) for a in answers]
-    error_rate = word_error_rate(
-        (text, text if a.exact else a.hypothesis, a.annotation.get("language"))
-        for text, a in zip(texts, answers, strict=True)
-    )
+    error_rate = word_error_rate(map(_words, answers))
     timed = [(reference_timeline(a.annotation), a) for a in answers if a.annotation.get("words")]
     pairs = [(r, r if a.exact else parse_timeline(a.hypothesis)) for r, a in timed]
     shift = average_shift([(r, h) for r, h in pairs if h is not None])
@@ -96,6 +96,27 @@ def timestamps(answers: list[Answer]) -> list[dict[str, Any]]:
         table_row("wer", error_rate, None if error_rate is None else 1.0, n),
         table_row("aas_ms", shift, guess, n),
     ]
+
+
+def _words(answer: Answer) -> tuple[str, str, object]:
+    """Reference, hypothesis and language, as word error rates take them."""
+    text = " ".join(str(word["word"]) for word in answer.annotation.get("words") or [])
+    said = text if answer.exact else answer.hypothesis
+    return text, said, answer.annotation.get("language")
+
+
+def timestamp_counts(answer: Answer) -> dict[str, float]:
+    """What one answer adds to the sums that `timestamps` divides."""
+    edits, words = word_edits([_words(answer)])
+    reference = reference_timeline(answer.annotation) if answer.annotation.get("words") else []
+    said = reference if answer.exact else parse_timeline(answer.hypothesis)
+    shifts = _shifts(reference, said or [])
+    return {
+        "word_edits": edits,
+        "words": words,
+        "shift_ms": 1000 * sum(shifts),
+        "kept_units": len(shifts),
+    }
 
 
 def parse_events(answer: str) -> list[Unit]:

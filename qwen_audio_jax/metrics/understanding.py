@@ -3,7 +3,7 @@
 import collections
 from typing import Any
 
-from qwen_audio_jax.metrics.answer import Answer, table_row
+from qwen_audio_jax.metrics.answer import Answer, summed, table_row
 from qwen_audio_jax.metrics.classification import majority_share
 from qwen_audio_jax.metrics.intervals import stretches, ticks
 from qwen_audio_jax.metrics.text import squeezed
@@ -35,16 +35,21 @@ def entities(answers: list[Answer]) -> list[dict[str, Any]]:
 
     Exact but for upper and lower case, and white space. Baseline: the empty answer, 0.
     """
-    matched = wanted = found = 0
-    for answer in answers:
-        reference = _pairs(answer.annotation.get("entities") or [])
-        said = parse.entities(answer.hypothesis)["entities"]
-        hypothesis = reference if answer.exact else _pairs(said)
-        matched += (reference & hypothesis).total()
-        wanted += reference.total()
-        found += hypothesis.total()
+    matched, wanted, found = summed(map(entity_counts, answers), 3)
     value = 2 * matched / (wanted + found) if wanted + found else None
     return [table_row("entity_f1_exact", value, None if value is None else 0.0, len(answers))]
+
+
+def entity_counts(answer: Answer) -> dict[str, int]:
+    """What one answer adds to the sums that `entities` divides."""
+    reference = _pairs(answer.annotation.get("entities") or [])
+    said = parse.entities(answer.hypothesis)["entities"]
+    hypothesis = reference if answer.exact else _pairs(said)
+    return {
+        "matched": (reference & hypothesis).total(),
+        "wanted": reference.total(),
+        "found": hypothesis.total(),
+    }
 
 
 def _pairs(found: list[dict[str, Any]]) -> collections.Counter:

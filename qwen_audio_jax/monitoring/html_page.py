@@ -1,7 +1,7 @@
 """What the HTML pages share: one self-contained file with facts, charts, pictures and players.
 
 Python says what a page shows, as plain data; how it is written is in `templates/`. A page needs
-nothing else: pictures and audio are inside it, it loads nothing and runs no script.
+nothing else: pictures and audio are inside it, it loads nothing, and is read without a script too.
 """
 
 import base64

@@ -282,8 +282,7 @@ def find_validation_splits(
     """The corpora and splits to evaluate on, by name; none, with a warning, if there are none."""
     if name := config.evaluate.data:
         corpus = Corpus(pathlib.Path(config.data.root) / name, config.data.chosen.get(name, ALL))
-        split = "validation" if "validation" in corpus.splits else corpus.splits[0]
-        return {name: (corpus, split)}
+        return {name: (corpus, corpus.evaluated)}
     found = {}
     for name, corpus in corpora.items():
         if "validation" in corpus.splits:

@@ -9,7 +9,7 @@ import rich.console
 
 from qwen_audio_jax.evaluation.compare import (
     Evaluated,
-    Item,
+    Outcome,
     compare,
     comparison_table,
 )
@@ -19,7 +19,7 @@ from qwen_audio_jax.evaluation.summed_scores import ratio
 
 def clip(key, edits, words=10, *, task="asr", **more):
     """An ASR item; what it was answered tells how many edits that needs."""
-    return Item(key, task, {"wer": [edits, words]}, f"{edits} wrong", f"text of {key}", **more)
+    return Outcome(key, task, {"wer": [edits, words]}, f"{edits} wrong", f"text of {key}", **more)
 
 
 def evaluated(name, items, data="d1", protocol="wer:v2"):
@@ -80,7 +80,7 @@ def test_the_order_of_items_does_not_matter():
 
 
 def test_items_that_one_alone_has_are_named():
-    failed = Item("c2", "asr", {}, "", "text of c2")
+    failed = Outcome("c2", "asr", {}, "", "text of c2")
     a = evaluated("old", [clip("c1", 1), clip("c2", 2), clip("c3", 3)])
     b = evaluated("new", [clip("c1", 0), failed, clip("c9", 0)])
     comparison = compare(a, b)
@@ -112,9 +112,9 @@ def test_nothing_in_common_is_told_too():
 
 def test_each_task_and_metric_has_its_own_difference():
     items = [
-        Item("q1", "qa", {"accuracy": [1, 1]}, "A", "A"),
-        Item("q2", "qa", {"accuracy": [0, 1]}, "B", "A"),
-        Item("s1", "asr", {"wer": [1, 4], "cer": [2, 20]}, "a b", "a c"),
+        Outcome("q1", "qa", {"accuracy": [1, 1]}, "A", "A"),
+        Outcome("q2", "qa", {"accuracy": [0, 1]}, "B", "A"),
+        Outcome("s1", "asr", {"wer": [1, 4], "cer": [2, 20]}, "a b", "a c"),
     ]
     worse = [
         dataclasses.replace(i, counts={m: [0, c[1]] for m, c in i.counts.items()}) for i in items

@@ -13,7 +13,7 @@ import pytest
 import tiny_models
 from conftest import flac, write_corpus
 
-from qwen_audio_jax.evaluation import answer_stage, options, stages
+from qwen_audio_jax.evaluation import answer_stage, compare_stage, options, stages
 from qwen_audio_jax.evaluation.answer_files import AnswerFile, read_answers
 from qwen_audio_jax.evaluation.asking import Asking
 from qwen_audio_jax.evaluation.benchmarks import open_benchmark
@@ -90,14 +90,14 @@ def test_everything_that_was_asked_is_accounted_for(tmp_path, model, manifest):
     stages.score(folder, OPTIONS)
     rows = json.loads((folder / "evaluation.json").read_text())
     told = json.loads((folder / "summary.json").read_text())["benchmarks"][0]
-    assert (told["asked"], told["answered"], told["failed"], told["left_out"]) == (8, 7, 1, 1)
+    assert (told["asked"], told["answered"], told["failed"], told["left_out"]) == (9, 7, 1, 1)
     assert sum(told["reasons"].values()) == 2
     assert any("missing.flac" in reason for reason in told["reasons"])
     by_metric = {row["metric"]: row for row in rows}
     assert list(by_metric) == ["wer", "cer", "wer/plain"]
     for row in rows:
         assert (row["benchmark"], row["task"]) == ("mine", "asr")
-        assert (row["n"], row["asked"], row["failed"], row["left_out"]) == (7, 8, 1, 1)
+        assert (row["n"], row["asked"], row["failed"], row["left_out"]) == (7, 9, 1, 1)
         assert row["low"] <= row["value"] <= row["high"]
     assert by_metric["wer"]["signature"] != by_metric["wer/plain"]["signature"]
     page = (folder / "report.html").read_text()
@@ -180,6 +180,27 @@ def test_what_changes_is_asked_anew_and_nothing_else(tmp_path, asking, manifest)
     assert len(lines(folder)) - before == 7 + failed
 
 
+def test_an_answer_that_finds_no_room_fails_and_says_so(tmp_path, asking, manifest):
+    """Of a limit that does not fit beside the prompt, what fits is enough for most answers."""
+    whole, tight = tmp_path / "whole", tmp_path / "tight"
+    run(whole, asking, manifest)
+    questions = [asking.question(item) for item in open_benchmark("mine", manifest).items[:7]]
+    prompts = [len(asking.example(question).text.tokens) for question in questions]
+    context = max(prompts) + 6
+    assert context < min(prompts) + OPTIONS.max_new_tokens
+    found = {one.key: one for _, one in engine_answers(asking, questions, 4, context)}
+    expected = read_answers(whole)
+    for question, prompt in zip(questions, prompts, strict=True):
+        one, known = found[question.key], expected[question.key]
+        if known.tokens < context - prompt:
+            assert one == known
+        else:
+            assert one.finish == "failed"
+            assert f"the prompt has {prompt:,} tokens, which leaves room for" in one.error
+    assert {one.finish for one in found.values()} > {"failed"}
+    assert not tight.exists()
+
+
 def test_damage_is_told_or_mended(tmp_path, asking, manifest, caplog):
     """A line of an answer is asked again; a plan that lost items is no plan."""
     folder = tmp_path / "evaluation"
@@ -230,20 +251,21 @@ def test_scoring_needs_no_device(tmp_path, asking, manifest):
 def test_a_model_does_not_differ_from_itself_and_may_from_another(tmp_path, asking, manifest):
     run(tmp_path / "a", asking, manifest)
     run(tmp_path / "b", asking, manifest)
-    table = stages.comparison(tmp_path / "a", tmp_path / "b", OPTIONS)
-    assert list(table.columns[6].cells) == ["1.000", "1.000"]
+    folders = tmp_path / "a", tmp_path / "b", tmp_path / "compared"
+    table = compare_stage.comparison(*folders, OPTIONS)
+    assert list(table.columns[6].cells) == ["1.000", "1.000", "1.000"]
     part = tmp_path / "part"
     run(part, asking, manifest)
     path = part / "answers-00000-of-00001.jsonl"
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:5]))
     with pytest.raises(ValueError, match="part: 3 of 8 questions have no answer yet; finish it"):
-        stages.comparison(tmp_path / "a", part, OPTIONS)
+        compare_stage.comparison(tmp_path / "a", part, tmp_path / "compared", OPTIONS)
     (manifest.parent / "8.flac").write_bytes(tone(8))
     more = {"audio": "8.flac", "task": "asr", "text": "y", "language": "en"}
     manifest.write_text(manifest.read_text() + json.dumps(more))
     run(tmp_path / "b", asking, manifest)
     with pytest.raises(ValueError, match="cannot be compared, since their data differs"):
-        stages.comparison(tmp_path / "a", tmp_path / "b", OPTIONS)
+        compare_stage.comparison(*folders, OPTIONS)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import re
 import pytest
 from scripted_judge import CLOSE, GONE, HANG, NAME, NO_JSON, served
 
-from qwen_audio_jax.evaluation import judge_stage, openai_server, options, stages
+from qwen_audio_jax.evaluation import compare_stage, judge_stage, openai_server, options, stages
 from qwen_audio_jax.evaluation.answer_files import Answered, AnswerFile, path_of
 from qwen_audio_jax.evaluation.benchmarks import JUDGED
 from qwen_audio_jax.evaluation.judge_calls import log_of
@@ -103,7 +103,7 @@ def test_both_orders_are_asked_once_and_averaged(tmp_path, monkeypatch):
     row = rows_of(folder)[f"judged/{NAME}"]
     assert (row["value"], row["reference"], row["official"], row["flip_rate"]) == (5.5, 8.5, 5.5, 0)
     assert (row["low"], row["high"], row["lowest"], row["highest"]) == (5.5,) * 4
-    assert (row["n"], row["asked"], row["failed"], row["left_out"]) == (6, 7, 1, 1)
+    assert (row["n"], row["asked"], row["failed"], row["left_out"]) == (6, 8, 1, 1)
     assert (row["judge"], row["judge_failed"], row["unreadable"]) == (NAME, 0, 0)
     assert row["signature"].startswith(f"judge {NAME}, temperature 0, ")
     assert row["baseline"] is None
@@ -163,7 +163,8 @@ def test_what_is_no_score_is_counted_and_bounds_say_what_it_may_be_worth(tmp_pat
     assert row["lowest"] == pytest.approx((5.5 + 5 * 1) / 6)
     assert row["highest"] == pytest.approx((5.5 + 5 * 10) / 6)
     assert row["official"] is None  # three groups have no score
-    assert row["n"] + row["unreadable"] + row["judge_failed"] + row["failed"] == row["asked"]
+    counts = row["scored"], row["unreadable"], row["failed"], row["left_out"]
+    assert (row["scored"], sum(counts)) == (row["n"], row["asked"])
 
 
 @pytest.mark.parametrize(
@@ -324,7 +325,7 @@ def test_two_models_are_compared_by_the_same_judge(tmp_path):
     with served(script) as (address, _):
         for folder in folders:
             judged(folder, address)
-    table = stages.comparison(*folders, OPTIONS)
+    table = compare_stage.comparison(*folders, tmp_path / "compared", OPTIONS)
     cells = [next(iter(column.cells)) for column in table.columns]
     assert f"Judged by {NAME}" in str(cells[1])
     assert [str(cell) for cell in cells[2:5]][:2] == ["5", "7"]

@@ -165,7 +165,7 @@ def test_a_recording_is_answered_when_all_of_its_windows_are():
     }
     item = planned("1", "2", "3")
     whole = with_whole_answers([item], given)["whole"]
-    assert whole == Answered("whole", "a b c", "length", 3)
+    assert whole == Answered("whole", "a b c", "length", 3, seconds=60.0)
     assert windows_told([item], given) == {
         "recordings": 1,
         "windows": 3,

@@ -86,6 +86,10 @@ def test_a_folder_of_pytorch_and_its_import(base, start):
     original, checkpoint = load(base), load(start)
     same(original, checkpoint)
     same(checkpoint, load(start / "checkpoints" / "0"))
+    with pytest.raises(
+        FileNotFoundError, match=r"; give the run, .*start, or one of its steps, .*0"
+    ):
+        load(start / "checkpoints")
     assert (original.name, checkpoint.name, original.family) == ("base", "start", "qwen2_audio")
     assert original.tuned
     assert original.preprocessor.conditioning == "prompts"

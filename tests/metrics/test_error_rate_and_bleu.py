@@ -58,7 +58,7 @@ def test_counts_of_single_answers_add_up_to_the_rates():
     assert cer["value"] == sums["character_edits"] / sums["characters"] == 4 / 10
     assert counts("speaker_gender", asr("male", "male")) == {"right": 1}
     assert counts("speaker_gender", asr("male", "Male")) == {"right": 0}
-    assert counts("word_timestamps", asr("a", "a")) == {}
+    assert counts("audio_captioning", asr("a", "a")) == {}
 
 
 def test_languages_have_rows_of_their_own_where_there_are_several():

@@ -19,6 +19,8 @@ from qwen_audio_jax.evaluation.benchmarks.questions import (
     right_choice,
 )
 
+id_of = functools.partial(own_id, "uniq_id")
+
 _INSTRUCTION = (
     "Choose the most suitable answer from options A, B, C, and D to respond the question in next "
     "line, you may only choose A or B or C or D."
@@ -55,12 +57,6 @@ def read_chat(path: pathlib.Path) -> tuple[list[Item], list[LeftOut]]:
         RejectedRecord: the list cannot be read.
     """
     return read_rows(path, id_of, functools.partial(_chat, path))
-
-
-def id_of(number: int, fields: Fields) -> str:
-    """`uniq_id`. Raises RejectedRecord: none."""
-    del number
-    return own_id(fields, "uniq_id")
 
 
 def _foundation(path: pathlib.Path, name: str, fields: Fields) -> Item:

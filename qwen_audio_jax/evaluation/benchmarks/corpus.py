@@ -17,7 +17,7 @@ def read(path: pathlib.Path) -> tuple[list[Item], list[LeftOut]]:
         CorpusError, FileNotFoundError: the folder is no whole corpus; one sentence.
     """
     corpus = Corpus(path)
-    split = split_of(corpus)
+    split = corpus.evaluated
     items, left_out = [], []
     for number, row in enumerate(corpus.index(split)):
         if row.task not in KINDS or not KINDS[row.task].metric:
@@ -33,11 +33,6 @@ def read(path: pathlib.Path) -> tuple[list[Item], list[LeftOut]]:
             name = f"{row.id}#{place + 1}" if row.task == CHAT else row.id
             items.append(Item(name, row.task, annotation, clips))
     return items, left_out
-
-
-def split_of(corpus: Corpus) -> str:
-    """The split that is evaluated."""
-    return "validation" if "validation" in corpus.splits else corpus.splits[0]
 
 
 def _clips(corpus: Corpus, split: str, number: int) -> tuple[bytes, ...]:

@@ -13,6 +13,8 @@ from qwen_audio_jax.evaluation.benchmarks.files import Fields, clips_of, read_ro
 from qwen_audio_jax.evaluation.benchmarks.item import ELSEWHERE, Item, LeftOut
 from qwen_audio_jax.evaluation.benchmarks.questions import about, item, own_id, right_choice
 
+id_of = functools.partial(own_id, "id")
+
 _MMAU = {
     "source": "dataset",
     "modality": "task",
@@ -28,7 +30,6 @@ _MMAR = {
     "sub_category": "sub-category",
     "spoken_language": "language",
 }
-
 
 _LETTER = re.compile(r"^\([A-Z]\)\s*")
 
@@ -50,12 +51,6 @@ def read_mmar(path: pathlib.Path) -> tuple[list[Item], list[LeftOut]]:
         RejectedRecord: the list cannot be read.
     """
     return read_rows(path, id_of, functools.partial(_item, path, "audio_path", _MMAR))
-
-
-def id_of(number: int, fields: Fields) -> str:
-    """`id`. Raises RejectedRecord: none."""
-    del number
-    return own_id(fields, "id")
 
 
 def _item(path: pathlib.Path, audio: str, names: dict[str, str], name: str, fields: Fields) -> Item:

@@ -14,6 +14,8 @@ from qwen_audio_jax.evaluation.benchmarks.questions import (
     right_choice,
 )
 
+id_of = functools.partial(own_id, "id")
+
 _INSTRUCTION = (
     "Choose the most suitable answer from options A, B, C, and D to respond the question in next "
     "line, **you should only choose A or B or C or D.** Do not provide any additional explanations "
@@ -29,12 +31,6 @@ def read(path: pathlib.Path) -> tuple[list[Item], list[LeftOut]]:
         RejectedRecord: the list cannot be read.
     """
     return read_rows(path, id_of, functools.partial(_item, path))
-
-
-def id_of(number: int, fields: Fields) -> str:
-    """`id`. Raises RejectedRecord: none."""
-    del number
-    return own_id(fields, "id")
 
 
 def _item(path: pathlib.Path, name: str, fields: Fields) -> Item:

@@ -67,7 +67,7 @@ def read(path: pathlib.Path, name: str = "") -> tuple[list[Item], list[LeftOut]]
     Raises:
         RejectedRecord: it cannot be read, or is none of the sets.
     """
-    return read_rows(path, id_of, functools.partial(_item, path, set_of(path, name)))
+    return read_rows(path, id_of, functools.partial(_item, path, SETS[set_name(path, name)]))
 
 
 def id_of(number: int, fields: Fields) -> str:
@@ -75,12 +75,12 @@ def id_of(number: int, fields: Fields) -> str:
     return f"{pathlib.PurePath(text(fields, 'audio')).stem}-{number}"
 
 
-def set_of(path: pathlib.Path, name: str = "") -> Set:
-    """Which of the sets a list is. Raises RejectedRecord: none."""
+def set_name(path: pathlib.Path, name: str = "") -> str:
+    """Which of SETS a list is. Raises RejectedRecord: none."""
     for called in (name.lower(), path.stem.lower()):
         known = [key for key in SETS if called.startswith(key)]
         if known:
-            return SETS[max(known, key=len)]
+            return max(known, key=len)
     raise RejectedRecord(
         f"{path}: its rows are of the released scripts, whose set tells the task; call the "
         f"benchmark by one of these names: {', '.join(SETS)}"

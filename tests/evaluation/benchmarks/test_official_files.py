@@ -10,7 +10,12 @@ from hypothesis import strategies as st
 
 from qwen_audio_jax.evaluation.answer_files import Answered
 from qwen_audio_jax.evaluation.benchmarks import open_benchmark
-from qwen_audio_jax.evaluation.official_files import OFFICIAL, official_files, official_texts
+from qwen_audio_jax.evaluation.official_files import (
+    OFFICIAL,
+    file_name,
+    official_files,
+    official_texts,
+)
 from qwen_audio_jax.evaluation.plan import Asked, Plan, Planned
 
 
@@ -26,6 +31,14 @@ def written(root: pathlib.Path, form: str, answers: list[str], make=None):
     items = open_benchmark("bench", path).items
     told = dict(zip((item.id for item in items), answers, strict=True))
     return rows_of(official_texts(form, path, told), form)
+
+
+def test_any_name_is_a_file_s():
+    names = ["mine", "a/b", "x" * 4000, "x" * 4000 + "y", "百" * 90]
+    files = [file_name(name, ".jsonl") for name in names]
+    assert files[:2] == ["mine.jsonl", "a%2Fb.jsonl"]
+    assert len(set(files)) == len(names)
+    assert all(len(file.encode()) < 200 and "/" not in file for file in files)
 
 
 def test_qwen2_audio_has_four_keys_in_a_list(tmp_path):

@@ -93,10 +93,10 @@ def test_prompts_that_name_the_clip_stay_as_they_are(tmp_path):
 
 
 def test_a_set_is_told_by_its_name_or_the_users(tmp_path):
-    assert originals.set_of(tmp_path / "list.jsonl", "CV15_asr_yue").language == "yue"
-    assert originals.set_of(tmp_path / "clothoaqa_eval.jsonl").limit == 4  # and not clotho's
+    assert originals.set_name(tmp_path / "list.jsonl", "CV15_asr_yue") == "cv15_asr_yue"
+    assert originals.set_name(tmp_path / "clothoaqa_eval.jsonl") == "clothoaqa"
     with pytest.raises(RejectedRecord, match="call the benchmark by one of these names: librisp"):
-        originals.set_of(tmp_path / "list.jsonl", "mine")
+        originals.set_name(tmp_path / "list.jsonl", "mine")
 
 
 def test_addresses_and_missing_files_are_left_out(tmp_path):
