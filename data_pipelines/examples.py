@@ -231,7 +231,7 @@ class Preprocessor:
         while "language" in annotation and label and label[0].language:
             prompt.append(dataclasses.replace(label.pop(0), loss=False))
         reference = "".join(s.tag or s.text for s in label)
-        if task == CHAT:
+        if not closes(task):
             reference = reference.removesuffix(f"{IM_END}\n")
         return prompt, reference
 

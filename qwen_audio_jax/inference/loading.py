@@ -29,7 +29,7 @@ from qwen_audio_jax.parallel.sharding import make_mesh, shardings
 from qwen_audio_jax.rendering.prompts import templates_of
 from qwen_audio_jax.saved_parameters import SavedParameters
 from qwen_audio_jax.step_config import MESH_AXES
-from qwen_audio_jax.tasks import CHAT
+from qwen_audio_jax.tasks import CONVERSATIONS
 from qwen_audio_jax.text.control_tokens import IM_END, IM_START
 from qwen_audio_jax.text.tokenizer import Tokenizer, load_tokenizer
 
@@ -298,6 +298,6 @@ def _tuned(run: pathlib.Path) -> bool:
     """Whether a run was evaluated on conversations, or nothing tells what it was trained on."""
     path = run / "evaluation.json"
     try:
-        return any(row["task"] == CHAT for row in json.loads(path.read_text()))
+        return any(row["task"] in CONVERSATIONS for row in json.loads(path.read_text()))
     except (OSError, ValueError, KeyError, TypeError):
         return True

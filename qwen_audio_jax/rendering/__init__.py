@@ -10,7 +10,7 @@ import numpy as np
 
 from qwen_audio_jax.rendering import chat, prompts, tags, unconditioned
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS, Span
-from qwen_audio_jax.tasks import CHAT, KINDS
+from qwen_audio_jax.tasks import CHAT, KINDS, PREFERENCE
 from qwen_audio_jax.text.tokenizer import Tokenizer
 
 
@@ -35,7 +35,7 @@ _FORM = chat.Form()
 
 def closes(task: str) -> bool:
     """Whether a record ends with the end-of-text token; a conversation has an end of its own."""
-    return task != CHAT
+    return task not in (CHAT, PREFERENCE)
 
 
 def render(
@@ -50,7 +50,8 @@ def render(
     """Renders (prompt, label) in one of the CONDITIONINGS.
 
     A conversation is the same in all of them; its label is the assistant's last message, and parts
-    of its prompt are learned too.
+    of its prompt are learned too. A preference record is one that ends with the chosen answer; both
+    of its answers are in `chat.render_pair`.
 
     Args:
         task: a key of KINDS.
@@ -62,6 +63,9 @@ def render(
     """
     if task == CHAT:
         return chat.render_talk(annotation["messages"], form)
+    if task == PREFERENCE:
+        last = {"role": "assistant", "content": annotation["chosen"]}
+        return chat.render_talk([*annotation["messages"], last], form)
     if conditioning == "tags":
         return tags.render(task, annotation)
     if conditioning == "none":
@@ -145,12 +149,19 @@ def _text_tokens(tokenizer: Tokenizer, text: str) -> int:
     return len(tokenizer.encode(text))
 
 
+def _conversation(task: str, annotation: dict[str, Any], form: chat.Form) -> list[list[Span]]:
+    if task == CHAT:
+        return [chat.render(annotation["messages"], form.family)]
+    answers = annotation["chosen"], annotation["rejected"]
+    return [*chat.render_pair(annotation["messages"], *answers, form)]
+
+
 def texts_of(task: str, annotation: dict[str, Any]) -> Iterator[str]:
     """All plain text that rendering this record can produce: what a vocabulary is trained on."""
-    if task == CHAT:
+    if task in (CHAT, PREFERENCE):
         for family in AUDIO_TAGS:
-            spans = chat.render(annotation["messages"], family)
-            yield from (span.text for span in spans if span.text)
+            for spans in _conversation(task, annotation, chat.Form(family)):
+                yield from (span.text for span in spans if span.text)
         return
     for wording in range(len(KINDS[task].prompts)):
         for part in prompts.render(task, annotation, wording):

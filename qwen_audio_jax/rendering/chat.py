@@ -65,6 +65,27 @@ def render_talk(messages: Sequence[Message], form: Form) -> tuple[list[Span], li
     return prompt, answer
 
 
+def render_pair(
+    messages: Sequence[Message], chosen: str, rejected: str, form: Form
+) -> tuple[list[Span], list[Span], list[Span]]:
+    """A preference record in three parts: what both answers follow on, and each of the two.
+
+    The loss lies on the two answers alone, each with its `<|im_end|>`; what the assistant says
+    before them is read.
+
+    Args:
+        messages: the conversation up to the user's last message.
+        chosen, rejected: the text of the assistant's answer to it.
+        form: how it is put to the model.
+    """
+    prompt = render(messages, form.family, add_generation_prompt=True, learn=False)
+    answers = (
+        _answer({"content": one}, form.family, learn=True, learn_newline=form.learn_newline)
+        for one in (chosen, rejected)
+    )
+    return prompt, *answers
+
+
 def turns(messages: Sequence[Message]) -> list[list[Message]]:
     """A conversation's turns, each a user's message and its answer; the system's stands apart."""
     body = [message for message in messages if message["role"] != "system"]

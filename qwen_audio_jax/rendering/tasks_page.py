@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from qwen_audio_jax.rendering import chat, render
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS, Span
-from qwen_audio_jax.tasks import KINDS, Task
+from qwen_audio_jax.tasks import KINDS, PREFERENCE, Task
 from qwen_audio_jax.tasks.check import LATE
 from qwen_audio_jax.tasks.fields import Field
 
@@ -72,7 +72,7 @@ def _section(name: str, row: Task) -> str:
     lines = [f"\n### {name}\n", f"Fields {fields}{clips}; {metric}; {kind}.\n"]
     lines.append("```")
     if row.clips is None:
-        return "\n".join([*lines, *_conversation(row), "```\n"])
+        return "\n".join([*lines, *_conversation(name, row), "```\n"])
     lines.append("tags    " + _written(*render(name, row.example, "tags")))
     for wording in range(len(row.prompts)):
         label = "prompt  " if wording == 0 else "        "
@@ -80,12 +80,17 @@ def _section(name: str, row: Task) -> str:
     return "\n".join([*lines, "```\n"])
 
 
-def _conversation(row: Task) -> list[str]:
+def _conversation(name: str, row: Task) -> list[str]:
     """The example in both families; it is the same whatever the conditioning."""
-    return [
-        _written(*chat.render_talk(row.example["messages"], chat.Form(family)))
-        for family in AUDIO_TAGS
-    ]
+    lines = []
+    for family in AUDIO_TAGS:
+        form = chat.Form(family)
+        lines.append(_written(*render(name, row.example, "tags", form=form)))
+        if name == PREFERENCE:
+            fields = (row.example[field] for field in ("messages", "chosen", "rejected"))
+            prompt, _, rejected = chat.render_pair(*fields, form)
+            lines.append(_written(prompt, rejected))
+    return lines
 
 
 def _named(fields: Mapping[str, Field]) -> str:

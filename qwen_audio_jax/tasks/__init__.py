@@ -6,7 +6,7 @@ timestamps, sub-task -- and are this project's own. docs/tasks.md shows an examp
 """
 
 from qwen_audio_jax.tasks.check import check_annotation, check_times
-from qwen_audio_jax.tasks.conversation import CHAT
+from qwen_audio_jax.tasks.conversation import CHAT, CONVERSATIONS, PREFERENCE
 from qwen_audio_jax.tasks.fields import AnnotationError
 from qwen_audio_jax.tasks.table import KINDS, TASKS, TEMPLATED
 from qwen_audio_jax.tasks.task import CONDITIONINGS, Annotation, Task
@@ -14,7 +14,9 @@ from qwen_audio_jax.tasks.task import CONDITIONINGS, Annotation, Task
 __all__ = [
     "CHAT",
     "CONDITIONINGS",
+    "CONVERSATIONS",
     "KINDS",
+    "PREFERENCE",
     "TASKS",
     "TEMPLATED",
     "Annotation",

@@ -4,7 +4,7 @@ import difflib
 import functools
 from typing import Any
 
-from qwen_audio_jax.tasks.conversation import check_places
+from qwen_audio_jax.tasks.conversation import PREFERENCE, check_pair, check_places
 from qwen_audio_jax.tasks.fields import LANGUAGE, AnnotationError, Field, Timeline
 from qwen_audio_jax.tasks.near_fields import near
 from qwen_audio_jax.tasks.table import KINDS
@@ -70,6 +70,8 @@ def check_annotation(
             check_places(stored["messages"], clips)
         except AnnotationError as error:
             raise AnnotationError(f"field 'messages': {error}") from None
+    if task == PREFERENCE:
+        check_pair(stored["chosen"], stored["rejected"])
     return stored, tuple(mended)
 
 

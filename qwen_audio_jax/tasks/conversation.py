@@ -1,6 +1,7 @@
 """Conversations: what a record of one must hold, which no template can say."""
 
 import dataclasses
+import unicodedata
 from typing import Any
 
 from qwen_audio_jax.tasks import fields, parse
@@ -8,6 +9,7 @@ from qwen_audio_jax.tasks.fields import AnnotationError, Notes, is_seen, shown
 from qwen_audio_jax.tasks.task import Task
 
 CHAT = "chat"
+PREFERENCE = "preference"
 ROLES = ("system", "user", "assistant")
 PARTS = ("text", "audio", "tags")
 """Types of a message's parts; one of audio stands for the record's next clip."""
@@ -19,9 +21,14 @@ _MOST = 1000
 
 @dataclasses.dataclass(frozen=True)
 class Messages:
-    """A conversation: at most one system message, then user and assistant by turns."""
+    """A conversation: at most one system message, then user and assistant by turns.
+
+    Attributes:
+        last: whose message it ends with; where that is the user's, two answers follow.
+    """
 
     name: str = "conversation"
+    last: str = "assistant"
     says: str = (
         "a list of messages `{role, content}`: `system` or none, then `user` and `assistant` by "
         "turns, `assistant` last. `content` is a text, or a list of `{type: text, text}`, "
@@ -42,6 +49,14 @@ class Messages:
             except AnnotationError as error:
                 raise AnnotationError(f"message {number}: {error}") from None
             expected = ("assistant",) if message["role"] == "user" else ("user",)
+        if self.last == "user":
+            if messages[-1]["role"] != "user":
+                raise AnnotationError(
+                    f"message {len(messages)}: is the last one and the {messages[-1]['role']}'s; "
+                    "the messages of a preference record end with the user's, which both answers "
+                    "follow"
+                )
+            return messages
         if messages[-1]["role"] != "assistant":
             raise AnnotationError(
                 f"message {len(messages)}: is the last one and the {messages[-1]['role']}'s; a "
@@ -52,6 +67,19 @@ class Messages:
                 "has nothing to learn: every message of the assistant has 'loss': false"
             )
         return messages
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What the assistant answers, word for word."""
+
+    name: str = "answer"
+    says: str = "text, learned as it is"
+
+    def read(self, value: Any, notes: Notes) -> str:
+        if not isinstance(value, str) or not is_seen(value):
+            raise AnnotationError(f"must be a text in which something is seen, not {shown(value)}")
+        return value
 
 
 def learned(message: dict[str, Any]) -> bool:
@@ -77,6 +105,17 @@ def places(messages: list[dict[str, Any]]) -> int:
         if isinstance(message["content"], list)
         for part in message["content"]
     )
+
+
+def check_pair(chosen: str, rejected: str) -> None:
+    """Raises AnnotationError if the answers of a preference record are one.
+
+    Letters that are written in two ways are the same ones: a vocabulary may know one of them.
+    """
+    if unicodedata.normalize("NFC", chosen) == unicodedata.normalize("NFC", rejected):
+        raise AnnotationError(
+            f"field 'rejected': is the same as 'chosen' ({shown(chosen)}); a pair has two answers"
+        )
 
 
 def check_talk(messages: Any, clips: int) -> list[dict[str, Any]]:
@@ -169,6 +208,39 @@ CONVERSATIONS: dict[str, Task] = {
         clips=None,
         survives=(),
         original=True,
+    ),
+    PREFERENCE: Task(
+        group="conversation",
+        fields={
+            "messages": Messages(
+                name="asked",
+                last="user",
+                says="the messages as in `chat`, up to a `user`'s, which both answers follow",
+            ),
+            "chosen": Answer(),
+            "rejected": Answer(),
+        },
+        optional={
+            "kind": fields.NAME,
+            "absent": fields.NAMES,
+            "present": fields.NAMES,
+            "count": fields.Whole("count", "a whole number from 0 to 1,000", 1000),
+        },
+        example={
+            "messages": [
+                {"role": "user", "content": [{"type": "audio"}, {"type": "text", "text": "What?"}]},
+            ],
+            "chosen": "A bell.",
+            "rejected": "A dog.",
+        },
+        tags="",
+        label="",
+        prompts=("",),
+        prompt_languages=("",),
+        metric="preference",
+        parse=parse.text,
+        clips=None,
+        survives=(),
     ),
 }
 """What is rendered by `rendering/chat.py` and by no template, with any number of clips."""
