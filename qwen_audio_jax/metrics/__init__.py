@@ -12,11 +12,12 @@ from qwen_audio_jax.metrics.bleu import bleu, caption
 from qwen_audio_jax.metrics.classification import accuracy, note, right_count
 from qwen_audio_jax.metrics.conversation import conversation, said_count
 from qwen_audio_jax.metrics.error_rate import edit_counts, wer
+from qwen_audio_jax.metrics.preference import preference, preferred_count
 from qwen_audio_jax.metrics.speakers import diarization, turn_counts, utterance_counts, utterances
 from qwen_audio_jax.metrics.timelines import event_counts, events, timestamp_counts, timestamps
 from qwen_audio_jax.metrics.understanding import entities, entity_counts, grounding, intent
 from qwen_audio_jax.rendering import render
-from qwen_audio_jax.tasks import CHAT, KINDS
+from qwen_audio_jax.tasks import CONVERSATIONS, KINDS
 
 __all__ = ["METRICS", "Answer", "counts", "part_of", "score", "score_by_part"]
 
@@ -34,6 +35,7 @@ METRICS: dict[str, Callable[[list[Answer]], list[dict[str, Any]]]] = {
     "intent": intent,
     "grounding": grounding,
     "conversation": conversation,
+    "preference": preference,
 }
 
 _COUNTS: dict[str, Callable[[Answer], Mapping[str, float]]] = {
@@ -45,6 +47,7 @@ _COUNTS: dict[str, Callable[[Answer], Mapping[str, float]]] = {
     "entities": entity_counts,
     "accuracy": right_count,
     "conversation": said_count,
+    "preference": preferred_count,
 }
 """Of the metrics that divide sums over the answers: what one of them adds to those."""
 
@@ -82,7 +85,7 @@ def score(task: str, answers: list[Answer]) -> list[dict[str, Any]]:
 def score_by_part(
     task: str, answers: list[Answer], parts: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:
-    """`score`, each row followed by one for each part, if there are several.
+    """`score`, each row followed by one for each part, if there are several that have it.
 
     Their metrics have the part behind a stroke: "wer/fr", "bleu/en-zh", "accuracy/voice_chat".
 
@@ -100,9 +103,15 @@ def score_by_part(
     parted = sorted(by_part) if len(by_part) > 1 else ()
     scored = {part: score(task, by_part[part]) for part in parted}
     rows = []
-    for place, row in enumerate(score(task, answers)):
-        rows.append(row)
-        rows += [of[place] | {"metric": f"{row['metric']}/{p}"} for p, of in scored.items()]
+    for row in score(task, answers):
+        metric = row["metric"]
+        of_parts = [
+            one | {"metric": f"{metric}/{part}"}
+            for part, of in scored.items()
+            for one in of
+            if one["metric"] == metric
+        ]
+        rows += [row, *(of_parts if len(of_parts) > 1 else ())]
     return rows
 
 
@@ -113,7 +122,7 @@ def part_of(task: str, annotation: dict[str, Any]) -> str:
     does not.
     """
     known = KINDS[task].fields | KINDS[task].optional
-    of = ("kind",) if task == CHAT else ("language", "target_language")
+    of = ("kind",) if task in CONVERSATIONS else ("language", "target_language")
     said = [annotation.get(field) for field in of if field in known]
     return "-".join(one for one in said if isinstance(one, str))
 

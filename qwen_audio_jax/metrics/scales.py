@@ -8,7 +8,7 @@ import rich.box
 import rich.table
 import rich.text
 
-from qwen_audio_jax.tasks import CHAT
+from qwen_audio_jax.tasks import CONVERSATIONS
 
 _NOTHING = 1e-12
 """COCO's tools add as little to each count, so that nothing is divided by 0."""
@@ -60,6 +60,9 @@ SCALES = {
     "accuracy": Scale("Accuracy", "%", 1.0),
     "velocity_accuracy": Scale("Accuracy, velocity", "%", 1.0),
     "instrument_accuracy": Scale("Accuracy, instrument", "%", 1.0),
+    "hallucinations": Scale("Hallucinations", "%", 0.0, lower_is_better=True),
+    "missed_sounds": Scale("Sounds missed", "%", 0.0, lower_is_better=True),
+    "wrong_counts": Scale("Wrong counts", "%", 0.0, lower_is_better=True),
     "refusals": Scale("Refusals", "%", None),
     "judged": Scale("Judged by", "", 10.0),
     "scored_elsewhere": Scale("Scored by another program", "", None),
@@ -122,7 +125,7 @@ def parted(rows: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[d
 
     def is_detail(task: str, metric: str) -> bool:
         known, *parts = metric.split("/")
-        if task == CHAT and known == "accuracy":
+        if task in CONVERSATIONS and known == "accuracy":
             return False
         return bool(parts) or (known == "loss" and task in tasks)
 

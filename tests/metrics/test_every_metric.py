@@ -9,7 +9,7 @@ from rich.console import Console
 
 from qwen_audio_jax.metrics import METRICS, Answer, score
 from qwen_audio_jax.metrics.scales import SCALES, evaluation_table, gain, parted, scale_of, verdict
-from qwen_audio_jax.tasks import CHAT, KINDS, TASKS
+from qwen_audio_jax.tasks import CONVERSATIONS, KINDS, TASKS
 
 ANNOTATION = {
     "text": "yes",
@@ -31,6 +31,11 @@ ANNOTATION = {
     "action": "set",
     "phrase": "a dog barks",
     "messages": [{"role": "user", "content": "Is it?"}, {"role": "assistant", "content": "Yes."}],
+    "chosen": "Yes.",
+    "rejected": "No.",
+    "absent": ["dog"],
+    "present": ["bell"],
+    "count": 3,
     "segments": [{"start": 0.5, "end": 1.2}, {"start": 3.0, "end": 3.4}],
 }
 NASTY = [
@@ -62,7 +67,7 @@ def test_every_task_has_a_metric_and_every_metric_a_scale():
         assert {row["metric"] for row in metric([])} <= SCALES.keys()
 
 
-@pytest.mark.parametrize("task", [*TASKS, CHAT])
+@pytest.mark.parametrize("task", [*TASKS, *CONVERSATIONS])
 @pytest.mark.parametrize("answers", [[], *[[text] for text in NASTY], NASTY])
 def test_nonsense_is_scored_and_never_crashes(task, answers):
     rows = score(task, [Answer(ANNOTATION, text) for text in answers])
