@@ -285,3 +285,16 @@ ROWS = {
     ],
 }
 """By form: a row, its messages (None: as they are), the names of its clips."""
+
+
+def changed(value):
+    """The value with one part of it replaced by something of another form, in turn."""
+    yield from (None, 7, True, "", "<audio>", [], {}, [None], [[]], {"url": 1}, ["a.wav", "a.wav"])
+    if isinstance(value, dict):
+        for key in value:
+            yield {name: one for name, one in value.items() if name != key}
+            yield from ({**value, key: other} for other in changed(value[key]))
+    elif isinstance(value, list):
+        yield [*value, *value]
+        for number, one in enumerate(value):
+            yield from ([*value[:number], other, *value[number + 1 :]] for other in changed(one))

@@ -272,20 +272,6 @@ CLIPS = [
     (part(type="input_audio", input_audio={"data": "data:audio/wav;base64,"}), "is empty"),
 ]
 
-PREFERENCES = [
-    (
-        plain(user("?"), chosen=answer("-"), rejected=answer("+")),
-        "field 'chosen': says which answer is better, and this source builds talks alone",
-    ),
-    (swift(user(), answer(), rejected_response="A horn."), "field 'rejected_response': says which"),
-    (
-        swift(user(), answer(), rejected_messages=[user(), answer()]),
-        "field 'rejected_messages': says",
-    ),
-    (swift(user(), answer(), label=False), "field 'label': says which answer is better"),
-    ({"conversations": [], "kto_tag": True}, "field 'kto_tag': says which answer is better"),
-]
-
 FORMS = [
     (
         {"input": "?", "target": "-"},
@@ -306,7 +292,7 @@ FORMS = [
 
 @pytest.mark.parametrize(
     ("row", "says"),
-    [*COUNTS, *ORDER, *LEARNED, *SOUND, *CALLS, *UNREAD, *CLIPS, *PREFERENCES, *FORMS],
+    [*COUNTS, *ORDER, *LEARNED, *SOUND, *CALLS, *UNREAD, *CLIPS, *FORMS],
 )
 def test_refused(folder, row, says):
     rows, rejected = conversations.jobs(write(folder, "", row))
@@ -370,23 +356,10 @@ def test_files_that_cannot_be_used(tmp_path, name, content, says):
         conversations.jobs(tmp_path / name)
 
 
-def changed(value):
-    """The value with one part of it replaced by something of another form, in turn."""
-    yield from (None, 7, True, "", "<audio>", [], {}, [None], [[]], {"url": 1}, ["a.wav", "a.wav"])
-    if isinstance(value, dict):
-        for key in value:
-            yield {name: one for name, one in value.items() if name != key}
-            yield from ({**value, key: other} for other in changed(value[key]))
-    elif isinstance(value, list):
-        yield [*value, *value]
-        for number, one in enumerate(value):
-            yield from ([*value[:number], other, *value[number + 1 :]] for other in changed(one))
-
-
 @pytest.mark.parametrize("form", conversations.FORMS)
 def test_nothing_that_a_row_holds_ends_a_build(folder, form):
     row = talk_samples.ROWS[form][-1][0]
-    rows = list(changed(row))
+    rows = list(talk_samples.changed(row))
     for told in (form, "auto"):
         usable, rejected = conversations.jobs(write(folder, *map(json.dumps, rows)), told)
         numbers = [row.line for row in usable] + [one["row"] for one in rejected]

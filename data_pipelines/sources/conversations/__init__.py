@@ -3,8 +3,10 @@
 A row becomes a record of task `chat`: its clips, and messages that `rendering/chat.py` renders. So
 the same talk gives the same tokens and the same loss, whichever form it came in. `forms` has the
 table of forms, `talk` the rules that hold for all of them; docs/data.md has an example of each.
+A row that says which of two answers is better becomes one of task `preference`, see `pairs`.
 """
 
+import functools
 import json
 import pathlib
 from collections.abc import Iterable, Iterator
@@ -14,6 +16,7 @@ from data_pipelines.labels import stored_annotation
 from data_pipelines.records import RejectedRecord, legible
 from data_pipelines.sources.conversations.clips import TalkRow, find, make, row_of, size_of
 from data_pipelines.sources.conversations.forms import AUTO, FORMS, check_told, form_of
+from data_pipelines.sources.conversations.pairs import Pair, Told, as_talks, compared
 from data_pipelines.sources.conversations.talk import (
     Named,
     calls_refused,
@@ -29,22 +32,12 @@ from data_pipelines.sources.json_rows import (
     read_list,
 )
 from data_pipelines.sources.segments import BEGINS, ENDS
-from qwen_audio_jax.tasks import CHAT, AnnotationError
+from qwen_audio_jax.tasks import CHAT, PREFERENCE, AnnotationError
 from qwen_audio_jax.tasks.fields import shown
 from qwen_audio_jax.tasks.near_fields import near
 
 __all__ = ["AUTO", "FORMS", "TalkRow", "jobs", "make", "row_of", "size_of"]
 
-_PREFERENCES = (
-    "chosen",
-    "rejected",
-    "rejected_response",
-    "rejected_messages",
-    "rejected_audios",
-    "kto_tag",
-    "preferred_output",
-    "non_preferred_output",
-)
 _CONTENT = {
     *("messages", "conversation", "conversations", "query", "response", "history", "system"),
     *("instruction", "input", "output", "prompt", "completion", "context", "question", "answer"),
@@ -87,11 +80,10 @@ def jobs(
     ids = Ids()
     for number, line in entries:
         try:
-            fields = _fields(line)
-            _refuse_preferences(fields)
+            pair = as_talks(_fields(line))
             if form == AUTO:
-                check_told(fields, told)
-            row = _row(number, fields, told, folder, unplaced_first)
+                check_told(pair.chosen, told)
+            row = _row(number, pair, told, folder, unplaced_first)
             ids.add(row.id, number)
         except (RejectedRecord, AnnotationError) as error:
             rejected.append({"row": number, "reason": legible(str(error))})
@@ -100,21 +92,46 @@ def jobs(
     return rows, rejected
 
 
-def _row(
-    number: int, fields: dict[str, Any], form: str, folder: pathlib.Path, unplaced_first: bool
-) -> TalkRow:
-    name = own_id(fields)
+def _row(number: int, pair: Pair, form: str, folder: pathlib.Path, unplaced_first: bool) -> TalkRow:
+    read = functools.partial(_read, form=form, folder=folder, unplaced_first=unplaced_first)
+    if pair.rejected is None:
+        task, told = CHAT, read(pair.chosen)
+        annotation = {**told.notes, "messages": told.messages}
+    else:
+        task, told = PREFERENCE, read(pair.chosen, pair.chosen_field)
+        other = read(pair.rejected, pair.rejected_field)
+        annotation = {**told.notes, **compared(told, other, pair)}
+    name = own_id(annotation)
+    stored_annotation(task, annotation, len(told.clips))
+    stem = told.clips[0].name if told.clips else "talk"
+    return TalkRow(number, name or f"{stem}-{number}", task, annotation, told.clips)
+
+
+def _read(
+    fields: dict[str, Any],
+    field: str = "",
+    *,
+    form: str,
+    folder: pathlib.Path,
+    unplaced_first: bool,
+) -> Told:
+    """What a talk says.
+
+    Args:
+        fields: of a row; what is read is taken.
+        field: that its last answer was written in, where that is one of its own.
+    """
     calls_refused(fields)
-    talk = FORMS[form].read(fields)
-    messages, named = conversation(talk, unplaced_first=unplaced_first)
+    try:
+        talk = FORMS[form].read(fields)
+        messages, named = conversation(talk, unplaced_first=unplaced_first)
+    except RejectedRecord as error:
+        where = f"with {field!r} as its answer: " if field else ""
+        raise RejectedRecord(f"{where}{error}") from None
     _refuse_rest(fields, form, named)
-    if fields.get("task") == CHAT:
+    if fields.get("task") in (CHAT, PREFERENCE):
         del fields["task"]
-    annotation = {**fields, "messages": messages}
-    stored_annotation(CHAT, annotation, len(named))
-    clips = tuple(find(one, folder) for one in named)
-    stem = clips[0].name if clips else "talk"
-    return TalkRow(number, name or f"{stem}-{number}", annotation, clips)
+    return Told(messages, tuple(find(one, folder) for one in named), fields)
 
 
 def _entries(path: pathlib.Path) -> Iterable[tuple[int, bytes]]:
@@ -141,10 +158,10 @@ def _are_messages(entries: list[Any]) -> bool:
 
 
 def _readable(entries: Iterable[tuple[int, bytes]]) -> Iterator[dict[str, Any]]:
-    """The rows that can be read."""
+    """The rows that can be read, of pairs the talks that end with the chosen answer."""
     for _, line in entries:
         try:
-            yield _fields(line)
+            yield as_talks(_fields(line)).chosen
         except RejectedRecord:
             continue
 
@@ -159,18 +176,6 @@ def _fields(line: bytes) -> dict[str, Any]:
         )
     check_values(fields, line)
     return fields
-
-
-def _refuse_preferences(fields: dict[str, Any]) -> None:
-    """Refuses rows of another kind of training: read as talks they would teach what is worse."""
-    found = next((key for key in _PREFERENCES if fields.get(key) is not None), None)
-    if found is None and isinstance(fields.get("label"), bool):
-        found = "label"
-    if found:
-        raise RejectedRecord(
-            f"field {found!r}: says which answer is better, and this source builds talks alone; "
-            "leave out such rows, or the field where the answer is to be learned"
-        )
 
 
 def _refuse_rest(rest: dict[str, Any], form: str, clips: list[Named]) -> None:

@@ -16,7 +16,6 @@ from data_pipelines.sources.paths import audio_file
 from data_pipelines.sources.segments import Segment
 from qwen_audio_jax.audio.decode import AudioError, decode
 from qwen_audio_jax.audio.lengths import SAMPLE_RATE
-from qwen_audio_jax.tasks import CHAT
 
 GAP = SAMPLE_RATE // 10
 """Samples of silence between joined files: SALMONN's 0.1 s."""
@@ -108,6 +107,7 @@ class TalkRow:
 
     line: int
     id: str
+    task: str
     annotation: dict
     clips: tuple[Clip, ...]
 
@@ -124,7 +124,7 @@ def size_of(row: TalkRow) -> int:
 
 def make(row: TalkRow) -> Record:
     """Reads the row's clips."""
-    return Record(row.id, CHAT, tuple(clip.read() for clip in row.clips), row.annotation)
+    return Record(row.id, row.task, tuple(clip.read() for clip in row.clips), row.annotation)
 
 
 def find(named: Named, folder: pathlib.Path) -> Clip:
