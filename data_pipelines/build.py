@@ -20,6 +20,8 @@ told by their keys; docs/data.md has them all:
                                                {"type": "text", "text": "What is it?"}]},
                   {"role": "assistant", "content": "A bell."}]}
 
+A row with two answers, of which one is better, is a preference pair.
+
 docs/tasks.md has the tasks and what fields each needs; further ones (source, license, ...) are
 kept. Clips are WAV, FLAC, Ogg, MP3 or another kind that docs/data.md lists, from 30 ms to an hour;
 `offset` and `duration`, in seconds, cut one out of a recording. Rows that cannot be used are listed
@@ -67,13 +69,14 @@ from data_pipelines.sources import (
     tfds_dataset,
 )
 from qwen_audio_jax.rendering import texts_of
-from qwen_audio_jax.tasks import CHAT
+from qwen_audio_jax.tasks import CHAT, PREFERENCE
 from qwen_audio_jax.text.tokenizer import train_sentencepiece
 
-SYNTHETIC, TALKS = "synthetic", "talks"
+SYNTHETIC, TALKS, PAIRS = "synthetic", "talks", "pairs"
 """Names of the corpora that training builds by itself."""
 
 TRAIN_TALKS, VALIDATION_TALKS = 6000, 480
+TRAIN_PAIRS, VALIDATION_PAIRS = 4000, 480
 TOKENIZER_FOLDER = "tokenizer"
 VOCABULARY_RECORDS = 100_000
 """Whose text a vocabulary is trained on, at most."""
@@ -204,7 +207,12 @@ def talks_work() -> dict[str, Work]:
     return synthetic_work(TRAIN_TALKS, VALIDATION_TALKS, SEED, (CHAT,))
 
 
-BUILT_IN = {SYNTHETIC: synthetic_work, TALKS: talks_work}
+def pairs_work() -> dict[str, Work]:
+    """Both splits of the built-in preference pairs."""
+    return synthetic_work(TRAIN_PAIRS, VALIDATION_PAIRS, SEED, (PREFERENCE,))
+
+
+BUILT_IN = {SYNTHETIC: synthetic_work, TALKS: talks_work, PAIRS: pairs_work}
 """Corpora that training builds by itself."""
 
 

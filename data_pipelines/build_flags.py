@@ -63,7 +63,8 @@ def read_flags(argv: Sequence[str] | None, description: str) -> argparse.Namespa
     group.add_argument(
         "--tasks",
         help="which of its tasks, with commas; `all` is all of them (default: synthetic all, the "
-        "others their first); synthetic makes conversations where `chat` is named",
+        "others their first); synthetic makes conversations where `chat` is named, "
+        "and preference pairs where `preference` is",
     )
     group = parser.add_argument_group("--source=synthetic (always writes both splits)")
     group.add_argument("--hours", type=float, help="of training audio, about: 0.2, 100, ...")

@@ -1,4 +1,4 @@
-"""The built-in corpus: every task, and conversations, synthesised from a seed.
+"""The built-in corpus: every task, conversations and preference pairs, synthesised from a seed.
 
 Speech comes from eSpeak NG, notes and sounds from a few lines of arithmetic. Every label is what
 the synthesiser was told to make, so it is true by construction. Training and validation share all
@@ -15,6 +15,7 @@ from data_pipelines.records import Record, RejectedRecord
 from data_pipelines.sources.synthetic import (
     command_tasks,
     music_tasks,
+    preference_pairs,
     song_tasks,
     sound_tasks,
     speaker_tasks,
@@ -63,7 +64,7 @@ TASKS = tuple(_TASKS)
 """What a build makes unless it is told otherwise: those of pre-training."""
 
 # Made only where they are asked for.
-_MAKERS = _TASKS | {"chat": (talks.talked, 4)}
+_MAKERS = _TASKS | {"chat": (talks.talked, 4), "preference": (preference_pairs.preferred, 4)}
 
 _SAMPLE = 64  # records at least whose lengths stand for all
 

@@ -30,14 +30,15 @@ def talked(validation: bool, ordinal: int, rng: Draw) -> Made:
     turns = _MAKERS[kind](validation, ordinal // len(KINDS), rng)
     clips = [heard for turn in turns for heard in turn.clips]
     return tuple(heard.audio for heard in clips), {
-        "messages": [message for turn in turns for message in _messages(turn)],
+        "messages": [message for turn in turns for message in messages_of(turn)],
         "kind": kind,
         "asked": [turn.asks for turn in turns],
         "heard": [heard.facts for heard in clips],
     }
 
 
-def _messages(turn: Turn) -> list[dict[str, Any]]:
+def messages_of(turn: Turn) -> list[dict[str, Any]]:
+    """The user's message and the assistant's."""
     parts: list[dict[str, str]] = [{"type": "audio"} for _ in turn.clips]
     if turn.text:
         parts.append({"type": "text", "text": turn.text})
