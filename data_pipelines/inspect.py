@@ -6,7 +6,7 @@
 The first writes one self-contained page, DATA/inspect.html: records and hours by task, language and
 source, how long clips and texts are, and examples of each task with player, spectrogram and the
 exact text in both conditionings, the part that bears the loss highlighted. A conversation is shown
-turn by turn, as each family reads it.
+turn by turn, as each family reads it, and a preference pair with both of its answers side by side.
 
 With `--plan` it packs the corpus into candidate row shapes instead, prints what share of tokens and
 frames would be useful, and recommends a `--config.data.shapes`. How many tokens a record has
@@ -42,7 +42,7 @@ from qwen_audio_jax.models.parts import Parts, read_parts
 from qwen_audio_jax.models.presets import FAMILIES, FAMILY_FIELDS, MEL_BINS
 from qwen_audio_jax.monitoring.html_page import SMOOTH, Chart, Clip, chart, clip_of, write_page
 from qwen_audio_jax.rendering import render, wording_of
-from qwen_audio_jax.rendering.chat import LEARN, Form
+from qwen_audio_jax.rendering.chat import LEARN, Form, render_pair
 from qwen_audio_jax.rendering.prompts import (
     PROMPT_LANGUAGES,
     Wordings,
@@ -50,7 +50,7 @@ from qwen_audio_jax.rendering.prompts import (
     templates_of,
 )
 from qwen_audio_jax.rendering.spans import Span
-from qwen_audio_jax.tasks import CHAT, CONDITIONINGS
+from qwen_audio_jax.tasks import CONDITIONINGS, CONVERSATIONS, PREFERENCE
 from qwen_audio_jax.text.control_tokens import IM_START
 from qwen_audio_jax.text.tokenizer import load_tokenizer
 
@@ -153,8 +153,9 @@ def _shown(record: Record, length: np.ndarray, preprocessor: Preprocessor) -> di
         for number, clip in enumerate(record.audio, start=1)
     ]
     shown = {"task": record.task, "id": record.id, "tokens": int(length[0])}
-    if record.task == CHAT:
-        return shown | {"clips": [], "texts": {}, "turns": _turns(record, clips, preprocessor)}
+    if record.task in CONVERSATIONS:
+        turns, answers = _turns(record, clips, preprocessor)
+        return shown | {"clips": [], "texts": {}, "turns": turns, "answers": answers}
     texts = {}
     for conditioning in ("tags", "prompts"):
         wording = wording_of(record.id)
@@ -171,19 +172,28 @@ def _shown(record: Record, length: np.ndarray, preprocessor: Preprocessor) -> di
 
 def _turns(
     record: Record, clips: Sequence[Clip], preprocessor: Preprocessor
-) -> list[dict[str, Any]]:
-    """The messages of a conversation: whose each is, its clips, and its spans in both families."""
-    written = []
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, list[Span]]]]:
+    """The messages of a conversation: whose each is, its clips, and its spans in both families.
+
+    And of a preference pair the two answers to them, by family and then by field.
+    """
+    written, answers = [], {}
     for family in FAMILIES:
         form = Form(family, preprocessor.learn, preprocessor.learn_newline)
-        prompt, answer = render(record.task, record.annotation, "tags", form=form)
+        if record.task == PREFERENCE:
+            both = {field: record.annotation[field] for field in ("chosen", "rejected")}
+            spans, *two = render_pair(record.annotation["messages"], *both.values(), form)
+            answers[family] = dict(zip(both, two, strict=True))
+        else:
+            prompt, answer = render(record.task, record.annotation, "tags", form=form)
+            spans = [*prompt, *answer]
         messages: list[list[Span]] = []
-        for span in [*prompt, *answer]:
+        for span in spans:
             if span.tag == IM_START:
                 messages.append([])
             messages[-1].append(span)
         written.append(messages)
-    return [
+    turns = [
         {
             "role": spans[0][1].text.partition("\n")[0],
             "clips": [clips[span.clip] for span in spans[0] if span.clip >= 0],
@@ -191,6 +201,7 @@ def _turns(
         }
         for spans in zip(*written, strict=True)
     ]
+    return turns, answers
 
 
 def plan(lengths: np.ndarray, batch_tokens: int) -> tuple[list[Efficiency], Efficiency]:

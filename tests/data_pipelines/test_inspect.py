@@ -142,6 +142,32 @@ def test_a_talk_is_shown_turn_by_turn_with_exactly_what_is_learned(tmp_path, fla
         assert shown.count("<|im_start|>") == 7
 
 
+def test_a_pair_is_shown_with_its_clips_and_both_answers_side_by_side(tmp_path):
+    """Of the history nothing is marked, of each answer exactly what bears the loss."""
+    said = {"chosen": "A <b>bell</b>.", "rejected": "Noise."}
+    clips = tuple(tone_record(number).audio[0] for number in range(3))
+    record = Record("pair", "preference", clips, {"messages": TALK[:-1], **said})
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    write_split(folder, "train", [(record, (4000, 4160, 4320))])
+    train_sentencepiece([*said.values(), "What?"], [], folder / "tokenizer", pieces=16)
+    assert inspect.main([f"--data={folder}"]) == 0
+    source = (folder / "inspect.html").read_text(encoding="utf-8")
+    (card,) = re.findall(r"<article>.*?</article>", source, re.DOTALL)
+    turns, _, table = card.partition('<table class="pair">')
+    assert turns.count("<audio ") == 3
+    assert Marked(turns).marked == ""
+    # What the answers follow on ends with the head of the assistant's message.
+    roles = re.findall(r'<dt class="role">(\w+)<', turns)
+    assert roles == ["system", *(message["role"] for message in TALK)]
+    assert re.findall(r'<th scope="col" class="(?:right|wrong)">(\w+)<', table) == [*said]
+    rows = re.findall(r"<tr>\s*<th scope=\"row\">(\w+)</th>(.*?)</tr>", table, re.DOTALL)
+    assert [family for family, _ in rows] == ["qwen_audio", "qwen2_audio"]
+    for _, row in rows:
+        cells = [Marked(cell).marked for cell in re.findall(r"<td.*?>(.*?)</td>", row, re.DOTALL)]
+        assert cells == [f"{answer}<|im_end|>" for answer in said.values()]
+
+
 def test_the_plan_recommends_shapes_that_a_config_takes(corpus, capsys):
     assert inspect.main([f"--data={corpus}", "--plan", "--batch_tokens=512"]) == 0
     out = capsys.readouterr().out
