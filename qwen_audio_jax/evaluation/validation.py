@@ -20,7 +20,7 @@ from qwen_audio_jax.evaluation.plan import replace
 from qwen_audio_jax.metrics import Answer, counts, part_of, score_by_part
 from qwen_audio_jax.monitoring import report
 from qwen_audio_jax.run_config import EvaluateConfig
-from qwen_audio_jax.tasks import CHAT
+from qwen_audio_jax.tasks import CHAT, CONVERSATIONS
 from qwen_audio_jax.tasks.conversation import answered
 
 ANSWERS_FILE = "answers.jsonl"
@@ -240,7 +240,7 @@ def _line(
     if record.task == CHAT:
         line |= {"kind": part, "turn": answered(annotation["messages"])}
     else:
-        line |= {"language": part}
+        line |= {"kind" if record.task in CONVERSATIONS else "language": part}
     line |= {
         "step": step,
         "prompt": result.prompt,
