@@ -10,7 +10,7 @@ import numpy as np
 
 from qwen_audio_jax.rendering import chat, prompts, tags, unconditioned
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS, Span
-from qwen_audio_jax.tasks import CHAT, KINDS, PREFERENCE
+from qwen_audio_jax.tasks import CHAT, KINDS, PAIR_FIELDS, PREFERENCE
 from qwen_audio_jax.text.tokenizer import Tokenizer
 
 
@@ -152,8 +152,7 @@ def _text_tokens(tokenizer: Tokenizer, text: str) -> int:
 def _conversation(task: str, annotation: dict[str, Any], form: chat.Form) -> list[list[Span]]:
     if task == CHAT:
         return [chat.render(annotation["messages"], form.family)]
-    answers = annotation["chosen"], annotation["rejected"]
-    return [*chat.render_pair(annotation["messages"], *answers, form)]
+    return [*chat.render_pair(*(annotation[name] for name in PAIR_FIELDS), form)]
 
 
 def texts_of(task: str, annotation: dict[str, Any]) -> Iterator[str]:

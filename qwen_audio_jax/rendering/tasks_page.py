@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from qwen_audio_jax.rendering import chat, render
 from qwen_audio_jax.rendering.spans import AUDIO_TAGS, Span
-from qwen_audio_jax.tasks import KINDS, PREFERENCE, Task
+from qwen_audio_jax.tasks import KINDS, PAIR_FIELDS, PREFERENCE, Task
 from qwen_audio_jax.tasks.check import LATE
 from qwen_audio_jax.tasks.fields import Field
 
@@ -87,7 +87,7 @@ def _conversation(name: str, row: Task) -> list[str]:
         form = chat.Form(family)
         lines.append(_written(*render(name, row.example, "tags", form=form)))
         if name == PREFERENCE:
-            fields = (row.example[field] for field in ("messages", "chosen", "rejected"))
+            fields = (row.example[field] for field in PAIR_FIELDS)
             prompt, _, rejected = chat.render_pair(*fields, form)
             lines.append(_written(prompt, rejected))
     return lines

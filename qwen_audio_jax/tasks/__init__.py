@@ -6,7 +6,7 @@ timestamps, sub-task -- and are this project's own. docs/tasks.md shows an examp
 """
 
 from qwen_audio_jax.tasks.check import check_annotation, check_times
-from qwen_audio_jax.tasks.conversation import CHAT, CONVERSATIONS, PREFERENCE
+from qwen_audio_jax.tasks.conversation import CHAT, CONVERSATIONS, PAIR_FIELDS, PREFERENCE
 from qwen_audio_jax.tasks.fields import AnnotationError
 from qwen_audio_jax.tasks.table import KINDS, TASKS, TEMPLATED
 from qwen_audio_jax.tasks.task import CONDITIONINGS, Annotation, Task
@@ -16,6 +16,7 @@ __all__ = [
     "CONDITIONINGS",
     "CONVERSATIONS",
     "KINDS",
+    "PAIR_FIELDS",
     "PREFERENCE",
     "TASKS",
     "TEMPLATED",

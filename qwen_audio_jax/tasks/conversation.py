@@ -10,6 +10,7 @@ from qwen_audio_jax.tasks.task import Task
 
 CHAT = "chat"
 PREFERENCE = "preference"
+PAIR_FIELDS = ("messages", "chosen", "rejected")
 ROLES = ("system", "user", "assistant")
 PARTS = ("text", "audio", "tags")
 """Types of a message's parts; one of audio stands for the record's next clip."""
