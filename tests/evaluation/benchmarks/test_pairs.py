@@ -10,7 +10,7 @@ from qwen_audio_jax.evaluation.answer_files import Answered
 from qwen_audio_jax.evaluation.benchmarks import corpus
 from qwen_audio_jax.evaluation.options import Options
 from qwen_audio_jax.evaluation.plan import Asked, Plan, Planned
-from qwen_audio_jax.evaluation.scoring import score_rows
+from qwen_audio_jax.evaluation.scoring import score_rows, scored_groups
 from qwen_audio_jax.rendering import texts_of
 from qwen_audio_jax.text.tokenizer import train_sentencepiece
 
@@ -68,7 +68,8 @@ def test_answers_are_scored_by_kind_and_by_what_they_say_is_heard(folder):
     planned = [Planned("pairs", one.id, one.task, one.annotation, key=one.id) for one in items]
     plan = Plan({}, {}, [Asked("pairs", "corpus", "", "", 2, 0, ())], planned)
     answered = {name: Answered(name, "Yes, a dog.", "stop") for name in PAIRS}
-    rows = {row["metric"]: row for row in score_rows(plan, answered, OPTIONS)}
+    (group,) = scored_groups(plan, answered, OPTIONS)
+    rows = {row["metric"]: row for row in score_rows(group, OPTIONS)}
     assert {name: (row["value"], row["n"]) for name, row in rows.items() if "f1" not in name} == {
         "accuracy": (0.0, 2),
         "accuracy/absent_sound": (0.0, 1),
