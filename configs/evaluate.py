@@ -7,6 +7,8 @@ def get_config() -> ConfigDict:
     """The configuration; `qwen_audio_jax/evaluation/options.py` describes each key."""
     config = ConfigDict()
     config.limit = 0
+    # Of each benchmark, with --controls.
+    config.control_limit = 0
     config.slots = 8
     config.context = 4096
     config.max_new_tokens = 0

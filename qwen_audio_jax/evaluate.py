@@ -43,6 +43,12 @@ _BENCHMARK = flags.DEFINE_multi_string(
 _WORKDIR = flags.DEFINE_string(
     "workdir", "", "Folder of the evaluation; by default evaluations/ and the checkpoint's name."
 )
+_CONTROLS = flags.DEFINE_boolean(
+    "controls", False, "Ask too without audio, with another's, and with choices in other orders."
+)
+_AGAINST = flags.DEFINE_multi_string(
+    "against", [], "A training corpus to look for the questions in; may be repeated."
+)
 _STAGE = flags.DEFINE_enum(
     "stage", "all", ["all", "answer", "judge", "score"], "What to do; scoring needs no model."
 )
@@ -75,6 +81,7 @@ def main(argv: list[str]) -> None:
 def _run(values: dict) -> None:
     # Imported late: --help and a mistaken flag should not wait for JAX.
     from qwen_audio_jax.evaluation import compare_stage, options, stages
+    from qwen_audio_jax.evaluation.contamination import Source
     from qwen_audio_jax.training.start import use_compilation_cache
 
     chosen = options.from_mapping(values)
@@ -88,7 +95,10 @@ def _run(values: dict) -> None:
         print(f"the items that changed most are in {made / compare_stage.PAGE_FILE}")
         return
     use_compilation_cache("auto", pathlib.Path(), 1, of_all=True)
+    if _CONTROLS.value and _STAGE.value not in ("all", "answer"):
+        raise ValueError("--controls: are asked when answering; leave --stage out, or answer first")
     share = _share(_SHARE.value)
+    sources = [Source.of(pathlib.Path(path)) for path in _AGAINST.value]
     judge = _judge(share)
     if _STAGE.value in ("all", "answer"):
         asked = [_named(one) for one in _BENCHMARK.value]
@@ -97,11 +107,19 @@ def _run(values: dict) -> None:
         if bool(_CHECKPOINT.value) == bool(_ENDPOINT.value):
             raise ValueError("--checkpoint: name the model that is to answer, or an --endpoint")
         who = stages.Who(_CHECKPOINT.value, _ADAPTER.value, _ENDPOINT.value, _MODEL.value)
-        stages.answer(_folder(), who, asked, chosen, share, to_be_judged=judge is not None)
+        stages.answer(
+            _folder(),
+            who,
+            asked,
+            chosen,
+            share,
+            controls=_CONTROLS.value,
+            to_be_judged=judge is not None,
+        )
     if judge:
         print(stages.judge(_folder(), judge, chosen).sentence)
     if _STAGE.value in ("all", "score") and share[1] == 1:
-        _console().print(stages.score(_folder(), chosen))
+        _console().print(stages.score(_folder(), chosen, sources))
         print(f"everything is in {_folder()}")
 
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from qwen_audio_jax.evaluation.answer_files import Answered, AnswerFile, path_of, read_answers
 from qwen_audio_jax.evaluation.asking import Question, digest
 from qwen_audio_jax.evaluation.benchmarks import Benchmark, Item
+from qwen_audio_jax.evaluation.controls import Control, controls_of, write_controls
 from qwen_audio_jax.evaluation.plan import Asked, Plan, Planned, Window, write_plan
 from qwen_audio_jax.evaluation.progress import Progress, answering, bar
 from qwen_audio_jax.evaluation.recordings import parts_of
@@ -31,6 +32,9 @@ class Asker(Protocol):
     def question(self, item: Item) -> Question:
         """The question of an item. Raises ValueError: it has none."""
 
+    def is_message(self, item: Item) -> bool:
+        """Whether an item is asked as a conversation, which may do without clips."""
+
 
 def answer(
     folder: pathlib.Path,
@@ -39,6 +43,7 @@ def answer(
     answers: Answers,
     limit: int = 0,
     process: tuple[int, int] = (0, 1),
+    control_limit: int | None = None,
 ) -> Plan:
     """Plans an evaluation, and has answered what of it has no answer yet.
 
@@ -49,6 +54,8 @@ def answer(
         answers: gives the answers; called if any is missing.
         limit: items of a benchmark at most, spread evenly over it; 0 is all.
         process: which of how many processes this is: each answers its share of the questions.
+        control_limit: items of a benchmark at most that are asked under controls too, see
+            `controls`; 0 is all, None asks none.
 
     Returns:
         The plan; all processes have the same.
@@ -58,10 +65,16 @@ def answer(
     """
     folder.mkdir(parents=True, exist_ok=True)
     plan, questions = plan_of(asker, benchmarks, limit)
+    controls, more = [], []
+    if control_limit is not None:
+        controls, more = _planned_controls(asker, benchmarks, plan, control_limit)
     if process[0] == 0:
         write_plan(folder, plan)
+        write_controls(folder, controls)
     known = read_answers(folder)
-    mine = questions[process[0] :: process[1]]
+    # The controls come last, so that their answers are all that an evaluation may still lack.
+    each = list({one.key: one for one in [*questions, *more]}.values())
+    mine = each[process[0] :: process[1]]
     missing = [one for one in mine if one.key not in known or known[one.key].finish == FAILED]
     if missing:
         file = AnswerFile(path_of(folder, *process))
@@ -123,3 +136,18 @@ def _planned(asker: Asker, benchmark: str, item: Item) -> tuple[Planned, list[Qu
         ]
     told = {"key": key, "prompt": one.prompt, "reference": one.reference, "audio": audio}
     return dataclasses.replace(planned, **told, windows=tuple(windows)), questions
+
+
+def _planned_controls(
+    asker: Asker, benchmarks: Sequence[Benchmark], plan: Plan, limit: int
+) -> tuple[list[Control], list[Question]]:
+    """The controls of a plan, and their questions."""
+    made = []
+    for benchmark in benchmarks:
+        planned = {item.id: item for item in plan.items if item.benchmark == benchmark.name}
+        pairs = [(item, planned[item.id]) for item in benchmark.items if item.id in planned]
+        made += controls_of(benchmark, pairs, asker.is_message, limit)
+    of, questions = plan_of(asker, [changed for *_, changed in made], 0)
+    kinds = [(name, places) for name, places, changed in made for _ in changed.items]
+    each = zip(kinds, of.items, strict=True)
+    return [Control(name, places, item) for (name, places), item in each], questions

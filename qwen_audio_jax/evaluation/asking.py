@@ -17,6 +17,7 @@ from qwen_audio_jax.inference.prompt import check_clip, stop_ids
 from qwen_audio_jax.inference.weights import weights_of
 from qwen_audio_jax.rendering import chat
 from qwen_audio_jax.rendering.spans import Span
+from qwen_audio_jax.tasks import CONVERSATIONS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +104,10 @@ class Asking:
         waves = [check_clip(decode(clip), preprocessor.max_seconds) for clip in clips]
         spans = in_windows(question.spans, list(map(len, waves)))
         return preprocessor.of_spans(spans, waves, end=False)
+
+    def is_message(self, item: Item) -> bool:
+        """Whether an item is asked as a conversation."""
+        return item.task in CONVERSATIONS or bool(item.messages and self.loaded.tuned)
 
     @property
     def told(self) -> dict[str, Any]:

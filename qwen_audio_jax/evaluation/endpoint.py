@@ -72,7 +72,7 @@ class Endpoint:
         """
         spans, reference = self._prompt(item)
         clips = item.clips()
-        heard = 1 + max(span.clip for span in spans)
+        heard = 1 + max((span.clip for span in spans), default=-1)
         if len(clips) < heard:
             raise ValueError(f"has {len(clips)} clips for {heard} places of its prompt")
         audio = tuple(map(digest, clips[:heard]))
@@ -84,9 +84,13 @@ class Endpoint:
         key = digest(json.dumps(asked).encode())
         return Question(key, tuple(spans), item.clips, audio, reference, limit, language)
 
+    def is_message(self, item: Item) -> bool:
+        """Whether an item is asked in words of its own, and not in those of a task."""
+        return item.task == CHAT or bool(item.messages)
+
     def _prompt(self, item: Item) -> tuple[Sequence[Span], str]:
         if item.messages:
-            return [Span(clip=0), *(span for span in item.spans if span.text)], ""
+            return [span for span in item.spans if span.text or span.clip >= 0], ""
         if item.task == CHAT:
             return self._single_turn(item.annotation["messages"])
         if _in_words(item):

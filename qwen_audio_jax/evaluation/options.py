@@ -13,6 +13,7 @@ from qwen_audio_jax.metrics.protocols import PROTOCOLS
 class Options:
     """Attributes:
     limit: items of a benchmark at most, spread evenly over it; 0 is all.
+    control_limit: items of a benchmark at most that are asked under controls too; 0 is all.
     slots: questions answered at once, and calls to a judge.
     context: tokens of a prompt and its answer together; an answer that needs more fails.
     max_new_tokens: of an answer at most; 0 is each benchmark's own limit.
@@ -24,6 +25,7 @@ class Options:
     """
 
     limit: Annotated[int, Range(0, 1 << 31)]
+    control_limit: Annotated[int, Range(0, 1 << 31)]
     slots: Annotated[int, Range(1, 1024)]
     context: Annotated[int, Range(64, 1 << 20)]
     max_new_tokens: Annotated[int, Range(0, 65_536)]

@@ -20,7 +20,7 @@ class Heard:
 
     Attributes:
         number: in its split.
-        samples: of its clips, all together.
+        samples: of its clips, all together, or whatever else tells how long they are.
         text: of its label.
         sound: equal where the clips are.
         kinds: those that it may be exchanged within, the narrowest first: its task and language,

@@ -8,6 +8,7 @@ from typing import Any
 from rapidfuzz.distance import Levenshtein
 
 from qwen_audio_jax.evaluation.answer_files import Answered
+from qwen_audio_jax.evaluation.control_rows import metric_text
 from qwen_audio_jax.evaluation.health import SIGNS, Given, signs
 from qwen_audio_jax.evaluation.listening import clips_of, items_of
 from qwen_audio_jax.evaluation.options import Options
@@ -92,6 +93,7 @@ def write_evaluation_page(
         title=f"Evaluation of {plan.model['name']}",
         facts=_facts(plan),
         notes=warnings(rows, told),
+        contamination=_contamination(told.get("contamination")),
         reasons={one["name"]: one["reasons"] for one in told["benchmarks"] if one["reasons"]},
         columns=list(shown),
         scores=first,
@@ -116,11 +118,30 @@ def _named(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "benchmark": row["benchmark"],
         "task": row["task"],
-        "metric": scale.name,
+        "metric": metric_text(row),
         "lower_is_better": scale.lower_is_better,
+        "control": "control" in row,
         "verdict": verdict(dict(row)),
         "about": row.get("not_available") or row.get("signature", ""),
     }
+
+
+def _contamination(told: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What corpora hold of the benchmarks, the scores in words."""
+    if not told:
+        return None
+    benchmarks = {
+        name: one | {"scores": list(map(_without_contamination, one["scores"]))}
+        for name, one in told["benchmarks"].items()
+    }
+    return {**told, "benchmarks": benchmarks}
+
+
+def _without_contamination(row: Mapping[str, Any]) -> dict[str, Any]:
+    scale = scale_of(row["metric"])
+    each = row, row["without_audio"], row["without_any"]
+    values = [(scale.text(one["value"]), one["n"]) for one in each]
+    return {"task": row["task"], "metric": scale.name, "values": values}
 
 
 def _parts(row: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -120,7 +120,7 @@ def read_plan(folder: pathlib.Path) -> Plan:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
         with (folder / ITEMS_FILE).open(encoding="utf-8") as file:
-            items = [_planned(json.loads(line)) for line in file]
+            items = [planned_of(json.loads(line)) for line in file]
         benchmarks = [Asked(**one) for one in told["benchmarks"]]
         if len(items) != (wanted := sum(one.items for one in benchmarks)):
             raise ValueError(f"{len(items):,} items of {wanted:,}")
@@ -132,7 +132,8 @@ def read_plan(folder: pathlib.Path) -> Plan:
         ) from None
 
 
-def _planned(fields: dict[str, Any]) -> Planned:
+def planned_of(fields: dict[str, Any]) -> Planned:
+    """An item of its JSON fields. Raises KeyError, TypeError: they are not those of one."""
     texts = {name: tuple(fields[name]) for name in ("audio", "choices")}
     windows = tuple(Window(**window) for window in fields.get("windows", ()))
     return Planned(**fields | texts | {"windows": windows})

@@ -8,6 +8,8 @@ import rich.box
 import rich.table
 import rich.text
 
+from qwen_audio_jax.evaluation.contamination_scores import contamination_notes
+from qwen_audio_jax.evaluation.control_rows import control_notes, metric_text
 from qwen_audio_jax.evaluation.health import (
     EMPTY,
     LOOPING,
@@ -59,7 +61,7 @@ def score_table(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any]) -> r
             # Text, not str: rich would read square brackets as markup.
             rich.text.Text("" if here[0] == before[0] else here[0]),
             rich.text.Text("" if here == before else here[1]),
-            rich.text.Text(f"{scale.name} {arrow}"),
+            rich.text.Text(f"{metric_text(row)}\u00a0{arrow}"),
             *(rich.text.Text(column(row), style=_style(row, name))
               for name, column in shown.items()),
         )  # fmt: skip
@@ -68,6 +70,7 @@ def score_table(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any]) -> r
 
 
 OTHER, PUBLISHED = "other reading", "published"
+ABOVE = "score is above by"
 _COUNTS = ("scored", "unreadable", "failed", "left out")
 _MOST_ROWS = 40
 
@@ -88,12 +91,14 @@ def columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Callable[[Mapping[st
     every = {
         "value": value_text,
         "interval": interval_text,
+        ABOVE: difference_text,
         OTHER: other_text,
         "baseline": _baseline_text,
         PUBLISHED: published_text,
         **{name: functools.partial(_count_text, name.replace(" ", "_")) for name in _COUNTS},
     }
     needed = {
+        ABOVE: any(map(difference_text, rows)),
         OTHER: any(map(other_text, rows)),
         PUBLISHED: any(map(published_text, rows)),
         "unreadable": any("strict" in row for row in rows),
@@ -132,6 +137,18 @@ def interval_text(row: Mapping[str, Any]) -> str:
         return ""
     scale = scale_of(row["metric"])
     return f"{scale.text(row['low'])} to {scale.text(row['high'])}"
+
+
+def difference_text(row: Mapping[str, Any]) -> str:
+    """Of a control's row, how much the score of the same items is above it, with the interval."""
+    if row.get("difference") is None:
+        return ""
+    scale = scale_of(row["metric"])
+    told = scale.text(row["difference"])
+    if row.get("difference_low") is None:
+        return told
+    ends = (scale.text(row[end]) for end in ("difference_low", "difference_high"))
+    return f"{told} ({' to '.join(ends)})"
 
 
 def other_text(row: Mapping[str, Any]) -> str:
@@ -192,4 +209,4 @@ def warnings(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any]) -> list
                 f"{one['name']}: {commonest['count']:,} of {commonest['of']:,} clips get the same "
                 f"answer, {commonest['text'][:60]!r}: does the model hear them?"
             )
-    return lines
+    return [*lines, *control_notes(rows), *contamination_notes(told)]

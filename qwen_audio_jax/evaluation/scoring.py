@@ -106,7 +106,7 @@ def scored_groups(
         alike: dict[tuple[str, str], list[Planned]] = collections.defaultdict(list)
         for item in plan.items:
             if item.benchmark == benchmark.name:
-                alike[item.task, _way(item)].append(item)
+                alike[item.task, way_of(item)].append(item)
         unasked = len(benchmark.left_out) if len(alike) == 1 else 0
         for task, way in sorted(alike):
             items = alike[task, way]
@@ -119,7 +119,7 @@ def scored_groups(
                     )
                 continue
             pairs = given(items, answered)
-            yield Group(benchmark, task, items, pairs, _WAYS[way](task, pairs, options), unasked)
+            yield Group(benchmark, task, items, pairs, WAYS[way](task, pairs, options), unasked)
             if cut := [item for item in items if item.windows]:
                 pairs = given(cut, answered)
                 yield Group(benchmark, task, cut, pairs, seam_rows(answered, task, pairs), 0, SEAMS)
@@ -201,9 +201,9 @@ Scored = list[tuple[dict[str, Any], Counts | None]]
 RowsOf = Callable[[str, Sequence[Pair], Options], Scored]
 
 
-def _way(item: Planned) -> str:
-    """A key of _WAYS."""
-    return _CHOICES if item.choices else item.rule if item.rule in _WAYS else ""
+def way_of(item: Planned) -> str:
+    """A key of WAYS: how its answer is scored."""
+    return _CHOICES if item.choices else item.rule if item.rule in WAYS else ""
 
 
 def _free_rows(task: str, pairs: Sequence[Pair], options: Options) -> Scored:
@@ -242,7 +242,7 @@ def _rate_row(protocol: str, counts: Counts) -> dict[str, Any]:
 
 def _choice_rows(task: str, pairs: Sequence[Pair], options: Options) -> Scored:
     """Accuracy of all that was asked, read by our rule, and as the benchmark's scorer has it."""
-    questions = [_question(*pair) for pair in pairs]
+    questions = [question_of(*pair) for pair in pairs]
     commonest = collections.Counter(one.right for one in questions).most_common(1)
     baseline = commonest[0][1] / len(questions) if questions else None
     rows: Scored = []
@@ -277,7 +277,7 @@ def _unscored_rows(task: str, pairs: Sequence[Pair], options: Options) -> Scored
 
 
 _CHOICES = "choices"
-_WAYS: dict[str, RowsOf] = {
+WAYS: dict[str, RowsOf] = {
     "": _free_rows,
     _CHOICES: _choice_rows,
     REFUSALS: _refusal_rows,
@@ -287,7 +287,8 @@ _WAYS: dict[str, RowsOf] = {
 """How answers are scored, by what tells it of an item."""
 
 
-def _question(item: Planned, answered: Answered) -> Question:
+def question_of(item: Planned, answered: Answered) -> Question:
+    """An answered item that has choices."""
     return Question(item.choices, item.choices.index(item.annotation["text"]), answered.text)
 
 

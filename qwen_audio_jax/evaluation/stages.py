@@ -6,6 +6,7 @@ import json
 import logging
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import rich.table
 
@@ -13,6 +14,10 @@ from qwen_audio_jax.evaluation import answer_stage, judge_stage
 from qwen_audio_jax.evaluation.answer_files import Answered
 from qwen_audio_jax.evaluation.asking import Asking
 from qwen_audio_jax.evaluation.benchmarks import JUDGED, open_benchmark
+from qwen_audio_jax.evaluation.contamination import Source, find
+from qwen_audio_jax.evaluation.contamination_scores import contamination_told
+from qwen_audio_jax.evaluation.control_rows import with_controls
+from qwen_audio_jax.evaluation.controls import read_controls
 from qwen_audio_jax.evaluation.endpoint import Endpoint
 from qwen_audio_jax.evaluation.engine_answers import engine_answers
 from qwen_audio_jax.evaluation.judge_calls import read_judges
@@ -23,7 +28,7 @@ from qwen_audio_jax.evaluation.page import write_evaluation_page
 from qwen_audio_jax.evaluation.plan import Plan, replace
 from qwen_audio_jax.evaluation.progress import bar
 from qwen_audio_jax.evaluation.published import why_none, with_published
-from qwen_audio_jax.evaluation.recordings import read_evaluation
+from qwen_audio_jax.evaluation.recordings import read_evaluation, with_whole_answers
 from qwen_audio_jax.evaluation.score_table import score_table
 from qwen_audio_jax.evaluation.scoring import (
     check_protocols,
@@ -59,6 +64,7 @@ def answer(
     options: Options,
     share: tuple[int, int] = (0, 1),
     *,
+    controls: bool = False,
     to_be_judged: bool = False,
 ) -> None:
     """Has a model answer benchmarks.
@@ -69,6 +75,7 @@ def answer(
         named: benchmarks by name and path.
         options: see there.
         share: which of how many shares of the questions.
+        controls: whether the questions are asked under controls too, see `controls`.
         to_be_judged: whether a judge is to be asked about the answers.
 
     Raises:
@@ -89,7 +96,8 @@ def answer(
         answers = functools.partial(
             engine_answers, asker, slots=options.slots, context=options.context
         )
-    answer_stage.answer(folder, asker, benchmarks, answers, options.limit, share)
+    control_limit = options.control_limit if controls else None
+    answer_stage.answer(folder, asker, benchmarks, answers, options.limit, share, control_limit)
 
 
 def judge(folder: pathlib.Path, by: Judge, options: Options) -> judge_stage.Held:
@@ -97,16 +105,24 @@ def judge(folder: pathlib.Path, by: Judge, options: Options) -> judge_stage.Held
     return judge_stage.judge(folder, by, options.slots)
 
 
-def score(folder: pathlib.Path, options: Options) -> rich.table.Table:
+def score(
+    folder: pathlib.Path, options: Options, sources: Sequence[Source] = ()
+) -> rich.table.Table:
     """Scores an evaluation; writes the table, what is told beside it, and the page.
+
+    Args:
+        folder: of the evaluation.
+        options: see there.
+        sources: corpora that are looked through for the benchmarks' items.
 
     Raises:
         ValueError, OSError: there is none, or it is not whole; one sentence.
     """
     plan, answered = read_evaluation(folder)
+    judges, controls = read_judges(folder), read_controls(folder)
     groups, rows = [], []
     with bar("scoring", len(plan.items)) as shown:
-        for group in scored_groups(plan, answered, options, read_judges(folder)):
+        for group in scored_groups(plan, answered, options, judges):
             rows += [with_published(plan, group, row) for row in score_rows(group, options)]
             groups.append(group)
             shown.update(0 if group.part else len(group.items))
@@ -114,6 +130,15 @@ def score(folder: pathlib.Path, options: Options) -> rich.table.Table:
     for one, benchmark in zip(told["benchmarks"], plan.benchmarks, strict=True):
         items = [item for item in plan.items if item.benchmark == benchmark.name]
         one["published"] = why_none(plan, benchmark, items)
+    of_controls = with_whole_answers([one.item for one in controls], answered)
+    rows = with_controls(rows, plan, controls, of_controls, options)
+    if sources:
+
+        def rows_of(part: Plan) -> list[dict[str, Any]]:
+            known = scored_groups(part, answered, options, judges)
+            return [row for group in known for row in score_rows(group, options)]
+
+        told["contamination"] = contamination_told(find(plan, sources), plan, rows, rows_of)
     for name, content in ((TABLE_FILE, rows), (SUMMARY_FILE, told)):
         replace(folder / name, [json.dumps(content, indent=1, ensure_ascii=False) + "\n"])
     _write_official(folder / OFFICIAL_FOLDER, plan, answered)

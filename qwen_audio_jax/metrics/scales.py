@@ -58,6 +58,7 @@ SCALES = {
     "spice": Scale("SPICE", "", 1.0),
     "spider": Scale("SPIDEr", "", None),
     "accuracy": Scale("Accuracy", "%", 1.0),
+    "same_choice": Scale("Same choice in another order", "%", 1.0),
     "velocity_accuracy": Scale("Accuracy, velocity", "%", 1.0),
     "instrument_accuracy": Scale("Accuracy, instrument", "%", 1.0),
     "hallucinations": Scale("Hallucinations", "%", 0.0, lower_is_better=True),

@@ -11,6 +11,7 @@ from qwen_audio_jax.evaluation.plan import Asked, Plan, Planned, write_plan
 
 VALUES = {
     "limit": 0,
+    "control_limit": 0,
     "slots": 4,
     "context": 512,
     "max_new_tokens": 0,

@@ -23,6 +23,7 @@ from qwen_audio_jax.inference.loading import load
 
 VALUES = {
     "limit": 0,
+    "control_limit": 0,
     "slots": 4,
     "context": 512,
     "max_new_tokens": 12,
@@ -284,6 +285,8 @@ def test_a_model_does_not_differ_from_itself_and_may_from_another(tmp_path, aski
         (["--stage=judge", "--judge=http://127.0.0.1:9/v1"], "does not list its models"),
         (["--stage=judge", "--judge=http://127.0.0.1:99999/v1"], "does not list its models"),
         (["--share=2/2"], "--share: '2/2' is not INDEX/COUNT"),
+        (["--stage=score", "--controls"], "--controls: are asked when answering"),
+        (["--stage=score", "--against=/none"], "/none: no corpus there"),
         (["--compare=a"], "--compare: takes the folders of two evaluations"),
         (["--config.slots=0"], "config.slots"),
         (["--config.seed=x"], "config.seed: must be a whole number"),

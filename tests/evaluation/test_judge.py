@@ -18,6 +18,7 @@ from qwen_audio_jax.inference.answers import FAILED, STOP
 OPTIONS = options.from_mapping(
     {
         "limit": 0,
+        "control_limit": 0,
         "slots": 3,
         "context": 512,
         "max_new_tokens": 0,

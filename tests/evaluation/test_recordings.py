@@ -31,6 +31,7 @@ from qwen_audio_jax.metrics import Answer, score
 OPTIONS = options.from_mapping(
     {
         "limit": 0,
+        "control_limit": 0,
         "slots": 4,
         "context": 2048,
         "max_new_tokens": 6,

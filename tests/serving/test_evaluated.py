@@ -18,6 +18,7 @@ pytest_plugins = ("api_fixtures",)
 OPTIONS = options.from_mapping(
     {
         "limit": 0,
+        "control_limit": 0,
         "slots": 3,
         "context": 1024,
         "max_new_tokens": 0,

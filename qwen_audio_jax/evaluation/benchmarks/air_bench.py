@@ -6,6 +6,7 @@ the list's folder in `{task_name}_{dataset_name}`, whose misspellings are part o
 
 import functools
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 from qwen_audio_jax.evaluation.benchmarks.files import Fields, clips_of, read_rows, text
@@ -61,11 +62,24 @@ def read_chat(path: pathlib.Path) -> tuple[list[Item], list[LeftOut]]:
 
 def _foundation(path: pathlib.Path, name: str, fields: Fields) -> Item:
     choices = lettered_choices(fields)
-    prompt = f"{_INSTRUCTION}\n{text(fields, 'question')}\n{lettered_lines(choices)}"
+    question = text(fields, "question")
+
+    def reordered(order: Sequence[int]) -> str:
+        return f"{_INSTRUCTION}\n{question}\n{lettered_lines([choices[n] for n in order])}"
+
+    prompt = reordered(range(len(choices)))
     right = right_choice(fields, "answer_gt", choices)
     annotation = {"question": prompt, "text": right, **_about(fields)}
     clips = _clips(path, fields)
-    return item(name, clips, prompt, annotation, choices=choices, rule="air_official")
+    return item(
+        name,
+        clips,
+        prompt,
+        annotation,
+        choices=choices,
+        reordered=reordered,
+        rule="air_official",
+    )
 
 
 def _chat(path: pathlib.Path, name: str, fields: Fields) -> Item:

@@ -41,6 +41,8 @@ class Item:
         spans: the whole prompt where the file writes it out; see `rendering.spans`.
         messages: what a model that was tuned on conversations is asked.
         choices: texts of which one is the answer, `annotation["text"]`; none where it is free.
+        reordered: the question's words with the choices in another order, of their numbers; None
+            where nothing is written of them, as where they are spoken.
         rule: how the benchmark's own scorer reads the answer: a choice by a key of
             `metrics.choices.RULES`, a free one by REFUSALS, JUDGED or ELSEWHERE; "" is the
             task's metric.
@@ -56,6 +58,7 @@ class Item:
     spans: tuple[Span, ...] = ()
     messages: tuple[Message, ...] = ()
     choices: tuple[str, ...] = ()
+    reordered: Callable[[Sequence[int]], str] | None = None
     rule: str = ""
     limit: int = 0
     rows: tuple[str, ...] = ()

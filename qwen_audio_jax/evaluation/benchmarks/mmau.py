@@ -7,6 +7,7 @@ choice and lists them, as is usual. The wording is worth points, so scores under
 import functools
 import pathlib
 import re
+from collections.abc import Sequence
 
 from data_pipelines.records import RejectedRecord
 from qwen_audio_jax.evaluation.benchmarks.files import Fields, clips_of, read_rows, text
@@ -57,14 +58,21 @@ def _item(path: pathlib.Path, audio: str, names: dict[str, str], name: str, fiel
     choices = fields.get("choices")
     if not isinstance(choices, list) or not all(isinstance(one, str) for one in choices):
         raise RejectedRecord("field 'choices': must be a list of texts")
-    listed = "\n".join(choices)
-    prompt = f"{text(fields, 'question')}\nSelect one option from the provided choices:\n{listed}"
+    listed, question = tuple(choices), text(fields, "question")
+
+    def reordered(order: Sequence[int]) -> str:
+        lines = "\n".join(listed[number] for number in order)
+        return f"{question}\nSelect one option from the provided choices:\n{lines}"
+
+    prompt = reordered(range(len(listed)))
     annotation = {"question": prompt, "text": "", **about(fields, names)}
     clips = clips_of(path, text(fields, audio))
     if not fields.get("answer"):
         return item(name, clips, prompt, annotation, rule=ELSEWHERE)
     choices, annotation["text"] = _with_answer(fields, choices)
-    return item(name, clips, prompt, annotation, choices=choices, rule="token_set")
+    return item(
+        name, clips, prompt, annotation, choices=choices, reordered=reordered, rule="token_set"
+    )
 
 
 def _with_answer(fields: Fields, choices: list[str]) -> tuple[list[str], str]:

@@ -2,6 +2,7 @@
 
 import functools
 import pathlib
+from collections.abc import Sequence
 
 from qwen_audio_jax.evaluation.benchmarks.files import Fields, clips_of, read_rows, text
 from qwen_audio_jax.evaluation.benchmarks.item import Item, LeftOut
@@ -35,9 +36,22 @@ def read(path: pathlib.Path) -> tuple[list[Item], list[LeftOut]]:
 
 def _item(path: pathlib.Path, name: str, fields: Fields) -> Item:
     choices = lettered_choices(fields)
-    lines = lettered_lines(choices)
-    prompt = f"{_INSTRUCTION}\n\nQuestion: {text(fields, 'question')}\n\n{lines}"
+    question = text(fields, "question")
+
+    def reordered(order: Sequence[int]) -> str:
+        lines = lettered_lines([choices[number] for number in order])
+        return f"{_INSTRUCTION}\n\nQuestion: {question}\n\n{lines}"
+
+    prompt = reordered(range(len(choices)))
     right = right_choice(fields, "answer_gt", choices)
     annotation = {"question": prompt, "text": right, **about(fields, _ABOUT)}
     clips = clips_of(path, text(fields, "audio_path" if "audio_path" in fields else "audio"))
-    return item(name, clips, prompt, annotation, choices=choices, rule="mmsu_official")
+    return item(
+        name,
+        clips,
+        prompt,
+        annotation,
+        choices=choices,
+        reordered=reordered,
+        rule="mmsu_official",
+    )

@@ -1,11 +1,13 @@
 """Items that bring their own words: the whole prompt, and choices of which one is the answer."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from data_pipelines.records import RejectedRecord
 from qwen_audio_jax.evaluation.benchmarks.files import Fields, text
 from qwen_audio_jax.evaluation.benchmarks.item import ELSEWHERE, LONGEST, Item
+from qwen_audio_jax.rendering.chat import Message
 from qwen_audio_jax.rendering.spans import Span
 
 Clips = Callable[[], tuple[bytes, ...]]
@@ -20,6 +22,7 @@ def item(
     annotation: dict[str, Any],
     *,
     choices: Sequence[str] = (),
+    reordered: Callable[[Sequence[int]], str] | None = None,
     rule: str = ELSEWHERE,
     limit: int = LONGEST,
 ) -> Item:
@@ -33,21 +36,45 @@ def item(
         clips: see Item.
         prompt: what is written behind the clip; "" where the clip itself asks.
         annotation: "question", "text" and what slices are made of.
-        choices, rule, limit: see Item.
+        choices, reordered, rule, limit: see Item.
     """
-    written = [{"type": "text", "text": prompt}] if prompt else []
-    message = {"role": "user", "content": [{"type": "audio"}, *written]}
-    spans = (Span(clip=0), *([Span(text=prompt)] if prompt else []))
     return Item(
         name,
         "audio_question_answering",
         annotation,
         clips,
-        spans,
-        (message,),
+        *_put(prompt),
         tuple(choices),
+        reordered,
         rule,
         limit,
+    )
+
+
+def _put(prompt: str) -> tuple[tuple[Span, ...], tuple[Message, ...]]:
+    """A question's words behind its clip, for a model that goes on and for one that talks."""
+    written = [{"type": "text", "text": prompt}] if prompt else []
+    spans = (Span(clip=0), *([Span(text=prompt)] if prompt else []))
+    return spans, ({"role": "user", "content": [{"type": "audio"}, *written]},)
+
+
+def turned(one: Item, places: int) -> Item:
+    """The question with its choices moved up by so many places, the first ones behind the last.
+
+    Args:
+        one: has choices, and `reordered`.
+        places: from 1 to one less than there are choices.
+    """
+    numbers = range(len(one.choices))
+    order = [*numbers[places:], *numbers[:places]]
+    prompt = one.reordered(order)
+    spans, messages = _put(prompt)
+    return dataclasses.replace(
+        one,
+        annotation=one.annotation | {"question": prompt},
+        spans=spans,
+        messages=messages,
+        choices=tuple(one.choices[number] for number in order),
     )
 
 

@@ -16,6 +16,7 @@ from qwen_audio_jax.text.tokenizer import train_sentencepiece
 
 OPTIONS = Options(
     limit=0,
+    control_limit=0,
     slots=1,
     context=64,
     max_new_tokens=0,

@@ -12,6 +12,7 @@ from qwen_audio_jax.evaluation.benchmarks import FORMS
 OPTIONS = options.from_mapping(
     {
         "limit": 0,
+        "control_limit": 0,
         "slots": 4,
         "context": 4096,
         "max_new_tokens": 8,
