@@ -118,10 +118,12 @@ def test_the_table_says_what_is_not_there():
     told = {"benchmarks": [one | {"published": ""} for one in told]}
     table = score_table(rows, told)
     values = dict(zip(cells(table, "metric"), cells(table, "value"), strict=True))
-    assert [values[name] for name in ("METEOR ↑", "SPICE ↑", "SPIDEr ↑")] == ["not available"] * 3
-    assert values["CIDEr-D ↑"] not in ("-", "not available")
+    assert [values[name] for name in ("METEOR\u00a0↑", "SPICE\u00a0↑", "SPIDEr\u00a0↑")] == [
+        "not available"
+    ] * 3
+    assert values["CIDEr-D\u00a0↑"] not in ("-", "not available")
     intervals = dict(zip(cells(table, "metric"), cells(table, "interval"), strict=True))
-    assert intervals["METEOR ↑"] == "" != intervals["CIDEr-D ↑"]
+    assert intervals["METEOR\u00a0↑"] == "" != intervals["CIDEr-D\u00a0↑"]
     assert set(cells(table, "scored")) == {"2 of 4", ""}
     assert (
         warnings(rows, told)[0] == "mine: of 4 asked 2 scored, 0 unreadable, 1 failed, 1 left out"
