@@ -41,7 +41,7 @@ def _as_the_originals(config: ConfigDict, family: str) -> None:
     config.optimizer.update(learning_rate=5e-5, final_learning_rate=1e-5, warmup_steps=2000)
     config.train.steps = 500_000
     config.checkpoint.every = 1000
-    config.evaluate.loss_every = 5000
+    config.evaluate.update(loss_every=5000, rows=64)
     if family == "qwen_audio":
         config.optimizer.update(frozen=("^decoder/",), encoder_layer_decay=0.95)
 
@@ -89,7 +89,7 @@ def _base(preset: str) -> ConfigDict:
             "loss_every": 400,
             "data": "",
             "limit": 0,
-            "rows": 64,
+            "rows": 16,
             "max_new_tokens": 64,
             "examples": 62,
             "controls": False,

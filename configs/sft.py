@@ -39,5 +39,5 @@ def get_config(name: str = "tiny") -> ConfigDict:
     config.data.shapes = ((8, 576, 1024), (8, 1280, 3264))
     config.optimizer.update(learning_rate=1e-3, final_learning_rate=1e-5, warmup_steps=20)
     config.train.steps = 560
-    config.evaluate.update(limit=480, loss_every=280, rows=128)
+    config.evaluate.update(limit=480, loss_every=280)
     return config

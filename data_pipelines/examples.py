@@ -235,6 +235,11 @@ class Preprocessor:
             reference = reference.removesuffix(f"{IM_END}\n")
         return prompt, reference
 
+    def prompt_tokens(self, spans: Sequence[Span], samples: Sequence[int]) -> int:
+        """Tokens of a prompt with a place for each clip, whose clips have so many samples."""
+        clip_tokens = [audio_tokens(n) for n in self._frames(samples)]
+        return count_tokens(in_windows(spans, samples), self.tokenizer, clip_tokens, end=False)
+
     def of_spans(self, spans: Sequence[Span], waves: Sequence[np.ndarray], *, end: bool) -> Example:
         """The example of spans with a place for each window of each waveform."""
         frames = self._frames([len(wave) for wave in waves])

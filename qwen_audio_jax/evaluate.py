@@ -94,7 +94,7 @@ def _run(values: dict) -> None:
         _console().print(compare_stage.comparison(*folders, made, chosen))
         print(f"the items that changed most are in {made / compare_stage.PAGE_FILE}")
         return
-    use_compilation_cache("auto", pathlib.Path(), 1, of_all=True)
+    use_compilation_cache("auto", pathlib.Path(), 1)
     if _CONTROLS.value and _STAGE.value not in ("all", "answer"):
         raise ValueError("--controls: are asked when answering; leave --stage out, or answer first")
     share = _share(_SHARE.value)

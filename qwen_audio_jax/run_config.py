@@ -128,7 +128,7 @@ class EvaluateConfig:
     data: the corpus to evaluate on, a folder in `config.data.root`; "" is all of the mixture that
         have a validation split.
     limit: records of a corpus at most, spread evenly over the split; 0 is all.
-    rows: prompts answered together; fewer where clips last over 30 s.
+    rows: prompts answered together, by all processes; fewer where prompts are long.
     max_new_tokens: longest answer, in tokens.
     examples: validation examples shown in the report.
     controls: whether conversations are answered twice more, with silence in place of each clip, and

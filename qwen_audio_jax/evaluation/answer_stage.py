@@ -71,28 +71,52 @@ def answer(
     if process[0] == 0:
         write_plan(folder, plan)
         write_controls(folder, controls)
-    known = read_answers(folder)
     # The controls come last, so that their answers are all that an evaluation may still lack.
     each = list({one.key: one for one in [*questions, *more]}.values())
-    mine = each[process[0] :: process[1]]
+    answer_missing(folder, each, answers, process)
+    return plan
+
+
+def answer_missing(
+    folder: pathlib.Path,
+    questions: Sequence[Question],
+    answers: Answers,
+    process: tuple[int, int] = (0, 1),
+    *,
+    quiet: bool = False,
+) -> None:
+    """Has those questions answered that have no answer yet.
+
+    Args:
+        folder: of the evaluation.
+        questions: all of its plan.
+        answers: gives the answers; called if any is missing.
+        process: which of how many processes this is: each answers its share of the questions.
+        quiet: whether no progress is shown.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    known = read_answers(folder)
+    mine = questions[process[0] :: process[1]]
     missing = [one for one in mine if one.key not in known or known[one.key].finish == FAILED]
     if missing:
         file = AnswerFile(path_of(folder, *process))
         try:
-            for answered in answering(answers(missing), len(mine), len(missing)):
+            given = answering(answers(missing), len(mine), len(missing), quiet=quiet)
+            for answered in given:
                 file.put(answered)
         finally:
             file.close()
-    return plan
 
 
 def plan_of(
-    asker: Asker, benchmarks: Sequence[Benchmark], limit: int
+    asker: Asker, benchmarks: Sequence[Benchmark], limit: int, *, quiet: bool = False
 ) -> tuple[Plan, list[Question]]:
     """The plan, and its questions, each once."""
     asked, items, questions = [], [], {}
     chosen = [spread(range(len(one.items)), limit) for one in benchmarks]
-    with bar("reading what is asked", sum(map(len, chosen))) as shown:
+    with bar("reading what is asked", sum(map(len, chosen)), quiet=quiet) as shown:
         for benchmark, numbers in zip(benchmarks, chosen, strict=True):
             for number in numbers:
                 planned, some = _planned(asker, benchmark.name, benchmark.items[number])

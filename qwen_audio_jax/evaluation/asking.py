@@ -32,6 +32,7 @@ class Question:
         audio: digests of those that are heard.
         reference: the right answer as the model would write it; "" where the item has its own form.
         limit: tokens of the answer.
+        tokens: of the prompt, where that is known before its clips are decoded, else 0.
         language: of speech that is to be written down, where it is told; see `endpoint`.
     """
 
@@ -41,6 +42,7 @@ class Question:
     audio: tuple[str, ...]
     reference: str
     limit: int
+    tokens: int = 0
     language: str | None = None
 
     @property
@@ -89,7 +91,10 @@ class Asking:
         limit = with_limit(item).limit
         limit = min(limit, self.most or limit)
         key = self._key(spans, audio, limit)
-        return Question(key, tuple(spans), item.clips, audio, reference, limit)
+        tokens = 0
+        if item.samples is not None:
+            tokens = self.loaded.preprocessor.prompt_tokens(spans, item.samples[:heard])
+        return Question(key, tuple(spans), item.clips, audio, reference, limit, tokens)
 
     def example(self, question: Question) -> Example:
         """The prompt's tokens and the log-mel of its clips.

@@ -82,7 +82,7 @@ class Endpoint:
         language = str(item.annotation.get("language") or "") if written_down else None
         asked = [self.address, self.model, _parts(spans, [""] * heard), audio, limit, language]
         key = digest(json.dumps(asked).encode())
-        return Question(key, tuple(spans), item.clips, audio, reference, limit, language)
+        return Question(key, tuple(spans), item.clips, audio, reference, limit, language=language)
 
     def is_message(self, item: Item) -> bool:
         """Whether an item is asked in words of its own, and not in those of a task."""

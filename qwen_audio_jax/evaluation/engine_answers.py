@@ -16,6 +16,9 @@ from qwen_audio_jax.inference.engine import Engine, EngineConfig
 _PREPARING = 2
 """Threads that decode clips."""
 
+_READ = 1 << 30
+"""All slots have read their prompts before any writes on: nobody waits for one answer alone."""
+
 _Ended = tuple[Question, Answer | None, str]
 """A question with its answer, or why there is none."""
 
@@ -33,7 +36,8 @@ def engine_answers(
             question's limit, an answer that has not ended by then has failed.
     """
     shorter = [length for length in EngineConfig.lengths if length < context]
-    config = EngineConfig(slots, (*shorter, context), waiting=2 * slots)
+    lengths = (*shorter, context)
+    config = EngineConfig(slots, lengths, waiting=2 * slots, read=_READ, greedy=True)
     engine = Engine(asking.loaded, config)
     try:
         yield from answers(asking, engine, questions)

@@ -26,13 +26,26 @@ class Progress:
     compile_seconds: float = 0.0
     padding: tuple[tuple[str, float], ...] = ()
 
+    def after(self, before: "Progress") -> "Progress":
+        """Together with what was done before; what is padding is that of the last."""
+        return dataclasses.replace(
+            self,
+            heard=before.heard + self.heard,
+            compiled=before.compiled + self.compiled,
+            compile_seconds=before.compile_seconds + self.compile_seconds,
+        )
+
     def rtfx(self, seconds: float) -> float:
         """Seconds of sound in a second, of so many since the beginning; compiling left out."""
         return self.heard / max(seconds - self.compile_seconds, 1e-9)
 
 
 def answering(
-    answers: Iterable[tuple[Progress, Answered]], questions: int, missing: int
+    answers: Iterable[tuple[Progress, Answered]],
+    questions: int,
+    missing: int,
+    *,
+    quiet: bool = False,
 ) -> Iterator[Answered]:
     """The answers, while a bar tells of them, and a line at the end.
 
@@ -40,18 +53,20 @@ def answering(
         answers: as they come.
         questions: of this process.
         missing: how many of those had no answer yet.
+        quiet: whether nothing is told.
     """
     began, progress, given = time.monotonic(), Progress(0.0), 0
-    with bar("answering", questions, done=questions - missing) as shown:
+    with bar("answering", questions, done=questions - missing, quiet=quiet) as shown:
         for progress, answered in answers:
             yield answered
             given += 1
             shown.set_postfix_str(_in_short(progress, time.monotonic() - began), refresh=False)
             shown.update()
-    print(_in_full(progress, given, time.monotonic() - began), file=sys.stderr)
+    if not quiet:
+        print(_in_full(progress, given, time.monotonic() - began), file=sys.stderr)
 
 
-def bar(told: str, total: int, done: int = 0) -> tqdm:
+def bar(told: str, total: int, done: int = 0, *, quiet: bool = False) -> tqdm:
     """A bar in a terminal, which goes when it has ended; elsewhere a line every ten seconds."""
     in_terminal = sys.stderr.isatty()
     return tqdm(
@@ -60,6 +75,7 @@ def bar(told: str, total: int, done: int = 0) -> tqdm:
         desc=told,
         unit="",
         leave=not in_terminal,
+        disable=quiet,
         mininterval=0.1 if in_terminal else 10,
     )
 

@@ -15,7 +15,7 @@ import numpy as np
 import scipy.io.wavfile
 
 from qwen_audio_jax.audio.decode import AudioError, decode
-from qwen_audio_jax.audio.lengths import FRAMES_PER_TOKEN, HOP, SAMPLE_RATE
+from qwen_audio_jax.audio.lengths import FRAMES_PER_TOKEN, HOP, SAMPLE_RATE, WINDOW_SAMPLES
 from qwen_audio_jax.audio.quiet_cuts import quiet_windows
 from qwen_audio_jax.evaluation.answer_files import Answered, read_answers
 from qwen_audio_jax.evaluation.benchmarks import LONGEST, Item
@@ -57,7 +57,7 @@ def parts_of(item: Item) -> list[Part]:
     Raises:
         ValueError, OSError: its clips cannot be read.
     """
-    if not is_written_down(item):
+    if not is_written_down(item) or is_short(item):
         return []
     try:
         lengths = list(map(quiet_windows, _waves(item.clips)))
@@ -73,6 +73,12 @@ def parts_of(item: Item) -> list[Part]:
     ]
 
 
+def is_short(item: Item) -> bool:
+    """Whether it is known, without a look at its clips, that one question asks all of it."""
+    known = item.samples or ()
+    return len(known) == 1 and known[0] <= WINDOW_SAMPLES
+
+
 def is_written_down(item: Item) -> bool:
     """Whether the answer is what is said, word by word."""
     return KINDS[item.task].metric == "wer" and not item.rule
@@ -82,7 +88,8 @@ def with_limit(item: Item) -> Item:
     """The item with a limit for its answer: its own, or LONGEST, or what its sound may hold.
 
     Speech that is to be written down may have as many tokens as it has audio tokens, 25 in a
-    second, where that is more. It is decoded for that; one that cannot be has LONGEST.
+    second, where that is more. It is decoded for that, if its length is not known; one that cannot
+    be has LONGEST.
 
     Raises:
         ValueError, OSError: its clips cannot be read.
@@ -91,12 +98,18 @@ def with_limit(item: Item) -> Item:
         return item
     limit = LONGEST
     if is_written_down(item):
-        try:
-            samples = sum(map(len, _waves(item.clips)))
-        except AudioError:
-            samples = 0
-        limit = _limit_of(samples)
+        limit = _limit_of(_samples(item))
     return dataclasses.replace(item, limit=limit)
+
+
+def _samples(item: Item) -> int:
+    """Of its clips; 0 where they cannot be decoded."""
+    if item.samples is not None:
+        return sum(item.samples)
+    try:
+        return sum(map(len, _waves(item.clips)))
+    except AudioError:
+        return 0
 
 
 def _limit_of(samples: int) -> int:
@@ -106,7 +119,7 @@ def _limit_of(samples: int) -> int:
 def _window(item: Item, clip: int, start: int, samples: int) -> Item:
     limit = item.limit or _limit_of(samples)
     clips = functools.partial(_sound, item.clips, clip, start, samples)
-    return dataclasses.replace(item, clips=clips, rows=(), limit=limit)
+    return dataclasses.replace(item, clips=clips, rows=(), limit=limit, samples=(samples,))
 
 
 def _sound(clips: Clips, clip: int, start: int, samples: int) -> tuple[bytes, ...]:

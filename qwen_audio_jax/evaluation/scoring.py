@@ -62,7 +62,7 @@ class Group:
     """Items of a benchmark that are scored together.
 
     Attributes:
-        benchmark: theirs.
+        benchmark: theirs; None where they are of several.
         task: theirs.
         items: that were asked.
         pairs: those that were answered, with their answers.
@@ -71,7 +71,7 @@ class Group:
         part: of which kind the items are, where another group has them among all; else "".
     """
 
-    benchmark: Asked
+    benchmark: Asked | None
     task: str
     items: Sequence[Planned]
     pairs: Sequence[Pair]
@@ -141,20 +141,44 @@ def score_rows(group: Group, options: Options) -> list[dict[str, Any]]:
     slices_of_all = slices([fields_of(*pair) for pair in group.pairs])
     rows = []
     for row, counts in group.scored:
-        part = row["metric"].partition("/")[2]
-        known = part != "" and part in parts  # it may also be a protocol or a rule
-        chosen = np.flatnonzero(parts == part) if known else np.arange(len(parts))
+        part, chosen = _of_row(row, parts)
         within: dict[str, Any] = {}
         if counts is not None and options.draws:
             columns = _columns(group, row["metric"], counts, chosen)
             within = interval(row["metric"], columns, [clusters[i] for i in chosen], options)
-            if not known:
+            if part is None:
                 found = slice_scores(row["metric"], columns, slices_of_all, clusters, options)
                 within |= {"slices": found} if found else {}
-        told = _accounts(group, row, chosen, part if known else None)
-        named = {"benchmark": group.benchmark.name, "task": group.task}
-        of = part if known else group.part
-        rows.append(named | row | ({"part": of} if of else {}) | within | told)
+        told = _accounts(group, row, chosen, part)
+        named = {"benchmark": group.benchmark.name} if group.benchmark else {}
+        of = part or group.part
+        named |= {"task": group.task} | row | ({"part": of} if of else {})
+        rows.append(named | within | told)
+    return rows
+
+
+def _of_row(row: Mapping[str, Any], parts: np.ndarray) -> tuple[str | None, np.ndarray]:
+    """(the part that a row is of, None if it is of all; numbers of its answers)."""
+    part = row["metric"].partition("/")[2]
+    if part != "" and part in parts:  # it may also be a protocol or a rule
+        return part, np.flatnonzero(parts == part)
+    return None, np.arange(len(parts))
+
+
+def metric_rows(task: str, items: Sequence[Planned], pairs: Sequence[Pair]) -> list[dict[str, Any]]:
+    """Rows of a task's own metric alone, as `score_rows` has them but for intervals.
+
+    Args:
+        task: the task.
+        items: what was asked, of any benchmarks.
+        pairs: those that were answered, with their answers.
+    """
+    scored = _metric_rows(task, [Answer(item.annotation, one.text) for item, one in pairs])
+    group, rows = Group(None, task, items, pairs, scored, 0), []
+    for row, _ in scored:
+        part, chosen = _of_row(row, np.array(group.parts, object))
+        of = {"part": part} if part else {}
+        rows.append({"task": task} | row | of | _accounts(group, row, chosen, part))
     return rows
 
 
@@ -209,6 +233,22 @@ def way_of(item: Planned) -> str:
 def _free_rows(task: str, pairs: Sequence[Pair], options: Options) -> Scored:
     """Those of the task's own metric; of transcripts under each protocol; COCO's of captions."""
     answers = [Answer(item.annotation, one.text) for item, one in pairs]
+    rows = _metric_rows(task, answers)
+    for protocol in options.protocols:
+        counts = protocol_counts(task, protocol, answers)
+        if counts is not None:
+            rows.append((_rate_row(protocol, counts), counts))
+    if KINDS[task].metric == "caption":
+        counted = caption_counts(answers)
+        rows += [
+            (row, counted.get(row["metric"]) or None)
+            for row in caption_rows([pair[:2] for pair in bleu_pairs(answers, "")])
+        ]
+    return rows
+
+
+def _metric_rows(task: str, answers: list[Answer]) -> Scored:
+    """Those of the task's own metric."""
     scored = score_by_part(task, answers)
     names = {row["metric"].partition("/")[0] for row in scored}
     counted = counts_of(task, names, answers)
@@ -220,16 +260,6 @@ def _free_rows(task: str, pairs: Sequence[Pair], options: Options) -> Scored:
         metric = row["metric"].partition("/")[0]
         named = {"signature": signatures[metric]} if metric in signatures else {}
         rows.append((row | named, counted.get(metric)))
-    for protocol in options.protocols:
-        counts = protocol_counts(task, protocol, answers)
-        if counts is not None:
-            rows.append((_rate_row(protocol, counts), counts))
-    if KINDS[task].metric == "caption":
-        counted = caption_counts(answers)
-        rows += [
-            (row, counted.get(row["metric"]) or None)
-            for row in caption_rows([pair[:2] for pair in bleu_pairs(answers, "")])
-        ]
     return rows
 
 

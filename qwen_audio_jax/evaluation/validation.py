@@ -5,20 +5,23 @@ import dataclasses
 import itertools
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from flax import nnx
 from jax.sharding import Mesh
 
-from data_pipelines.examples import Preprocessor, asked
+from data_pipelines.examples import Preprocessor
 from data_pipelines.packing import RowShape
 from data_pipelines.records import Corpus
-from qwen_audio_jax.evaluation.answering import CONTROLS, Evaluator, Result
 from qwen_audio_jax.evaluation.held_out_loss import ALL, HeldOutLoss, Losses, RecordLoss, loss_rows
 from qwen_audio_jax.evaluation.plan import replace
-from qwen_audio_jax.metrics import Answer, counts, part_of, score_by_part
+from qwen_audio_jax.evaluation.split_answers import Result, SplitAnswers
+from qwen_audio_jax.evaluation.split_questions import SplitQuestions
+from qwen_audio_jax.evaluation.split_scores import score_rows
+from qwen_audio_jax.metrics import Answer, counts, part_of
+from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.monitoring import report
+from qwen_audio_jax.parallel.group import Group
 from qwen_audio_jax.run_config import EvaluateConfig
 from qwen_audio_jax.tasks import CHAT, CONVERSATIONS
 from qwen_audio_jax.tasks.conversation import answered
@@ -61,12 +64,12 @@ class Validation:
     """Evaluates validation splits: answers and their scores, the held-out loss, or both.
 
     Attributes:
-        answers: by corpus, what asks for the answers; none if nobody wants them.
-        losses: by corpus, what measures the loss; likewise.
+        answers: what asks for the answers; None if nobody wants them.
+        losses: by corpus, what measures the loss; none if nobody wants it.
         options: when.
     """
 
-    answers: Mapping[str, Evaluator]
+    answers: SplitAnswers | None
     losses: Mapping[str, HeldOutLoss]
     options: EvaluateConfig
 
@@ -88,11 +91,9 @@ class Validation:
             controls: whether conversations are answered with other sound too, if the options ask
                 for that.
         """
-        results = {
-            name: evaluator(parameters, controls=controls and self.options.controls)
-            for name, evaluator in self.answers.items()
-            if whole
-        }
+        results: Mapping[str, list[Result]] = {}
+        if whole and self.answers is not None:
+            results = self.answers(parameters, controls=controls and self.options.controls)
         losses: dict[tuple[str, str], RecordLoss] = {}
         measured = []
         for name, measure in self.losses.items():
@@ -111,55 +112,23 @@ def make_validation(
     splits: Mapping[str, tuple[Corpus, str]],
     preprocessor: Preprocessor,
     local_rows: Mapping[RowShape, slice],
-    graph: nnx.GraphDef,
+    model: ModelConfig,
     losses: Losses,
     mesh: Mesh,
+    workdir: pathlib.Path,
+    group: Group,
 ) -> Validation | None:
     """What the options ask for; None if that is nothing. The arguments are those of its parts."""
-    answers = {
-        name: Evaluator(*split, preprocessor, graph, mesh, options)
-        for name, split in splits.items()
-        if options.answers
-    }
+    answers = None
+    if options.answers and splits:
+        asked = [SplitQuestions(name, *of, preprocessor, options) for name, of in splits.items()]
+        answers = SplitAnswers(workdir, asked, preprocessor, model, options, group)
     measures = {
         name: HeldOutLoss(*split, preprocessor, local_rows, losses, mesh, options.limit)
         for name, split in splits.items()
         if options.loss
     }
     return Validation(answers, measures, options) if answers or measures else None
-
-
-def score_rows(results: Mapping[str, Sequence[Result]]) -> list[dict[str, Any]]:
-    """The table of answers by corpus: each task's scores, also by part, and by corpus if several
-    have records of it; each row is followed by those of the controls.
-    """
-    by_task = collections.defaultdict(list)
-    for corpus, answers in results.items():
-        for result in answers:
-            by_task[result.record.task].append((corpus, result))
-    rows = []
-    for task in sorted(by_task):
-        corpora, some = zip(*by_task[task], strict=True)
-        given = [Answer(one.annotation, one.hypothesis) for one in some]
-        scored = score_by_part(task, given)
-        known = {row["metric"] for row in scored}
-        scored += [r for r in score_by_part(task, given, corpora) if r["metric"] not in known]
-        followed = {
-            control: score_by_part(task, [_with(one, control) for one in some])
-            for control in CONTROLS
-            if any(control in one.controls for one in some)
-        }
-        for place, row in enumerate(scored):
-            rows.append(row)
-            for control, other in followed.items():
-                if place < len(other):
-                    rows.append(other[place] | {"metric": f"{row['metric']}/{control}"})
-    return rows
-
-
-def _with(result: Result, control: str) -> Answer:
-    """The answer with other sound; one that had none to be exchanged counts as it is."""
-    return Answer(result.annotation, result.controls.get(control, result.hypothesis))
 
 
 def _is_multiple(step: int, of: int) -> bool:
@@ -170,29 +139,29 @@ def shown_examples(results: Mapping[str, list[Result]], number: int) -> list[rep
     """A few records of each task, and each kind of conversation, in turn."""
     by_part = collections.defaultdict(dict)
     for corpus, some in results.items():
-        for one in some:
-            task = one.record.task
-            part = task, part_of(task, one.annotation) if task == CHAT else ""
-            by_part[part].setdefault((corpus, one.record.id), []).append(one)
+        for one in filter(lambda one: one.is_answered, some):
+            task = one.item.task
+            part = task, part_of(task, one.item.annotation) if task == CHAT else ""
+            by_part[part].setdefault((corpus, one.record), []).append(one)
     turns = itertools.zip_longest(*(by_part[part].values() for part in sorted(by_part)))
     chosen = [answers for turn in turns for answers in turn if answers is not None][:number]
-    return [_shown(answers) for answers in sorted(chosen, key=lambda some: some[0].record.task)]
+    return [_shown(answers) for answers in sorted(chosen, key=lambda some: some[0].item.task)]
 
 
 def _shown(answers: Sequence[Result]) -> report.Example:
     """A record and the answers to it, of which a conversation may have several."""
-    first = answers[0]
+    first, last = answers[0].item, answers[-1].item
+    talk = first.task == CHAT
+    said = {len(one.item.annotation["messages"]): one.answered.text for one in answers if talk}
     return report.Example(
-        task=first.record.task,
-        id=first.record.id,
+        task=first.task,
+        id=answers[0].record,
         prompt=first.prompt,
-        clips=list(first.record.audio),
+        clips=list(answers[0].clips()),
         reference=first.reference,
-        hypothesis=first.hypothesis,
-        messages=first.record.annotation["messages"] if first.record.task == CHAT else (),
-        answers={len(one.annotation["messages"]): one.hypothesis for one in answers}
-        if first.record.task == CHAT
-        else {},
+        hypothesis=answers[0].answered.text,
+        messages=last.annotation["messages"] if talk else (),
+        answers=said,
     )
 
 
@@ -200,12 +169,8 @@ def write_evaluation(workdir: pathlib.Path, step: int, evaluation: Evaluation) -
     """Writes the table and the answers, each file whole or not at all."""
     write_table(workdir / TABLE_FILE, evaluation.rows)
     if evaluation.results:
-        lines = [
-            json.dumps(_line(step, corpus, one, evaluation.losses))
-            for corpus, results in evaluation.results.items()
-            for one in results
-        ]
-        replace(workdir / ANSWERS_FILE, (line + "\n" for line in lines))
+        lines = (json.dumps(line) + "\n" for line in _lines(step, evaluation))
+        replace(workdir / ANSWERS_FILE, lines)
 
 
 def write_table(path: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -230,29 +195,36 @@ def with_before(workdir: pathlib.Path, rows: list[dict[str, Any]]) -> list[dict[
     return [row | {"before": known.get((row["task"], row["metric"]))} for row in rows]
 
 
-def _line(
-    step: int, corpus: str, result: Result, losses: Mapping[tuple[str, str], RecordLoss]
-) -> dict[str, Any]:
-    """A line of answers.jsonl; from the annotation and the answer it can be scored anew."""
-    record, annotation = result.record, result.annotation
-    part = part_of(record.task, annotation)
-    line = {"id": record.id, "corpus": corpus, "task": record.task}
-    if record.task == CHAT:
-        line |= {"kind": part, "turn": answered(annotation["messages"])}
+def _lines(step: int, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+    """Those of answers.jsonl."""
+    for corpus, results in evaluation.results.items():
+        last = {one.record: one.item.id for one in results}
+        for one in filter(lambda one: one.is_answered, results):
+            # Of a conversation it is that of all its answers, so it stands with the last of them.
+            is_last = last[one.record] == one.item.id
+            loss = evaluation.losses.get((corpus, one.record)) if is_last else None
+            yield _line(step, corpus, one, loss)
+
+
+def _line(step: int, corpus: str, result: Result, loss: RecordLoss | None) -> dict[str, Any]:
+    """From the annotation and the answer it can be scored anew."""
+    item, answer = result.item, result.answered.text
+    part = part_of(item.task, item.annotation)
+    line = {"id": result.record, "corpus": corpus, "task": item.task}
+    if item.task == CHAT:
+        line |= {"kind": part, "turn": answered(item.annotation["messages"])}
     else:
-        line |= {"kind" if record.task in CONVERSATIONS else "language": part}
+        line |= {"kind" if item.task in CONVERSATIONS else "language": part}
     line |= {
         "step": step,
-        "prompt": result.prompt,
-        "reference": result.reference,
-        "answer": result.hypothesis,
-        **{f"answer_{name}": text for name, text in result.controls.items()},
-        **counts(record.task, Answer(annotation, result.hypothesis)),
+        "prompt": item.prompt,
+        "reference": item.reference,
+        "answer": answer,
+        **{f"answer_{name}": other.text for name, other in result.controls.items()},
+        **counts(item.task, Answer(item.annotation, answer)),
     }
-    loss = losses.get((corpus, record.id))
-    # Of a conversation it is that of all its answers, so it stands with the last of them.
-    if loss and asked(record.task, record.annotation)[-1] == annotation:
+    if loss is not None:
         line |= {"tokens": loss.tokens, "loss": loss.loss / loss.tokens}
         if loss.other is not None:
             line["loss_another_clip"] = loss.other / loss.tokens
-    return line | {"annotation": annotation}
+    return line | {"annotation": item.annotation}

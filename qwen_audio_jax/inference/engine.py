@@ -33,15 +33,10 @@ from qwen_audio_jax.inference.answers import (
     Statistics,
     Usage,
 )
+from qwen_audio_jax.inference.compiled import STOPS, Rows
 from qwen_audio_jax.inference.loading import Loaded
-from qwen_audio_jax.inference.programs import (
-    PIECES,
-    STOPS,
-    Programs,
-    Rows,
-    frames_for,
-    piece_of,
-)
+from qwen_audio_jax.inference.programs import PIECES, Programs, frames_for, piece_of
+from qwen_audio_jax.inference.sampling import GREEDY
 from qwen_audio_jax.inference.slots import Prompt, Slot, choose_slot
 from qwen_audio_jax.models.language_model import ntk_alpha
 
@@ -55,9 +50,6 @@ __all__ = [
     "Statistics",
     "Usage",
 ]
-
-READ = 512
-"""Tokens that are read of prompts, at least and if there are, before others write on."""
 
 LARGEST_GROUP = 64
 """Of steps: the smallest part of a cache has room for what is written in them."""
@@ -73,6 +65,9 @@ class EngineConfig:
             them that holds all that is being written. A prompt and its answer fit into the last.
         group: tokens that all slots write before the host looks at them.
         waiting: requests that may wait for a slot.
+        read: tokens that are read of prompts, at least and if there are, before others write on.
+            More let answers wait for one another, and leave fewer slots without one to write.
+        greedy: whether every request takes the likeliest tokens; its programs compile faster.
 
     Raises:
         ValueError: a number is out of its range.
@@ -82,9 +77,11 @@ class EngineConfig:
     lengths: tuple[int, ...] = (256, 512, 1024, 2048, 4096, 8192)
     group: int = 8
     waiting: int = 64
+    read: int = 512
+    greedy: bool = False
 
     def __post_init__(self):
-        for name, least in (("slots", 1), ("group", 1), ("waiting", 0)):
+        for name, least in (("slots", 1), ("group", 1), ("waiting", 0), ("read", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: {getattr(self, name)} is below {least}")
         if self.group > LARGEST_GROUP:
@@ -110,7 +107,7 @@ class Engine:
         self._statistics = Statistics(slots=config.slots)
         self._began = time.monotonic()
         with jax.set_mesh(loaded.mesh):
-            self._programs = Programs(loaded, config.slots, config.lengths)
+            self._programs = Programs(loaded, config.slots, config.lengths, config.greedy)
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
         self._thread.start()
 
@@ -160,6 +157,8 @@ class Engine:
             )
         if not 1 <= len(request.stop) <= STOPS:
             raise ValueError(f"stop: {len(request.stop)} ids end the answer; 1 to {STOPS} may")
+        if most.greedy and request.sampling != GREEDY:
+            raise ValueError(f"sampling: {request.sampling} is not greedy, as this engine is")
         if not -(1 << 31) <= request.seed < 1 << 31:
             raise ValueError(f"seed: {request.seed} is no whole number of 32 bits")
 
@@ -213,7 +212,7 @@ class Engine:
         self._end_cancelled()
         while begun := self._next():
             self._begin(*begun)
-        left = READ
+        left = self.config.read
         while left > 0 and (reading := [slot for slot in self._slots if slot.reading]):
             left -= self._read(min(reading, key=lambda slot: slot.answer.number))
         if self._rows.running.any():

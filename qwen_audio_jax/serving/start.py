@@ -41,7 +41,7 @@ def run(options: argparse.Namespace, key: str) -> None:
             "QWEN_AUDIO_API_KEY, or name a file that holds it with --api-key-file"
         )
     _check_address(options.host, options.port)
-    use_compilation_cache("auto", pathlib.Path(), 1, of_all=True)
+    use_compilation_cache("auto", pathlib.Path(), 1)
     print(f"loading {options.checkpoint}", flush=True)
     loaded = [load(options.checkpoint)]
     for folder in adapters.values():

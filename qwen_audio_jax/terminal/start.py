@@ -42,7 +42,7 @@ def run(options: argparse.Namespace, screen: Screen) -> int:
     settings = _settings(options)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")
-    use_compilation_cache("auto", pathlib.Path(), 1, of_all=True)
+    use_compilation_cache("auto", pathlib.Path(), 1)
     with screen.waiting(f"reading the weights of {options.checkpoint}"):
         loaded = load(options.checkpoint, adapter=options.adapter)
     check_talks(loaded, options)

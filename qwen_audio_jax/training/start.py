@@ -247,9 +247,7 @@ def compute_for(choice: ModelChoice, platform: str) -> Compute:
     )
 
 
-def use_compilation_cache(
-    choice: str, workdir: pathlib.Path, processes: int, of_all: bool = False
-) -> None:
+def use_compilation_cache(choice: str, workdir: pathlib.Path, processes: int) -> None:
     """Keeps compiled programs in a folder, where the next start finds them.
 
     JAX_COMPILATION_CACHE_DIR, JAX's own variable, decides if it is set.
@@ -259,11 +257,7 @@ def use_compilation_cache(
             several processes only the first writes and all read, so theirs is in the run folder.
         workdir: the run folder.
         processes: how many there are.
-        of_all: also of programs that compile in less than the second which JAX begins at. Those of
-            an engine are many, and an answer waits for them.
     """
-    if of_all:
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     if not choice or jax.config.jax_compilation_cache_dir:
         return
     if choice != "auto":
@@ -274,6 +268,8 @@ def use_compilation_cache(
         cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
         folder = pathlib.Path(cache).expanduser() / "qwen_audio_jax" / "compilation"
     jax.config.update("jax_compilation_cache_dir", str(folder.absolute()))
+    # JAX begins at a second. An engine's programs are many small ones, and answers wait for them.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def find_validation_splits(

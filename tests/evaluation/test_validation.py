@@ -6,26 +6,28 @@ import json
 
 import pytest
 
-from data_pipelines.records import Record
-from qwen_audio_jax.evaluation.answering import Result
+from qwen_audio_jax.evaluation.answer_files import Answered
 from qwen_audio_jax.evaluation.held_out_loss import RecordLoss
+from qwen_audio_jax.evaluation.plan import Planned
+from qwen_audio_jax.evaluation.split_answers import Result
+from qwen_audio_jax.evaluation.split_scores import score_rows
 from qwen_audio_jax.evaluation.validation import (
     Evaluation,
     Validation,
     make_validation,
-    score_rows,
     write_evaluation,
 )
 from qwen_audio_jax.metrics import Answer, score_by_part
+from qwen_audio_jax.parallel.group import Group
 from qwen_audio_jax.run_config import EvaluateConfig
 
 OPTIONS = EvaluateConfig(every=4, data="", limit=0, rows=9, max_new_tokens=4, examples=2)
 
 
-def validation(**options):
+def validation(workdir, **options):
     changed = dataclasses.replace(OPTIONS, **options)
     splits = {"tones": (None, "validation")}
-    return make_validation(changed, splits, None, {}, None, None, None)
+    return make_validation(changed, splits, None, {}, None, None, None, workdir, Group())
 
 
 @pytest.mark.parametrize(
@@ -39,28 +41,29 @@ def validation(**options):
         ({"answers": False, "loss_every": 3}, [4, 8], [3, 4, 6, 8, 9]),
     ],
 )
-def test_the_loss_may_be_had_more_often_than_answers(options, whole, due):
-    made = validation(**options)
+def test_the_loss_may_be_had_more_often_than_answers(tmp_path, options, whole, due):
+    made = validation(tmp_path, **options)
     assert [step for step in range(1, 10) if made.whole(step)] == whole
     assert [step for step in range(1, 10) if made.due(step)] == due
 
 
-def test_either_can_be_off_and_so_can_both():
-    both = validation()
-    assert (both.answers.keys(), both.losses.keys()) == ({"tones"}, {"tones"})
-    assert not validation(answers=False).answers
-    assert not validation(loss=False).losses
-    assert validation(answers=False, loss=False) is None
+def test_either_can_be_off_and_so_can_both(tmp_path):
+    both = validation(tmp_path)
+    assert [split.name for split in both.answers.splits] == ["tones"]
+    assert both.losses.keys() == {"tones"}
+    assert validation(tmp_path, answers=False).answers is None
+    assert not validation(tmp_path, loss=False).losses
+    assert validation(tmp_path, answers=False, loss=False) is None
 
 
 def test_without_answers_none_are_asked_for_and_without_need_no_controls():
     def answers(parameters, *, controls):
         asked.append((parameters, controls))
-        return []
+        return {"tones": []}
 
     asked = []
     for options in (OPTIONS, dataclasses.replace(OPTIONS, controls=True)):
-        both = Validation({"tones": answers}, {}, options)
+        both = Validation(answers, {}, options)
         assert both("parameters", whole=False) == Evaluation([], {}, {})
         assert both("parameters", controls=False).results == {"tones": []}
         assert both("parameters").results == {"tones": []}
@@ -79,8 +82,10 @@ SAID = [
 def results():
     for number, (task, text, said, language) in enumerate(SAID):
         annotation = {"text": text, "language": language, "source": "test"}
-        record = Record(f"r{number}", task, (b"clip",), annotation)
-        yield Result(record, annotation, f"<|{language}|>", text, said)
+        item = Planned(
+            "x", f"r{number}", task, annotation, prompt=f"<|{language}|>", reference=text
+        )
+        yield Result(item, Answered("", said, "stop"), lambda: (b"clip",))
 
 
 def rows_of(answers):
@@ -93,9 +98,7 @@ def rows_of(answers):
 
 def test_answers_scored_anew_from_their_file_give_the_table(tmp_path):
     found = list(results())
-    rows = rows_of(
-        (one.record.task, Answer(one.record.annotation, one.hypothesis)) for one in found
-    )
+    rows = rows_of((one.item.task, Answer(one.item.annotation, one.answered.text)) for one in found)
     losses = {("x", "r0"): RecordLoss(4.0, 6.0, 8.0), ("x", "r1"): RecordLoss(2.0, 1.0)}
     assert score_rows({"x": found}) == rows
     write_evaluation(tmp_path, 7, Evaluation(rows, {"x": found}, losses))

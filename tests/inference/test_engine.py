@@ -60,6 +60,19 @@ def test_each_is_answered_as_alone(loaded, engine):
     assert [list(engine.submit(request)) for request in requests] == ids
 
 
+def test_a_greedy_engine_reads_all_prompts_first_and_answers_alike(loaded):
+    config = EngineConfig(slots=3, lengths=(64, 192), group=4, waiting=20, read=4096, greedy=True)
+    greedy = Engine(loaded, config)
+    try:
+        requests = [asked(loaded, n, clips=n % 2) for n in range(4)]
+        for request, answer in [(one, greedy.submit(one)) for one in requests]:
+            assert list(answer) == plain_ids(loaded, request)
+        with pytest.raises(ValueError, match=r"sampling: Sampling.* is not greedy"):
+            greedy.submit(asked(loaded, 0, sampling=SAMPLED))
+    finally:
+        greedy.close()
+
+
 def test_an_answer_ends_before_its_stop(loaded, engine):
     free = list(engine.submit(asked(loaded, 1)))
     stop = (free[5], free[9])
@@ -240,8 +253,8 @@ def test_a_warm_engine_compiles_nothing_more(loaded):
     engine = Engine(loaded, EngineConfig(slots=2, lengths=(64, 192, 512), group=4))
 
     def compiled():
-        programs = engine._programs
-        jitted = programs._mark, programs._read, programs._encode, programs._write
+        programs = engine._programs._compiled
+        jitted = programs.mark, programs.read, programs.encode, programs.write
         return [program._cache_size() for program in jitted]
 
     try:

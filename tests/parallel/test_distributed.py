@@ -149,6 +149,21 @@ def test_an_evaluation_on_two_processes_gives_the_same_table(one, two):
         }
 
 
+def test_each_process_answers_its_share_and_all_are_the_answers_of_one(one, two):
+    def answers(workdir, name):
+        return {row["key"]: row for row in rows(workdir, f"evaluation/answers-{name}.jsonl")}
+
+    first, second = (answers(two[0], f"0000{n}-of-00002") for n in (0, 1))
+    assert (len(first), len(second)) == (3, 3)
+    # Their keys have the weights, which differ in their last digits.
+    texts = [sorted(row["text"] for row in some.values()) for some in
+             (first | second, answers(one, "00000-of-00001"))]  # fmt: skip
+    assert texts[0] == texts[1]
+    items = [rows(workdir, "evaluation/items.jsonl") for workdir in (two[0], one)]
+    assert [item["id"] for item in items[0]] == [item["id"] for item in items[1]]
+    assert {item["key"] for item in items[0]} == first.keys() | second.keys()
+
+
 def test_process_0_alone_writes_and_speaks(one, two):
     workdir, folder = two
     assert {path.name for path in one.iterdir()} == {

@@ -149,7 +149,11 @@ def test_a_run_writes_everything_it_promises_and_learns(root, tmp_path):
         assert (workdir / name).exists()
     assert list((workdir / "tensorboard").glob("events*"))
 
-    kept = {name: (workdir / name).read_text() for name in ("evaluation.json", "answers.jsonl")}
+    names = (
+        *("evaluation.json", "answers.jsonl"),
+        *("evaluation/plan.json", "evaluation/answers-00000-of-00001.jsonl"),
+    )
+    kept = {name: (workdir / name).read_text() for name in names}
     again = finished(root, workdir, **options)
     assert "steps: 60 of 60 done" in again.stdout
     assert {name: (workdir / name).read_text() for name in kept} == kept

@@ -2,6 +2,7 @@
 
 import json
 import random
+import runpy
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,9 @@ from data_pipelines.records import Record
 from data_pipelines.shards import write_split
 from qwen_audio_jax.checkpoint import by_path, last_step
 from qwen_audio_jax.conversion.importing import write_checkpoint
+from qwen_audio_jax.evaluation import options, stages
+from qwen_audio_jax.evaluation.answer_files import read_answers
+from qwen_audio_jax.evaluation.plan import read_plan
 from qwen_audio_jax.models.parts import Parts, parts_of, write_parts
 from qwen_audio_jax.models.presets import FAMILIES, DecoderConfig, EncoderConfig, model_config
 from qwen_audio_jax.models.qwen_audio import QwenAudio
@@ -119,6 +123,20 @@ def test_a_model_is_tuned_and_the_table_has_both_corpora_before_and_after(
     assert loss["chat"] < told["chat", "loss"]
     n = {row["task"]: row["n"] for row in rows if row["metric"] == "accuracy"}
     assert n == {"chat": 8, "instrument_classification": 4}  # 4 records of each, 2 answers a talk
+
+    # The command asks the same questions of the last checkpoint, and is answered the same.
+    run, folder = tmp_path / "run", tmp_path / "command"
+    corpora = [(name, place / "data" / name) for name in ("talks", "tones")]
+    command = runpy.run_path("configs/evaluate.py")["get_config"]().to_dict()
+    same = {"max_new_tokens": 4, "slots": 4, "context": 512}
+    asks = options.from_mapping(command | same)
+    stages.answer(folder, stages.Who(str(run)), corpora, asks)
+    texts, own = ({key: one.text for key, one in read_answers(of).items()}
+                  for of in (folder, run / "evaluation"))  # fmt: skip
+    asked = [one.key for one in read_plan(run / "evaluation").items if "/" not in one.benchmark]
+    assert len(asked) == 12
+    assert {key: texts[key] for key in asked} == {key: own[key] for key in asked}
+    assert len(set(texts.values())) > 1
 
     # What is frozen follows the family.
     started, tuned = (

@@ -49,6 +49,7 @@ class Item:
         limit: tokens that the answer may have, as the benchmark's own script sets it; 0 where none
             does, see `recordings.with_limit`.
         rows: ids of the list's rows, where each of its clips is one of them.
+        samples: of its clips at 16 kHz, where they are known before these are read.
     """
 
     id: str
@@ -62,6 +63,7 @@ class Item:
     rule: str = ""
     limit: int = 0
     rows: tuple[str, ...] = ()
+    samples: tuple[int, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
