@@ -100,7 +100,9 @@ def test_answers_scored_anew_from_their_file_give_the_table(tmp_path):
     found = list(results())
     rows = rows_of((one.item.task, Answer(one.item.annotation, one.answered.text)) for one in found)
     losses = {("x", "r0"): RecordLoss(4.0, 6.0, 8.0), ("x", "r1"): RecordLoss(2.0, 1.0)}
-    assert score_rows({"x": found}) == rows
+    scored = score_rows({"x": found})
+    assert [{name: row[name] for name in rows[0]} for row in scored] == rows
+    assert all((row["asked"], row["failed"]) == (row["n"], 0) for row in scored)
     write_evaluation(tmp_path, 7, Evaluation(rows, {"x": found}, losses))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.jsonl", "evaluation.json"]
     lines = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
