@@ -53,7 +53,7 @@ def _round_up(length: int, least: int) -> int:
 
 
 class Batches:
-    """As training's evaluation answers: few shapes, each batch as long as its longest answer.
+    """Batches of `generate`: few shapes, each as long as its longest answer.
 
     Attributes:
         used, given: tokens of prompts, and places for them in the batches.
