@@ -34,6 +34,12 @@ def told(capsys, clock, some, questions=5):
     return capsys.readouterr().err
 
 
+def test_what_was_done_before_is_added():
+    before = Progress(10.0, 2, 3.0, (("frames", 0.5),))
+    after = Progress(5.0, 1, 0.5, (("frames", 0.25),)).after(before)
+    assert after == Progress(15.0, 3, 3.5, (("frames", 0.25),))
+
+
 def test_the_end_tells_all_of_it(capsys, clock):
     shares = (("the prompts' tokens", 0.125), ("the clips' frames", 0.3))
     some = [Progress(30.0, 1, 2.0), Progress(90.0, 4, 5.0, shares)]

@@ -1,5 +1,6 @@
 """Long recordings: cut, asked window by window, joined, scored as one."""
 
+import dataclasses
 import functools
 import json
 
@@ -118,6 +119,20 @@ def test_what_is_longer_than_a_model_takes_is_refused(asking):
     item = item_of(speech(301), "audio_captioning")
     with pytest.raises(ValueError, match=r"a clip lasts 301.0 s, and 300 s are the most"):
         asking.example(asking.question(item))
+
+
+def test_sound_of_a_known_length_is_not_decoded_for_it():
+    def unread():
+        raise AssertionError
+
+    def known(*samples):
+        return dataclasses.replace(item_of(speech(1)), clips=unread, samples=samples)
+
+    assert parts_of(known(2 * SAMPLE_RATE)) == []
+    assert with_limit(known(20 * SAMPLE_RATE)).limit == 500
+    for samples in ((31 * SAMPLE_RATE,), (SAMPLE_RATE, SAMPLE_RATE)):
+        with pytest.raises(AssertionError):
+            parts_of(known(*samples))
 
 
 def test_the_limit_of_an_answer_fits_its_sound():

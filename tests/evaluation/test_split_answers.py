@@ -6,17 +6,18 @@ import logging
 
 import numpy as np
 import pytest
-from conftest import questions_of, tiny_config, tone_record
+from conftest import flac, questions_of, tiny_config, tone_record
 from talks import talk, talks
 
 from data_pipelines.examples import Preprocessor
-from data_pipelines.records import Corpus
+from data_pipelines.records import Corpus, Record
 from data_pipelines.shards import write_split
 from qwen_audio_jax.evaluation import split_answers
-from qwen_audio_jax.evaluation.answer_files import Answered, AnswerFile, read_answers
+from qwen_audio_jax.evaluation.answer_files import Answered, AnswerFile, path_of, read_answers
 from qwen_audio_jax.evaluation.asking import Question
 from qwen_audio_jax.evaluation.held_out_loss import RecordLoss
 from qwen_audio_jax.evaluation.plan import read_plan
+from qwen_audio_jax.evaluation.progress import Progress
 from qwen_audio_jax.evaluation.split_answers import SplitAnswers, answers_to, rooms
 from qwen_audio_jax.evaluation.split_questions import ANOTHER_CLIP, SILENCE, SplitQuestions
 from qwen_audio_jax.evaluation.split_scores import score_rows
@@ -72,11 +73,11 @@ class Listener:
             try:
                 example = asking.example(question)
             except ValueError as error:
-                yield 0.0, Answered(question.key, "", "failed", error=str(error))
+                yield Progress(1.0), Answered(question.key, "", "failed", error=str(error))
                 continue
             self.heard.append((question, example))
             said = self._said(example.clips[-1]) if example.clips else "Hi."
-            yield 0.0, Answered(question.key, said, "stop", 1)
+            yield Progress(1.0), Answered(question.key, said, "stop", 1)
 
     def _said(self, last):
         same = (a for mel, a in self.known if mel.shape == last.shape and np.array_equal(mel, last))
@@ -168,12 +169,24 @@ def test_interrupted_it_goes_on_and_other_weights_begin_anew(split, listener, tm
     assert {item.key for item in plan.items} == read_answers(folder).keys()
 
 
+def test_long_speech_is_asked_window_by_window_and_answered_once(split, listener, tmp_path):
+    wave = 0.1 * np.sin(np.arange(40 * 16000) / 7)
+    speech = Record("long", "asr", (flac(wave),), {"text": "nothing nothing", "language": "en"})
+    write_split(tmp_path, "validation", [(speech, (len(wave),))])
+    long = dataclasses.replace(split, corpus=Corpus(tmp_path))
+    (result,) = answering(tmp_path / "run", long)(1.0)["talks"]
+    assert len(listener.heard) == len(result.item.windows) == 2
+    assert result.answered.text == "Nothing. Nothing."
+    assert answering(tmp_path / "run", long)(1.0)["talks"] == [result]
+    assert len(listener.heard) == 2
+
+
 def test_answers_that_cannot_be_seen_are_told(tmp_path, monkeypatch):
     def question(key):
         return Question(key, (), tuple, (), "", 4)
 
     monkeypatch.setattr(split_answers, "_SEEN_SECONDS", 0.1)
-    file = AnswerFile(tmp_path, 1, 2)
+    file = AnswerFile(path_of(tmp_path, 1, 2))
     file.put(Answered("a", "x", "stop"))
     file.close()
     assert answers_to(tmp_path, [question("a")]).keys() == {"a"}
