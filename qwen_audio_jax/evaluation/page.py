@@ -10,6 +10,7 @@ from rapidfuzz.distance import Levenshtein
 from qwen_audio_jax.evaluation.answer_files import Answered
 from qwen_audio_jax.evaluation.control_rows import metric_text
 from qwen_audio_jax.evaluation.health import SIGNS, Given, signs
+from qwen_audio_jax.evaluation.item_health import language_of
 from qwen_audio_jax.evaluation.listening import clips_of, items_of
 from qwen_audio_jax.evaluation.options import Options
 from qwen_audio_jax.evaluation.plan import Plan, Planned
@@ -21,7 +22,7 @@ from qwen_audio_jax.evaluation.score_table import (
     value_text,
     warnings,
 )
-from qwen_audio_jax.evaluation.scoring import is_right, language_of
+from qwen_audio_jax.evaluation.scoring import is_right
 from qwen_audio_jax.evaluation.selection import spread
 from qwen_audio_jax.inference.answers import FAILED, LENGTH
 from qwen_audio_jax.metrics.scales import scale_of, verdict

@@ -9,7 +9,6 @@ import numpy as np
 
 from qwen_audio_jax.evaluation.answer_files import Answered
 from qwen_audio_jax.evaluation.benchmarks import ELSEWHERE, JUDGED, REFUSALS, Item
-from qwen_audio_jax.evaluation.health import Given, commonest_answer, health
 from qwen_audio_jax.evaluation.intervals import interval, slice_scores
 from qwen_audio_jax.evaluation.item_counts import (
     Counts,
@@ -18,6 +17,7 @@ from qwen_audio_jax.evaluation.item_counts import (
     language_field,
     protocol_counts,
 )
+from qwen_audio_jax.evaluation.item_health import health_of
 from qwen_audio_jax.evaluation.judge_calls import Replies
 from qwen_audio_jax.evaluation.judged_scores import judged_groups, judged_row
 from qwen_audio_jax.evaluation.options import Options
@@ -394,34 +394,3 @@ def summary(
 
 def _commonest(reasons: Iterable[str], most: int = 20) -> dict[str, int]:
     return dict(collections.Counter(reasons).most_common(most))
-
-
-def language_of(item: Planned) -> str:
-    """Of the reference; "" where it is not known."""
-    return str(item.annotation.get(language_field(item.task)) or "")
-
-
-def health_of(pairs: Iterable[Pair]) -> dict[str, Any]:
-    """The health numbers of answers: counts, and the answer that most clips get."""
-    told = [
-        Given(
-            one.text,
-            item.reference,
-            language_of(item),
-            one.finish == LENGTH,
-            item.audio or None,
-        )
-        for item, one in pairs
-    ]
-    numbers: dict[str, Any] = {
-        name: {"count": share.count, "of": share.of} for name, share in health(told).items()
-    }
-    if commonest := commonest_answer(told):
-        numbers["commonest_answer"] = {
-            "text": commonest.text,
-            "count": commonest.answers.count,
-            "of": commonest.answers.of,
-            "commonest_reference": commonest.references.count,
-            "suspicious": commonest.is_suspicious,
-        }
-    return numbers
