@@ -140,7 +140,8 @@ def _others(pairs: Sequence[tuple[Item, Planned]]) -> dict[int, int]:
 
 def _with_clips(pairs: Sequence[tuple[Item, Planned]], number: int, other: int) -> Item:
     heard = pairs[other][0]
-    return dataclasses.replace(pairs[number][0], clips=heard.clips, rows=heard.rows)
+    changed = {"clips": heard.clips, "rows": heard.rows, "samples": heard.samples}
+    return dataclasses.replace(pairs[number][0], **changed)
 
 
 def write_controls(folder: pathlib.Path, controls: Sequence[Control]) -> None:

@@ -317,3 +317,15 @@ def test_the_engine_answers_messages_without_audio(tmp_path, choices):
     assert (control.name, control.item.audio) == ("no_audio", ())
     untuned = Asking(dataclasses.replace(loaded, tuned=False), asking.weights)
     assert not any(map(untuned.is_message, benchmark.items))
+
+
+def test_another_s_clip_has_its_own_length():
+    """Which is what its prompt's room, and whether it is cut into windows, are told by."""
+    items = [
+        Item(f"{n}", "asr", {"text": f"number {n}"}, lambda n=n: (bytes(n + 1),), samples=(n,))
+        for n in range(2)
+    ]
+    benchmark = Benchmark("speech", "corpus", pathlib.Path(), "", items, ())
+    pairs = [(one, Planned("speech", one.id, "asr", {}, "key", audio=(one.id,))) for one in items]
+    made = {name: of.items for name, _, of in controls_of(benchmark, pairs, lambda item: False, 0)}
+    assert [item.samples for item in made["shuffled_audio"]] == [(1,), (0,)]
