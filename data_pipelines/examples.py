@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from data_pipelines.pairs import Pair, lay_out, pair_tokens, place_pair
 from data_pipelines.records import IndexRow, Record
 from data_pipelines.speed_perturbation import annotation_at, rate_for, samples_at
 from qwen_audio_jax.audio.decode import AudioError, decode, resample
 from qwen_audio_jax.audio.lengths import (
     FRAMES_PER_TOKEN,
     SAMPLE_RATE,
-    WINDOW_SAMPLES,
     audio_tokens,
     mel_frames,
     packed_frames,
@@ -33,8 +33,8 @@ from qwen_audio_jax.rendering import (
     wording_of,
 )
 from qwen_audio_jax.rendering.prompts import Templates
-from qwen_audio_jax.rendering.spans import Span
-from qwen_audio_jax.tasks import CHAT, KINDS
+from qwen_audio_jax.rendering.spans import Span, in_windows
+from qwen_audio_jax.tasks import CHAT, KINDS, PREFERENCE
 from qwen_audio_jax.tasks.conversation import learned, places, up_to_answers
 from qwen_audio_jax.text.control_tokens import IM_END
 from qwen_audio_jax.text.tokenizer import Tokenizer
@@ -52,12 +52,15 @@ class Example:
             [packed frames, M]. One of over 30 s is several: its windows, one after another.
         clip_frames: valid frames of each of these, neither silence nor margin counted.
         silence: frames of silence that the encoder sees behind each, where its 30 s have room.
+        pair: where the tokens stand if they are two answers to one prompt; None if they follow one
+            another.
     """
 
     text: Tokens
     clips: tuple[np.ndarray, ...]
     clip_frames: tuple[int, ...]
     silence: int = 0
+    pair: Pair | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +81,8 @@ class Preprocessor:
         learn_newline: see `chat.Form`.
         room: tokens and frames of the rows that a conversation is shortened for, by its oldest
             turns; it stays whole if there are none.
+        layout: how both answers of a preference record are laid out, one of `pairs.LAYOUTS`; "" has
+            the chosen one alone, as the last message of a conversation.
     """
 
     tokenizer: Tokenizer
@@ -92,6 +97,7 @@ class Preprocessor:
     learn: str = chat.LEARN[0]
     learn_newline: bool = False
     room: tuple[tuple[int, int], ...] = ()
+    layout: str = ""
 
     def lengths(self, rows: Sequence[IndexRow], variants: Sequence[int] = ()) -> np.ndarray:
         """Tokens and packed frames of each record, int64 [n, 2], from the index alone.
@@ -112,15 +118,20 @@ class Preprocessor:
             if not self._learns(row.task, annotation):
                 continue
             samples = samples[gone:]
-            spans = self._spans(row.id, row.task, annotation, samples, rate)
-            lengths[i] = self._size(row.task, spans, samples)
+            parts = self._parts(row.id, row.task, annotation, samples, rate)
+            lengths[i] = self._size(row.task, parts, samples)
         return lengths
 
-    def _size(self, task: str, spans: Sequence[Span], samples: Sequence[int]) -> tuple[int, int]:
-        """Tokens and packed frames of a rendered record."""
+    def _size(
+        self, task: str, parts: Sequence[Sequence[Span]], samples: Sequence[int]
+    ) -> tuple[int, int]:
+        """Tokens and packed frames of a record in the parts that `_parts` gives."""
         frames = self._frames(samples)
-        clip_tokens = [audio_tokens(n) for n in frames]
+        clip_tokens, (spans, *answers) = [audio_tokens(n) for n in frames], parts
         tokens = count_tokens(spans, self.tokenizer, clip_tokens, end=closes(task))
+        if answers:
+            each = [count_tokens(one, self.tokenizer, (), end=False) for one in answers]
+            tokens = pair_tokens(tokens, each, self.layout)
         return tokens, sum(map(self._packed_frames, frames))
 
     def _learns(self, task: str, annotation: dict[str, Any]) -> bool:
@@ -139,7 +150,7 @@ class Preprocessor:
             The annotation, and how many clips went. It is whole where nothing is gained: where its
             last turn alone is too large, or would have nothing to learn.
         """
-        if task != CHAT or not self.room:
+        if task not in (CHAT, PREFERENCE) or not self.room:
             return annotation, 0
         messages = annotation["messages"]
         for number in range(len(chat.turns(messages))):
@@ -147,8 +158,7 @@ class Preprocessor:
             shorter, heard = annotation | {"messages": kept}, samples[gone:]
             if not self._learns(task, shorter):
                 break
-            prompt, label = self._rendered(task, shorter)
-            tokens, frames = self._size(task, in_windows([*prompt, *label], heard), heard)
+            tokens, frames = self._size(task, self._parts("", task, shorter, heard), heard)
             if any(tokens <= most and frames <= frame_room for most, frame_room in self.room):
                 return shorter, gone
         return annotation, 0
@@ -204,8 +214,13 @@ class Preprocessor:
             waves = [self.augment(wave, KINDS[record.task].survives, random) for wave in waves]
         heard = list(map(len, waves))
         annotation, gone = self._shortened(record.task, record.annotation, heard)
-        spans = self._spans(record.id, record.task, annotation, heard[gone:], rate)
-        return self.of_spans(spans, waves[gone:], end=closes(record.task))
+        spans, *answers = self._parts(record.id, record.task, annotation, heard[gone:], rate)
+        example = self.of_spans(spans, waves[gone:], end=closes(record.task))
+        if not answers:
+            return example
+        each = [tokenize(one, self.tokenizer, self.family, (), end=False) for one in answers]
+        text, pair = lay_out(example.text, each, self.layout)
+        return dataclasses.replace(example, text=text, pair=pair)
 
     def question(
         self, task: str, annotation: dict[str, Any], waves: Sequence[np.ndarray]
@@ -271,22 +286,32 @@ class Preprocessor:
             self.conditioning,
             wording=wording,
             templates=self.templates,
-            form=chat.Form(self.family, self.learn, self.learn_newline),
+            form=self._form,
         )
 
-    def _spans(
+    @property
+    def _form(self) -> chat.Form:
+        return chat.Form(self.family, self.learn, self.learn_newline)
+
+    def _parts(
         self,
         record_id: str,
         task: str,
         annotation: dict[str, Any],
         samples: Sequence[int],
-        rate: int,
-    ) -> list[Span]:
-        """What is read and learned of clips of these samples, which were taken to have a rate."""
-        wording = wording_of(record_id)
+        rate: int = SAMPLE_RATE,
+    ) -> list[list[Span]]:
+        """What is read and learned of clips of these samples, which were taken to have a rate.
+
+        It is one part, but of a pair the prompt and both answers.
+        """
         annotation = annotation_at(annotation, rate, sum(samples) / SAMPLE_RATE)
-        prompt, label = self._rendered(task, annotation, wording)
-        return in_windows([*prompt, *label], samples)
+        if task == PREFERENCE and self.layout:
+            said = (annotation[name] for name in ("messages", "chosen", "rejected"))
+            prompt, *answers = chat.render_pair(*said, self._form)
+            return [in_windows(prompt, samples), *answers]
+        prompt, label = self._rendered(task, annotation, wording_of(record_id))
+        return [in_windows([*prompt, *label], samples)]
 
 
 def asked(task: str, annotation: dict[str, Any]) -> list[dict[str, Any]]:
@@ -298,46 +323,6 @@ def asked(task: str, annotation: dict[str, Any]) -> list[dict[str, Any]]:
     if task != CHAT:
         return [annotation]
     return [annotation | {"messages": m} for m in up_to_answers(annotation["messages"])]
-
-
-class RecordLengths:
-    """Tokens and packed frames of the records of an index, found when they are asked for."""
-
-    def __init__(self, index: Sequence[IndexRow], preprocessor: Preprocessor):
-        """Args: index: the records. preprocessor: how they become examples."""
-        self._index, self._preprocessor = index, preprocessor
-        self._known = np.full((len(index), len(preprocessor.augment.speeds), 2), -1, np.int32)
-
-    def __len__(self) -> int:
-        return len(self._index)
-
-    def __getitem__(self, key: np.ndarray | tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-        """Tokens and frames, int [n, 2], of records by number, or by (number, speed)."""
-        numbers, variants = key if isinstance(key, tuple) else (key, np.zeros(len(key), np.int64))
-        unknown = self._known[numbers, variants, 0] < 0
-        if unknown.any():
-            new, speeds = np.unique(np.stack([numbers, variants])[:, unknown], axis=1)
-            rows = [self._index[int(i)] for i in new]
-            self._known[new, speeds] = self._preprocessor.lengths(rows, speeds.tolist())
-        return self._known[numbers, variants]
-
-    def __reduce__(self):
-        return RecordLengths, (self._index, self._preprocessor)
-
-
-def in_windows(spans: Sequence[Span], samples: Sequence[int]) -> list[Span]:
-    """The spans with the place of a clip turned into one place for each of its windows."""
-    if all(n <= WINDOW_SAMPLES for n in samples):
-        return list(spans)
-    counts = [len(windows(n)) for n in samples]
-    first = np.cumsum([0, *counts]).tolist()
-    places: list[Span] = []
-    for span in spans:
-        if span.clip >= 0:
-            places += [Span(clip=i) for i in range(first[span.clip], first[span.clip + 1])]
-        else:
-            places.append(span)
-    return places
 
 
 def _cut(wave: np.ndarray) -> list[np.ndarray]:
@@ -375,10 +360,15 @@ def batch_bytes(rows: int, tokens: int, frames: int, mel_bins: int) -> int:
     return rows * (6 * 4 * tokens + (4 * mel_bins + 2 * 4) * frames)
 
 
-def fill_row(batch: dict[str, np.ndarray], row: int, examples: Sequence[Example]) -> None:
-    """Lays examples side by side in one row of a batch that `empty_batch` made."""
-    first_token, first_frame, clip_number = 0, 0, 0
-    for number, example in enumerate(examples, start=1):
+def fill_row(batch: dict[str, np.ndarray], row: int, examples: Sequence[Example | None]) -> None:
+    """Lays examples side by side in one row of a batch that `empty_batch` made.
+
+    Pairs need its `pair_fields`; one that is None leaves its number among the pairs empty.
+    """
+    first_token, first_frame, clip_number, segment = 0, 0, 0, 1
+    for number, example in enumerate(examples):
+        if example is None:
+            continue
         slots = []
         for mel, valid in zip(example.clips, example.clip_frames, strict=True):
             clip_number += 1
@@ -395,8 +385,12 @@ def fill_row(batch: dict[str, np.ndarray], row: int, examples: Sequence[Example]
         batch["tokens"][row, place] = text.tokens
         batch["targets"][row, first_token : first_token + n - 1] = text.tokens[1:]
         batch["loss_weights"][row, first_token : first_token + n - 1] = text.loss_weights[1:]
-        batch["positions"][row, place] = np.arange(n)
-        batch["segments"][row, place] = number
         slot = np.concatenate([*slots, [-1]])  # so that -1 (no audio) picks -1
         batch["audio_index"][row, place] = slot[text.audio]
+        if example.pair is None:
+            batch["positions"][row, place] = np.arange(n)
+            batch["segments"][row, place] = segment
+            segment += 1
+        else:
+            segment = place_pair(batch, row, place, example.pair, number, segment)
         first_token += n

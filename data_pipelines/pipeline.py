@@ -14,13 +14,13 @@ import numpy as np
 from data_pipelines.examples import (
     Example,
     Preprocessor,
-    RecordLengths,
     augmented,
     batch_bytes,
     empty_batch,
     fill_row,
 )
 from data_pipelines.packing import PackPlan, RowShape
+from data_pipelines.record_lengths import RecordLengths
 from data_pipelines.records import Corpus, CorpusError
 from data_pipelines.selection import ALL, Selection
 from qwen_audio_jax.audio.spec_augment import OFF, SpecAugment

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from data_pipelines.examples import Example, in_windows
+from data_pipelines.examples import Example
 from data_pipelines.records import told
 from qwen_audio_jax.audio.decode import decode
 from qwen_audio_jax.evaluation.benchmarks import Item
@@ -16,7 +16,7 @@ from qwen_audio_jax.inference.loading import Loaded
 from qwen_audio_jax.inference.prompt import check_clip, stop_ids
 from qwen_audio_jax.inference.weights import weights_of
 from qwen_audio_jax.rendering import chat
-from qwen_audio_jax.rendering.spans import Span
+from qwen_audio_jax.rendering.spans import Span, in_windows
 from qwen_audio_jax.tasks import CONVERSATIONS
 
 

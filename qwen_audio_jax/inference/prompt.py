@@ -5,11 +5,12 @@ from collections.abc import Container, Sequence
 
 import numpy as np
 
-from data_pipelines.examples import Example, in_windows
+from data_pipelines.examples import Example
 from qwen_audio_jax.audio.lengths import MIN_SAMPLES, SAMPLE_RATE
 from qwen_audio_jax.inference.loading import Loaded
 from qwen_audio_jax.rendering import chat
 from qwen_audio_jax.rendering.chat import Message
+from qwen_audio_jax.rendering.spans import in_windows
 from qwen_audio_jax.text.control_tokens import END_OF_TEXT, IM_END, IM_START
 
 _TIME = re.compile(r"(<\|\d{1,2}\.\d\d\|>)")

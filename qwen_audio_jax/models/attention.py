@@ -16,6 +16,7 @@ BACKENDS = ("xla", "cudnn", "splash")
 _TILE = 128
 _BLOCKS = (512, 256, 128)
 _ROWS, _HEADS = ("replica", "fsdp"), "tensor"
+_HIDDEN = 2.0**15  # exact in every dtype; exp(-_HIDDEN) is 0
 
 
 def attend(
@@ -35,10 +36,9 @@ def attend(
     """
     q, k, v = (checkpoint_name(x, ATTENTION_INPUT) for x in (q, k, v))
     if backend == "cudnn":
-        mask = segments.queries[:, None, :, None] == segments.keys[:, None, None, :]
         # Causality is told apart from the mask: the kernel then passes over the blocks behind it.
         out = jax.nn.dot_product_attention(
-            q, k, v, mask=mask, is_causal=causal, implementation=backend
+            q, k, v, mask=segments.seen[:, None], is_causal=causal, implementation=backend
         )
         return checkpoint_name(out, ATTENTION_OUTPUT)
     rows = {"xla": blocked_attention, "splash": _splash}[backend]
@@ -69,20 +69,38 @@ def _splash(q: jax.Array, k: jax.Array, v: jax.Array, segments: Segments, causal
     """Pallas's splash attention."""
     from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
-    B, L, H, K = q.shape
+    B, L, H, _ = q.shape
     G = k.shape[2]
+    q = q * q.shape[-1] ** -0.5
+    ids = segments.queries, segments.keys
+    if segments.trunks is not None:
+        q, k, ids = _with_branches(q, k, segments)
     room = (0, -L % _TILE)
-    q, k, v = (jnp.pad(x, ((0, 0), room, (0, 0), (0, 0))) for x in (q * K**-0.5, k, v))
-    ids = splash.SegmentIds(
-        *(jnp.pad(x, ((0, 0), room)) for x in (segments.queries, segments.keys))
-    )
+    q, k, v = (jnp.pad(x, ((0, 0), room, (0, 0), (0, 0))) for x in (q, k, v))
+    ids = splash.SegmentIds(*(jnp.pad(x, ((0, 0), room)) for x in ids))
     kernel = _kernel(H // G, q.shape[1], causal)
     # [B, G, H / G, L, K]: each key head with the query heads that share it.
-    q = q.reshape(B, -1, G, H // G, K).transpose(0, 2, 3, 1, 4)
+    q = q.reshape(B, -1, G, H // G, q.shape[-1]).transpose(0, 2, 3, 1, 4)
     k, v = (x.transpose(0, 2, 1, 3) for x in (k, v))
     one_row = jax.vmap(kernel, in_axes=(0, 0, 0, None))
     out = jax.vmap(one_row)(q.astype(k.dtype), k, v, ids)
-    return out.transpose(0, 3, 1, 2, 4).reshape(B, -1, H, K)[:, :L]
+    return out.transpose(0, 3, 1, 2, 4).reshape(B, -1, H, v.shape[-1])[:, :L]
+
+
+def _with_branches(q: jax.Array, k: jax.Array, segments: Segments):
+    """(queries, keys, numbers of both) under which a causal kernel sees what branches see.
+
+    It compares one number of a query with one of a key: that of the trunk here, which lets the
+    second branch see the first one too. One more entry of both vectors hides that: its product is
+    so far below all logits that the weight, and any gradient through it, is exactly 0.
+    """
+    branch = (segments.queries - segments.trunks)[..., None, None]
+    second, first = (jnp.where(branch == 2, 1.0, 0.0), jnp.where(branch == 1, -_HIDDEN, 0.0))
+    q, k = (
+        jnp.concatenate([x, jnp.broadcast_to(one, (*x.shape[:-1], 1)).astype(x.dtype)], axis=-1)
+        for x, one in ((q, second), (k, first))
+    )
+    return q, k, (segments.trunks, segments.trunks)
 
 
 def _kernel(heads: int, length: int, causal: bool):

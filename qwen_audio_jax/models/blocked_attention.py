@@ -136,6 +136,8 @@ def _hidden(segments: Segments, here: slice, there: slice, causal: bool, *, axis
 
     query, key = lie(segments.queries[here], segments.keys[there])
     seen = query == key
+    if segments.trunks is not None:
+        seen |= lie(segments.trunks[here], segments.keys[there])[0] == key
     if causal:
         query, key = lie(jnp.arange(here.start, here.stop), jnp.arange(there.stop))
         seen &= key <= query

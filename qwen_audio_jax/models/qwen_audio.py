@@ -59,4 +59,5 @@ class QwenAudio(nnx.Module):
         """Hidden states [B, L, D] of packed rows, for training; `next_token_loss` has the head."""
         x = self.embed(batch, constrain)
         rotate = rope(self.config.decoder, batch["positions"])
-        return constrain(self.decoder(x, Segments.of(batch["segments"]), rotate))
+        segments = Segments.of(batch["segments"], trunks=batch.get("trunks"))
+        return constrain(self.decoder(x, segments, rotate))

@@ -9,7 +9,12 @@ import functools
 import json
 import re
 import string
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
+
+from qwen_audio_jax.audio.lengths import WINDOW_SAMPLES, windows
 
 AUDIO_TAGS = {
     "qwen_audio": ("<audio>", "[[[AUDIO:modality]]]", "</audio>"),
@@ -103,3 +108,18 @@ def join_text(spans: list[Span]) -> list[Span]:
         elif span.text or span.tag or span.clip >= 0:
             joined.append(span)
     return joined
+
+
+def in_windows(spans: Sequence[Span], samples: Sequence[int]) -> list[Span]:
+    """The spans with the place of a clip turned into one place for each of its windows."""
+    if all(n <= WINDOW_SAMPLES for n in samples):
+        return list(spans)
+    counts = [len(windows(n)) for n in samples]
+    first = np.cumsum([0, *counts]).tolist()
+    places: list[Span] = []
+    for span in spans:
+        if span.clip >= 0:
+            places += [Span(clip=i) for i in range(first[span.clip], first[span.clip + 1])]
+        else:
+            places.append(span)
+    return places

@@ -6,8 +6,9 @@ from conftest import flac
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_pipelines.examples import Preprocessor, RecordLengths
+from data_pipelines.examples import Preprocessor
 from data_pipelines.packing import PackPlan, RowShape
+from data_pipelines.record_lengths import RecordLengths
 from data_pipelines.records import IndexRow, Record
 from data_pipelines.speed_perturbation import annotation_at, rate_for, samples_at
 from qwen_audio_jax.audio.decode import resample

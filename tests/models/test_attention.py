@@ -1,6 +1,7 @@
 """Each backend: packed rows give what each segment gives alone, forward and backward."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -79,6 +80,71 @@ def test_hidden_positions_are_seen_by_nobody(backend):
     assert np.all(np.asarray(dv)[:, 60:70] == 0)
     alone = jax.nn.dot_product_attention(*(x[:, :60] for x in (q, k, v)))
     np.testing.assert_allclose(out[:, :60], alone, atol=2e-5)
+
+
+TRUNK, ANSWERS = 60, (50, 31)
+
+
+def branches(rows=2):
+    """A pair, its trunk 1 and its branches 2 and 3, and behind it an example of its own."""
+    sizes = [TRUNK, *ANSWERS, 4, L - TRUNK - sum(ANSWERS) - 4]
+    numbers, trunks = (np.repeat(x, sizes) for x in ([1, 2, 3, 4, 0], [1, 1, 1, 4, 0]))
+    numbers, trunks = (jnp.tile(jnp.asarray(x, jnp.int32), (rows, 1)) for x in (numbers, trunks))
+    return Segments.of(numbers, trunks=trunks)
+
+
+@pytest.mark.parametrize("key_heads", [4, 2])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_branch_is_its_trunk_and_itself(backend, key_heads):
+    """The gradients by the trunk are those of both branches and its own."""
+    q, k, v, weights = inputs(4, key_heads)
+    who = branches()
+    weights *= (who.queries > 0)[..., None, None]
+    packed = results(backend, True, q, k, v, weights, who)
+    wanted = [np.zeros(x.shape) for x in packed]
+    attended = functools.partial(jax.nn.dot_product_attention, is_causal=True)
+    ends = np.cumsum([TRUNK, *ANSWERS])
+    for first, end in [(TRUNK, TRUNK), *itertools.pairwise(ends)]:
+        here = np.r_[0:TRUNK, first:end]
+        # What the trunk's own positions give counts once.
+        mine = weights[:, here] * (
+            1 if first == end else (np.arange(len(here)) >= TRUNK)[:, None, None]
+        )
+        out, pull = jax.vjp(attended, *(x[:, here] for x in (q, k, v)))
+        for whole, one in zip(wanted[1:], pull(mine), strict=True):
+            whole[:, here] += one
+        wanted[0][:, here] = out
+    pair = slice(0, ends[-1])
+    for ours, exact in zip(packed, wanted, strict=True):
+        np.testing.assert_allclose(ours[:, pair], exact[:, pair], atol=2e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_branch_has_no_gradient_by_the_other(backend):
+    q, k, v, weights = inputs(4, 2)
+    first, second = (
+        slice(TRUNK, TRUNK + ANSWERS[0]),
+        slice(TRUNK + ANSWERS[0], TRUNK + sum(ANSWERS)),
+    )
+    for one, other in ((first, second), (second, first)):
+        alone = jnp.zeros_like(weights).at[:, one].set(weights[:, one])
+        _, *gradients = results(backend, True, q, k, v, alone, branches())
+        for gradient in gradients:
+            assert np.all(np.asarray(gradient)[:, other] == 0)
+            assert np.any(np.asarray(gradient)[:, one] != 0)
+
+
+def test_what_cudnn_is_told_of_branches():
+    """It takes who sees whom as one mask, [B, L, L]."""
+    seen = np.asarray(branches().seen & jnp.tri(L, dtype=bool))[0]
+    ends = np.cumsum([0, TRUNK, *ANSWERS, 4])
+    for own, (first, end) in enumerate(itertools.pairwise(ends)):
+        visible = np.zeros((end - first, L), bool)
+        visible[:, first:end] = True
+        if own in (1, 2):
+            visible[:, :TRUNK] = True
+        visible &= np.arange(L) <= np.arange(first, end)[:, None]
+        np.testing.assert_array_equal(seen[first:end], visible)
 
 
 @pytest.mark.slow
