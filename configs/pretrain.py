@@ -11,7 +11,7 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from qwen_audio_jax.compilation.topology import FRAMES, TOKENS, Place, setup_of
-from qwen_audio_jax.step_config import LoraConfig
+from qwen_audio_jax.step_config import NO_PREFERENCE, LoraConfig
 
 
 def get_config(name: str = "tiny") -> ConfigDict:
@@ -105,6 +105,7 @@ def _base(preset: str) -> ConfigDict:
     config.compilation_cache = "auto"
     config.init_from = ""
     config.lora = ConfigDict(dataclasses.asdict(LoraConfig()))  # off
+    config.preference = ConfigDict(dataclasses.asdict(NO_PREFERENCE))
     return config
 
 

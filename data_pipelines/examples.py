@@ -34,7 +34,7 @@ from qwen_audio_jax.rendering import (
 )
 from qwen_audio_jax.rendering.prompts import Templates
 from qwen_audio_jax.rendering.spans import Span, in_windows
-from qwen_audio_jax.tasks import CHAT, KINDS, PREFERENCE
+from qwen_audio_jax.tasks import CHAT, KINDS, PAIR_FIELDS, PREFERENCE
 from qwen_audio_jax.tasks.conversation import learned, places, up_to_answers
 from qwen_audio_jax.text.control_tokens import IM_END
 from qwen_audio_jax.text.tokenizer import Tokenizer
@@ -286,11 +286,12 @@ class Preprocessor:
             self.conditioning,
             wording=wording,
             templates=self.templates,
-            form=self._form,
+            form=self.form,
         )
 
     @property
-    def _form(self) -> chat.Form:
+    def form(self) -> chat.Form:
+        """How conversations are put to the model."""
         return chat.Form(self.family, self.learn, self.learn_newline)
 
     def _parts(
@@ -307,8 +308,8 @@ class Preprocessor:
         """
         annotation = annotation_at(annotation, rate, sum(samples) / SAMPLE_RATE)
         if task == PREFERENCE and self.layout:
-            said = (annotation[name] for name in ("messages", "chosen", "rejected"))
-            prompt, *answers = chat.render_pair(*said, self._form)
+            said = (annotation[name] for name in PAIR_FIELDS)
+            prompt, *answers = chat.render_pair(*said, self.form)
             return [in_windows(prompt, samples), *answers]
         prompt, label = self._rendered(task, annotation, wording_of(record_id))
         return [in_windows([*prompt, *label], samples)]

@@ -125,9 +125,10 @@ class PackPlan:
         self.shapes = tuple(sorted(shapes, key=lambda shape: (shape.frames, shape.tokens)))
         self.seed, self.variants = seed, variants
         self._lengths = tuple(lengths.values())
+        self.sizes = tuple(map(len, self._lengths))
         shares = np.asarray([weights[name] for name in self.components], np.float64)
         self._shares = shares / shares.sum()
-        self.records = sum(len(one) for one in self._lengths)
+        self.records = sum(self.sizes)
         self.size = min(WINDOW, self.records)
         least_rows = min(shape.rows for shape in self.shapes)
         self.slots_per_window = -(-self.size // least_rows) + len(self.shapes)
@@ -180,7 +181,7 @@ class PackPlan:
         """How often each component has been gone through when a slot is reached, float64 [n]."""
         window, place = divmod(slot, self.slots_per_window)
         part = min(place / max(self._count(window), 1), 1.0)
-        return (window + part) * self.size * self._shares / [len(one) for one in self._lengths]
+        return (window + part) * self.size * self._shares / self.sizes
 
     def variant(self, window: int, component: int, records: np.ndarray) -> np.ndarray:
         """Which of the variants each record comes in, in a window, int [n]."""

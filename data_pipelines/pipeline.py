@@ -20,6 +20,7 @@ from data_pipelines.examples import (
     fill_row,
 )
 from data_pipelines.packing import PackPlan, RowShape
+from data_pipelines.pairs import pair_fields
 from data_pipelines.record_lengths import RecordLengths
 from data_pipelines.records import Corpus, CorpusError
 from data_pipelines.selection import ALL, Selection
@@ -47,6 +48,7 @@ class PackedBatches(grain.sources.RandomAccessDataSource):
         augment: SpecAugment = OFF,
         seed: int = 0,
         max_bad_share: float = 0.01,
+        references: Sequence[np.ndarray] | None = None,
     ):
         """Args:
         corpora: the components of the mixture.
@@ -57,6 +59,8 @@ class PackedBatches(grain.sources.RandomAccessDataSource):
         augment: what is done to the clips.
         seed: of that; what becomes of a clip depends on it and on the clip's place in the plan.
         max_bad_share: see `DroppedRecords`.
+        references: of pairs, by component, the log-probabilities of their answers that the batch
+            brings, float32 [n, 2]; zeros if None. A record without any, which is NaN, is dropped.
         """
         self._corpora = [corpora[name] for name in plan.components]
         self._preprocessor = preprocessor
@@ -66,6 +70,7 @@ class PackedBatches(grain.sources.RandomAccessDataSource):
         self._augment = augment
         self._seed = seed
         self._dropped = DroppedRecords(max_bad_share)
+        self._references = references
 
     def __len__(self) -> int:
         return _ENDLESS
@@ -75,6 +80,8 @@ class PackedBatches(grain.sources.RandomAccessDataSource):
         planned = self._plan.batch(slot)
         shape, mine = planned.shape, range(planned.shape.rows)[self._local_rows[planned.shape]]
         batch = empty_batch(len(mine), shape.tokens, shape.frames, self._preprocessor.mel_bins)
+        if layout := self._preprocessor.layout:
+            batch |= pair_fields(len(mine), shape.tokens, layout)
         dropped = self._too_large(slot)
         for row, number in enumerate(mine):
             examples = []
@@ -83,8 +90,11 @@ class PackedBatches(grain.sources.RandomAccessDataSource):
                 example = self._example(slot, component, record, random)
                 if example is None:
                     dropped += 1
+                    examples.append(None)
                     continue
                 examples.append(augmented(example, self._augment, random))
+                if self._references is not None:
+                    batch["references"][row, place] = self._references[component][record]
             fill_row(batch, row, examples)
         return batch | {
             "slot": np.int64(slot),
@@ -98,6 +108,8 @@ class PackedBatches(grain.sources.RandomAccessDataSource):
         corpus = self._corpora[component]
         row = corpus.index("train")[number]
         try:
+            if self._references is not None and np.isnan(self._references[component][number, 0]):
+                raise ValueError("it has no reference, since it could not be used before")
             record = corpus.record("train", number)
             variant = self._plan.variant_at(slot, component, number)
             example = self._preprocessor.example(record, row.samples, variant, random)

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from qwen_audio_jax import config_fields
 from qwen_audio_jax.audio.silence import WindowOrAuto
+from qwen_audio_jax.audio.spec_augment import OFF
 from qwen_audio_jax.config_fields import (
     ConfigError,
     Example,
@@ -27,10 +28,12 @@ from qwen_audio_jax.models.layers import REMAT
 from qwen_audio_jax.models.presets import FAMILIES, PRESETS
 from qwen_audio_jax.step_config import (
     MESH_AXES,
+    NO_PREFERENCE,
     Count,
     CountOrZero,
     LoraConfig,
     OptimizerConfig,
+    PreferenceConfig,
 )
 
 AUTO = "auto"
@@ -203,6 +206,8 @@ class RunConfig:
             a run needs it to go on; this key may then name its new place.
         lora: low-rank adapters (LoRA) beside the kernels of linear layers, which are then frozen as
             all else is: the adapters alone are trained, and stored in checkpoints.
+        preference: what is learned of pairs of answers, one preferred to the other, by DPO and its
+            kin. No paper says how Qwen2-Audio's was set; these values are this project's own.
     """
 
     model: ModelChoice
@@ -221,6 +226,7 @@ class RunConfig:
     compilation_cache: Annotated[str, Folder(or_empty=True)]
     init_from: Annotated[str, Folder(or_empty=True)]
     lora: LoraConfig
+    preference: PreferenceConfig = NO_PREFERENCE
 
     def __post_init__(self):
         left_open = [axis for axis, size in self.mesh.items() if size == -1]
@@ -237,10 +243,26 @@ class RunConfig:
                         f"config.data.{key}: {name!r} is no corpus of config.data.mixture, which "
                         f"has {', '.join(self.data.mixture)}"
                     )
+        self._check_preference()
         if self.profile.steps and 0 < self.train.steps <= self.profile.start:
             raise ConfigError(
                 f"config.profile.start: {self.profile.start} steps are passed over and the run has "
                 f"config.train.steps = {self.train.steps}, so that none would be profiled"
+            )
+
+    def _check_preference(self) -> None:
+        if not self.preference:
+            return
+        if self.lora.dropout:
+            raise ConfigError(
+                "config.lora.dropout: must be 0 where config.preference compares two models, of "
+                "which one would be drawn at random"
+            )
+        if self.preference.reference == "stored" and self.data.spec_augment != OFF:
+            raise ConfigError(
+                "config.data.spec_augment: stored references are of clips as they are, and these "
+                "are changed in every epoch; switch it off, or take "
+                "--config.preference.reference=online"
             )
 
 

@@ -10,6 +10,7 @@ from qwen_audio_jax.config_fields import (
     Example,
     Factor,
     Items,
+    OneOf,
     Range,
     RegularExpression,
 )
@@ -79,6 +80,61 @@ class OptimizerConfig:
                 "after the warm-up; lower it too"
             )
 
+
+LOSSES = ("sigmoid", "hinge", "ipo", "robust")
+"""Of preference tuning, see `training/preference.py`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PreferenceConfig:
+    """Attributes:
+    loss: "off" learns tokens; the others learn which of two answers is preferred: "sigmoid" is DPO
+        (Rafailov et al., 2023), "hinge" SLiC's loss on DPO's margin, "ipo" IPO (Azar et al., 2023)
+        on log-probabilities per token, "robust" DPO for labels that are wrong at a known rate
+        (Chowdhury et al., 2024).
+    beta: how far the model may move from the reference: the smaller, the farther.
+    label_smoothing: the share of pairs that are taken to be the wrong way round; of "sigmoid" and
+        "robust".
+    sft_weight: how much the loss per token of the chosen answer counts beside, of each pair alike
+        (Pang et al., 2024).
+    reference: what the answers' log-probabilities are compared with: "stored" are those of what the
+        run starts from, computed once before the first step; "online" are the same, computed in
+        every step; "none" are 0.
+    layout: how a pair lies in a row: "branches" has the prompt once and both answers behind it,
+        "apart" has it twice; clips are encoded once in both. "auto" is "branches".
+    """
+
+    loss: Annotated[str, OneOf(("off", *LOSSES))] = "off"
+    beta: Annotated[float, Range(1e-6, 1e3)] = 0.1
+    label_smoothing: Annotated[float, Range(0, 0.49)] = 0.0
+    sft_weight: Annotated[float, Range(0, 1e3)] = 0.0
+    reference: Annotated[str, OneOf(("stored", "online", "none"))] = "stored"
+    layout: Annotated[str, OneOf(("auto", "branches", "apart"))] = "auto"
+
+    def __post_init__(self):
+        if self.label_smoothing and self.loss not in ("sigmoid", "robust"):
+            raise ConfigError(
+                f"config.preference.label_smoothing: has a meaning for sigmoid and robust alone, "
+                f"and config.preference.loss is {self.loss}; leave it at 0"
+            )
+        if self.loss == "robust" and not self.label_smoothing:
+            raise ConfigError(
+                "config.preference.label_smoothing: is 0, with which the loss robust is sigmoid; "
+                "give the share of pairs that are the wrong way round, or take sigmoid"
+            )
+
+    def __bool__(self) -> bool:
+        return self.loss != "off"
+
+    @property
+    def pairs(self) -> str:
+        """The layout of pairs, one of `pairs.LAYOUTS`; "" where none are learned."""
+        if not self:
+            return ""
+        return "branches" if self.layout == "auto" else self.layout
+
+
+NO_PREFERENCE = PreferenceConfig()
 
 DECODER_LINEARS = r"^decoder/blocks/(query|key|value|out|gate|up|down)$"
 

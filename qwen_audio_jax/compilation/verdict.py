@@ -15,6 +15,7 @@ from jax.sharding import NamedSharding, SingleDeviceSharding
 
 from data_pipelines.examples import empty_batch
 from data_pipelines.packing import WINDOW, RowShape
+from data_pipelines.pairs import pair_fields
 from data_pipelines.typical_mix import PROMPT, lengths_of, mix, packed_batches
 from qwen_audio_jax.audio.silence import silence_frames
 from qwen_audio_jax.checkpoint import abstract
@@ -201,6 +202,8 @@ def _lower(recipe: Recipe, mesh: jax.sharding.Mesh, shape: RowShape):
     layout = shardings(state, mesh)
     rows = NamedSharding(mesh, ROWS)
     row = empty_batch(1, shape.tokens, shape.frames, recipe.model.encoder.mel_bins)
+    if layout := recipe.preference.pairs:
+        row |= pair_fields(1, shape.tokens, layout)
     batch = {  # of shapes only: that of a thousand chips has 100 GiB
         name: jax.ShapeDtypeStruct((shape.rows, *array.shape[1:]), array.dtype, sharding=rows)
         for name, array in row.items()

@@ -1,8 +1,9 @@
 """Where a run's time goes: events.jsonl, from its first start on and through all its restarts.
 
-A run's time belongs to one kind at a time: `init`, `compile`, `step`, `data_wait`, `evaluation`,
-`checkpoint`. Goodput is the share of the wall time since the first start that went into steps which
-count: those done again after a crash count once, and the time between two starts not at all.
+A run's time belongs to one kind at a time: `init`, `compile`, `step`, `data_wait`, `references`,
+`evaluation`, `checkpoint`. Goodput is the share of the wall time since the first start that went
+into steps which count: those done again after a crash count once, and the time between two starts
+not at all.
 
 A line of events.jsonl is {"time": unix seconds, "event": "start", "step": steps done} or {"time":
 ..., "event": "time", "step": steps done, "seconds": {kind: seconds since the line before}}.
@@ -17,7 +18,17 @@ from collections.abc import Iterator
 from typing import Any
 
 EVENTS_FILE = "events.jsonl"
-KINDS = ("step", "data_wait", "compile", "evaluation", "checkpoint", "init", "redone", "down")
+KINDS = (
+    "step",
+    "data_wait",
+    "compile",
+    "references",
+    "evaluation",
+    "checkpoint",
+    "init",
+    "redone",
+    "down",
+)
 
 
 class Clock:

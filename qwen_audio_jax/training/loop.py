@@ -4,90 +4,46 @@ import dataclasses
 import logging
 import math
 import pathlib
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 
-from data_pipelines.pipeline import PackedBatches, batches, split_data_position
-from qwen_audio_jax.checkpoint import Checkpoints
+from data_pipelines.pipeline import batches, split_data_position
 from qwen_audio_jax.evaluation.validation import (
     NOTHING,
     Evaluation,
-    Validation,
-    make_validation,
     shown_examples,
     with_before,
     write_before,
     write_evaluation,
 )
-from qwen_audio_jax.models.cuts import Cuts, merge
-from qwen_audio_jax.models.presets import ModelConfig
+from qwen_audio_jax.models.cuts import merge
 from qwen_audio_jax.monitoring import flops, report
 from qwen_audio_jax.monitoring.chips import peak_flops
 from qwen_audio_jax.monitoring.goodput import Clock
 from qwen_audio_jax.monitoring.run_log import SKIPPED_FILE, RunLog, read_metrics
-from qwen_audio_jax.parallel.distributed import AllReducedCounts
 from qwen_audio_jax.parallel.group import Group
-from qwen_audio_jax.parallel.sharding import make_mesh, place_rows, shardings
+from qwen_audio_jax.parallel.sharding import place_rows
 from qwen_audio_jax.run_config import RunConfig, to_json
-from qwen_audio_jax.training import agreement
-from qwen_audio_jax.training.corpus_digests import Digests
+from qwen_audio_jax.training.build import Run, build_run
 from qwen_audio_jax.training.description import run_info, start_told
-from qwen_audio_jax.training.duration import Duration, duration_of
 from qwen_audio_jax.training.errors import TrainingError, exhaustion_told
 from qwen_audio_jax.training.lora import optimizer_of
-from qwen_audio_jax.training.needed_tags import check_tags
-from qwen_audio_jax.training.profile_window import ProfileWindow
+from qwen_audio_jax.training.references import Compared, compare
 from qwen_audio_jax.training.start import (
-    Data,
-    find_validation_splits,
-    open_data,
-    recipe_of,
     restore_or_init,
     use_compilation_cache,
 )
 from qwen_audio_jax.training.step import (
-    Recipe,
     TrainState,
-    make_init,
-    make_losses,
-    make_step,
-    recipe_cuts,
 )
 from qwen_audio_jax.training.stop_signal import StopSignal
 from qwen_audio_jax.training.workdir import (
-    check_config,
-    check_corpora,
     emptied,
-    own_parts,
     write_workdir,
 )
 from qwen_audio_jax.training.workdir_lock import WorkdirLock, locked
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """What stays the same from the first step to the last."""
-
-    config: RunConfig
-    workdir: pathlib.Path
-    mesh: Mesh
-    data: Data
-    model: ModelConfig
-    duration: Duration
-    cuts: Cuts
-    step: Callable
-    validation: Validation | None
-    checkpoints: Checkpoints
-    group: Group
-    lock: WorkdirLock | None
-    digests: Digests
-    all_reduce: AllReducedCounts
-    clock: Clock
-    profile: ProfileWindow
 
 
 def run(
@@ -136,10 +92,11 @@ def train(
     try:
         # Kernels that the compiler cannot divide over the mesh ask for it.
         with jax.set_mesh(run.mesh):
+            compared = compare(run, recipe, layout, state)
             with StopSignal() as stop:
                 if first_step == 0 and run.validation and config.evaluate.before:
                     evaluate_start(run, state, log)
-                state, over = loop(run, state, next_slot, log, stop)
+                state, over = loop(run, state, next_slot, log, stop, compared)
             with clock.spend("checkpoint"):
                 run.checkpoints.close()
             clock.lap(int(state.step))
@@ -154,90 +111,21 @@ def train(
         log.close()
 
 
-def build_run(
-    config: RunConfig,
-    workdir: pathlib.Path,
-    group: Group,
-    clock: Clock,
-    lock: WorkdirLock | None,
-) -> tuple[Run, Recipe, TrainState]:
-    """Opens and builds all that the run is made of; nothing long is done.
-
-    Returns:
-        (Run, what its step is made of, the layout of its TrainState on the devices).
-    """
-    mesh = make_mesh(config.mesh)
-    check_config(workdir, config)
-    own = own_parts(workdir)
-    data, model = open_data(config, mesh, own)
-    validation = find_validation_splits(config, data.corpora)
-    splits = {name: (corpus, "train") for name, corpus in data.corpora.items()}
-    splits |= {f"validation split of {name}": split for name, split in validation.items()}
-    corpora = {name: corpus for name, (corpus, _) in splits.items()}
-    group.barrier("the data", agreement.of_data(config, corpora, mesh, own is not None))
-    digests = {}
-    if group.index == 0:  # tells of them for all
-        digests = check_corpora(workdir, splits)
-        imported = model.decoder.first_new_token > 0
-        tokenizer = data.preprocessor.tokenizer
-        check_tags(splits, config.data.conditioning, tokenizer, imported=imported)
-
-    # Abstract first, so that nothing is ever laid out whole on one device.
-    duration = duration_of(config.train, data.plan)
-    recipe = recipe_of(config, model, duration.steps)
-    cuts = recipe_cuts(recipe)
-    graph, init = make_init(recipe)
-    layout = shardings(jax.eval_shape(init), mesh)
-    step = make_step(graph, recipe, mesh)
-    run = Run(
-        config=config,
-        workdir=workdir,
-        mesh=mesh,
-        data=data,
-        model=model,
-        duration=duration,
-        cuts=cuts,
-        step=jax.jit(step, donate_argnums=0, out_shardings=(layout, None)),
-        validation=make_validation(
-            config.evaluate,
-            validation,
-            data.preprocessor,
-            data.local_rows,
-            model,
-            make_losses(graph, mesh, config.train.accumulate),
-            mesh,
-            workdir,
-            group,
-        ),
-        checkpoints=Checkpoints(workdir, config.checkpoint.keep, cuts),
-        group=group,
-        lock=lock,
-        digests=digests,
-        all_reduce=AllReducedCounts(),
-        clock=clock,
-        profile=ProfileWindow(config.profile, workdir),
-    )
-    group.barrier("the last checkpoint", {"the last checkpoint": str(run.checkpoints.latest)})
-    return run, recipe, layout
-
-
-def loop(run: Run, state: TrainState, next_slot: int, log: RunLog, stop: StopSignal):
+def loop(
+    run: Run,
+    state: TrainState,
+    next_slot: int,
+    log: RunLog,
+    stop: StopSignal,
+    compared: Compared,
+):
     """The steps themselves. Their order does not change: batch, step, log, save, evaluate.
 
     Returns:
         (The last TrainState, whether the run is over; it is not if a signal has stopped it.)
     """
     config, data, clock, duration = run.config, run.data, run.clock, run.duration
-    source = PackedBatches(
-        data.corpora,
-        data.preprocessor,
-        data.plan,
-        data.local_rows,
-        next_slot,
-        augment=config.data.spec_augment,
-        seed=config.data.seed,
-        max_bad_share=config.data.max_bad_share,
-    )
+    source = data.batches_from(next_slot, config.data, compared.stored)
     stream = batches(source, config.data.workers)
     pending, due, counts = None, False, None
     done, share = int(state.step), duration.agreed(run.all_reduce, clock)
@@ -252,8 +140,10 @@ def loop(run: Run, state: TrainState, next_slot: int, log: RunLog, stop: StopSig
             # The step is only dispatched here, and its metrics are read after the next one is: so
             # the next batch is sent to the devices while they still compute.
             with clock.dispatch(batch["tokens"].shape):
-                progress = duration.progress(share, run.mesh)
-                state, metrics = run.step(state, place_rows(batch, run.mesh), *progress)
+                progress, placed = duration.progress(share, run.mesh), place_rows(batch, run.mesh)
+                if compared.online:
+                    placed = compared.online(state.frozen, placed)
+                state, metrics = run.step(state, placed, *progress)
         # So are the counts: a signal to any process ends all of them after the same, later step.
         mine = bool(stop.requested), position.pop("dropped"), duration.count(clock)
         earlier, counts = counts, run.all_reduce(*mine)

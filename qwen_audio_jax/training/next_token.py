@@ -87,16 +87,40 @@ def next_token_losses(
 ) -> jax.Array:
     """What each position gives to the sum of `next_token_loss`: weight * loss, float32 [B, L].
 
-    For what is only measured: it has no gradient.
+    How much each of them weighs in a gradient is not known until all are there. So the gradient
+    is that of a sum under these weights, and computes logits anew.
     """
     heads, firsts = _pieces(head)
-    unwanted = [False] * (1 + len(heads))
-    local = functools.partial(
-        _local_loss, firsts=firsts, axes=axes, chunk=chunk, gradients=unwanted, each=True
-    )
     shapes = [one.shape for one in heads]
-    run = local if mesh is None else _on_mesh(local, shapes, axes, mesh, each=True)
-    return run(hidden, targets, loss_weights, *heads)[0]
+
+    def run(gradients: Sequence[bool], each: bool) -> Callable:
+        local = functools.partial(
+            _local_loss, firsts=firsts, axes=axes, chunk=chunk, gradients=gradients, each=each
+        )
+        return local if mesh is None else _on_mesh(local, shapes, axes, mesh, each=each)
+
+    @jax.custom_vjp
+    def losses(*arguments) -> jax.Array:
+        return run([False] * (1 + len(heads)), each=True)(*arguments)[0]
+
+    def forward(*arguments):
+        # What is wanted is told by which of these is None, since only arrays are kept.
+        wanted = [one.value if one.perturbed else None for one in (arguments[0], *arguments[3:])]
+        values = [jnp.asarray(argument.value) for argument in arguments]
+        return losses(*values), (values, wanted)
+
+    def backward(kept, slopes):
+        (hidden, targets, loss_weights, *pieces), wanted = kept
+        arguments = hidden, targets, loss_weights * slopes, *pieces
+        gradients = run([one is not None for one in wanted], each=False)(*arguments)[1]
+        d_hidden, *d_heads = (
+            None if g is None else g.astype(like.dtype)
+            for g, like in zip(gradients, (hidden, *pieces), strict=True)
+        )
+        return d_hidden, None, None, *d_heads
+
+    losses.defvjp(forward, backward, symbolic_zeros=True)
+    return losses(hidden, targets, loss_weights, *heads)
 
 
 def _pieces(head: jax.Array | Parted) -> tuple[tuple[jax.Array, ...], tuple[int, ...]]:

@@ -10,7 +10,6 @@ import jax
 from jax.sharding import Mesh
 
 from data_pipelines.examples import Preprocessor
-from data_pipelines.packing import PackPlan, RowShape
 from data_pipelines.pipeline import check_memory, make_plan, open_mixture
 from data_pipelines.records import Corpus, NothingChosen
 from data_pipelines.selection import ALL
@@ -32,28 +31,10 @@ from qwen_audio_jax.rendering.spans import AUDIO_TAGS
 from qwen_audio_jax.run_config import ConfigError, ModelChoice, RunConfig
 from qwen_audio_jax.text.tokenizer import Tokenizer, load_tokenizer
 from qwen_audio_jax.training import lora
+from qwen_audio_jax.training.data import Data
 from qwen_audio_jax.training.splice_scale import at_word_norm
 from qwen_audio_jax.training.step import Recipe, TrainState, make_init
 from qwen_audio_jax.training.workdir import has_begun
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """What a run trains on: the corpora, how records become examples, the plan of all batches."""
-
-    corpora: dict[str, Corpus]
-    preprocessor: Preprocessor
-    plan: PackPlan
-    local_rows: dict[RowShape, slice]
-
-    def batch_ids(self, slot: int) -> list[str]:
-        """The records of a batch."""
-        names = self.plan.components
-        return [
-            self.corpora[names[component]].index("train")[number].id
-            for row in self.plan.batch(slot).rows
-            for component, number in row
-        ]
 
 
 def open_data(
@@ -93,6 +74,7 @@ def open_data(
         learn=config.data.learn,
         learn_newline=config.data.learn_newline,
         room=config.data.room,
+        layout=config.preference.pairs,
     )
     plan = make_plan(
         corpora,
@@ -299,7 +281,7 @@ def find_validation_splits(
 def recipe_of(config: RunConfig, model: ModelConfig, steps: int) -> Recipe:
     """What the step of a run of so many is made of."""
     train, optimizer = config.train, lora.optimizer_of(config, model)
-    return Recipe(model, optimizer, steps, train.seed, train.accumulate)
+    return Recipe(model, optimizer, steps, train.seed, train.accumulate, config.preference)
 
 
 def restore_or_init(
@@ -318,10 +300,18 @@ def restore_or_init(
     Returns:
         (TrainState, the data position).
     """
+    if checkpoints.latest is None:
+        return first_state_of(config, checkpoints, recipe, layout), 0
+    wanted = abstract(jax.eval_shape(make_init(recipe)[1]), layout)
+    return checkpoints.restore(checkpoints.latest, wanted, config.init_from)
+
+
+def first_state_of(
+    config: RunConfig, checkpoints: Checkpoints, recipe: Recipe, layout: TrainState
+) -> TrainState:
+    """The state that a run starts from; the arguments are those of `restore_or_init`."""
     _, init = make_init(recipe)
     wanted = abstract(jax.eval_shape(init), layout)
-    if checkpoints.latest is not None:
-        return checkpoints.restore(checkpoints.latest, wanted, config.init_from)
     trained, frozen = {}, {}
     if config.init_from:
         leave_out = bool(recipe.optimizer.frozen)
@@ -330,7 +320,7 @@ def restore_or_init(
     loaded = {path.split("/")[0] for path in (trained | frozen)}
     if loaded and "projector" not in loaded:
         state = at_word_norm(state, layout, recipe.model.decoder.first_new_token)
-    return state, 0
+    return state
 
 
 def _completed(init: Callable, layout: TrainState, trained: dict, frozen: dict) -> TrainState:

@@ -22,9 +22,10 @@ from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.models.qwen_audio import QwenAudio
 from qwen_audio_jax.monitoring.flops import sums_of
 from qwen_audio_jax.parallel.sharding import row_constraint, shardings
-from qwen_audio_jax.step_config import OptimizerConfig
+from qwen_audio_jax.step_config import NO_PREFERENCE, OptimizerConfig, PreferenceConfig
 from qwen_audio_jax.training.next_token import next_token_loss, next_token_losses
 from qwen_audio_jax.training.optimizer import MATRICES, cuts_of, make_optimizer, split
+from qwen_audio_jax.training.preference import METRICS, answers_of, preference_loss
 
 
 @jax.tree_util.register_dataclass
@@ -56,6 +57,7 @@ class Recipe:
         steps: of the whole run, which the schedule needs; 0 where it follows the time.
         seed: of the initial parameters.
         accumulate: micro-batches that a batch's rows are divided into.
+        preference: which loss of pairs; tokens are learned where it is off.
     """
 
     model: ModelConfig
@@ -63,6 +65,7 @@ class Recipe:
     steps: int
     seed: int
     accumulate: int = 1
+    preference: PreferenceConfig = NO_PREFERENCE
 
 
 def make_init(recipe: Recipe) -> tuple[nnx.GraphDef, Callable[[], TrainState]]:
@@ -125,6 +128,8 @@ def recipe_cuts(recipe: Recipe) -> dict[str, Cut]:
 def make_step(graph: nnx.GraphDef, recipe: Recipe, mesh: Mesh):
     """Returns step(state, batch) -> (state, metrics): loss, gradient_norm, and what was useful.
 
+    Of pairs the metrics are those of `preference_loss`, too.
+
     Where the schedule follows the time, it is step(state, batch, share), of which float32 [] is
     spent. A step whose loss or gradient is not finite changes nothing but the count of steps.
     """
@@ -135,16 +140,22 @@ def make_step(graph: nnx.GraphDef, recipe: Recipe, mesh: Mesh):
     optimizer = make_optimizer(recipe.optimizer, recipe.steps, cuts)
 
     def loss_sum(trained, frozen, batch, key):
+        """(loss, (weight, what is told of pairs)), all of them sums over the batch."""
         parameters = together(trained, frozen, cuts)
         if key is not None:
             parameters = with_keys(parameters, recipe.model.adapters, key)
         hidden = nnx.merge(graph, parameters)(batch, constrain)
         head, axes = head_of(parameters["decoder"])
+        if recipe.preference:
+            answers = answers_of(hidden, head, batch, axes=axes, mesh=mesh)
+            (loss, pairs), told = preference_loss(answers, batch["references"], recipe.preference)
+            return loss, (pairs, told)
         targets, weights = batch["targets"], batch["loss_weights"]
-        return next_token_loss(hidden, head, targets, weights, axes=axes, mesh=mesh)
+        loss, weight = next_token_loss(hidden, head, targets, weights, axes=axes, mesh=mesh)
+        return loss, (weight, {})
 
     def sums(trained, frozen, batch, key):
-        """((loss, weight), gradients), all of them sums over the batch."""
+        """(what `loss_sum` gives, gradients)."""
         differentiate = jax.value_and_grad(loss_sum, has_aux=True)
         if recipe.accumulate == 1:
             return differentiate(trained, frozen, batch, key)
@@ -156,14 +167,16 @@ def make_step(graph: nnx.GraphDef, recipe: Recipe, mesh: Mesh):
 
         layout = shardings(trained, mesh)
         zeros = jax.lax.with_sharding_constraint(jax.tree.map(jnp.zeros_like, trained), layout)
-        total = ((jnp.float32(0), jnp.float32(0)), zeros)
+        nothing = (jnp.float32(0), jnp.float32(0))
+        told = dict.fromkeys(METRICS, nothing) if recipe.preference else {}
+        total = ((jnp.float32(0), (jnp.float32(0), told)), zeros)
         keys = None if key is None else jax.random.split(key, recipe.accumulate)
         return jax.lax.scan(add, total, (micro_batches(batch, recipe.accumulate), keys))[0]
 
     def step(state: TrainState, batch: dict[str, jax.Array], share: jax.Array | None = None):
         trained, frozen = state.parameters, state.frozen
         key = jax.random.fold_in(jax.random.key(recipe.seed), state.step) if dropout else None
-        (total, weight), gradients = sums(trained, frozen, batch, key)
+        (total, (weight, of_pairs)), gradients = sums(trained, frozen, batch, key)
         weight = jnp.maximum(weight, 1.0)
         gradients = jax.tree.map(lambda gradient: gradient / weight, gradients)
         norm = optax.tree.norm(gradients)
@@ -176,6 +189,7 @@ def make_step(graph: nnx.GraphDef, recipe: Recipe, mesh: Mesh):
             (trained, state.optimizer),
         )
         metrics = {"loss": total / weight, "gradient_norm": norm, "useful": sums_of(batch)}
+        metrics |= {name: total / jnp.maximum(n, 1.0) for name, (total, n) in of_pairs.items()}
         return TrainState(state.step + 1, trained, frozen, optimizer_state), metrics
 
     return step
@@ -186,22 +200,36 @@ def make_losses(graph: nnx.GraphDef, mesh: Mesh, accumulate: int = 1):
 
     As a step does, it takes a batch's rows in so many micro-batches, one after another.
     """
+
+    def losses(hidden, head, batch, **where):
+        targets, weights = batch["targets"], batch["loss_weights"]
+        return next_token_losses(hidden, head, targets, weights, **where)
+
+    return _measured(losses, graph, mesh, accumulate)
+
+
+def make_answers(graph: nnx.GraphDef, mesh: Mesh, accumulate: int = 1):
+    """Returns answers(parameters, batch) -> Answers, of batches of pairs; likewise."""
+    return _measured(answers_of, graph, mesh, accumulate)
+
+
+def _measured(measure: Callable, graph: nnx.GraphDef, mesh: Mesh, accumulate: int) -> Callable:
+    """(parameters, batch) -> arrays [B, ...], which are measured on the hidden states."""
     constrain = row_constraint(mesh)
 
-    def losses(parameters, batch):
+    def measured(parameters, batch):
         hidden = nnx.merge(graph, parameters)(batch, constrain)
         head, axes = head_of(parameters["decoder"])
-        targets, weights = batch["targets"], batch["loss_weights"]
-        return next_token_losses(hidden, head, targets, weights, axes=axes, mesh=mesh)
+        return measure(hidden, head, batch, axes=axes, mesh=mesh)
 
     def in_parts(parameters, batch):
         def of_part(part):
-            return losses(parameters, jax.tree.map(constrain, part))
+            return measured(parameters, jax.tree.map(constrain, part))
 
         parts = jax.lax.map(of_part, micro_batches(batch, accumulate))
-        return parts.swapaxes(0, 1).reshape(batch["tokens"].shape)
+        return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), parts)
 
-    return losses if accumulate == 1 else in_parts
+    return measured if accumulate == 1 else in_parts
 
 
 def micro_batches(batch: dict[str, jax.Array], number: int) -> dict[str, jax.Array]:

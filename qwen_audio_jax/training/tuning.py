@@ -2,12 +2,14 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping
 
+from data_pipelines.records import Corpus
 from qwen_audio_jax.checkpoint import run_folder
 from qwen_audio_jax.models.parts import read_parts
 from qwen_audio_jax.models.presets import FAMILIES
 from qwen_audio_jax.run_config import AUTO, ConfigError, RunConfig
-from qwen_audio_jax.tasks import CHAT
+from qwen_audio_jax.tasks import CHAT, PREFERENCE
 from qwen_audio_jax.text.tokenizer import load_tokenizer
 from qwen_audio_jax.training.needed_tags import check_tasks
 from qwen_audio_jax.training.start import read_start
@@ -74,6 +76,19 @@ def check_tuned(config: RunConfig, *, talks: bool) -> None:
             check_tasks((CHAT,), config.data.conditioning, load_tokenizer(folder))
         except (ConfigError, ValueError) as error:
             raise ConfigError(f"config.init_from: {config.init_from}: {error}") from error
+
+
+def check_pairs(corpora: Mapping[str, Corpus]) -> None:
+    """Raises ConfigError if a corpus of a run that learns pairs has records of something else."""
+    for name, corpus in corpora.items():
+        for row in corpus.index("train"):
+            if row.task != PREFERENCE:
+                raise ConfigError(
+                    f"config.data.mixture: {row.id} of corpus {name!r} is of task {row.task!r}, "
+                    f"and config.preference learns pairs alone, of task {PREFERENCE!r}; take those "
+                    f"""by --config.data.tasks='{{"{name}": ("{PREFERENCE}",)}}', or """
+                    "leave it out"
+                )
 
 
 def _missing(why: str) -> ConfigError:
