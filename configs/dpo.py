@@ -40,5 +40,6 @@ def get_config(name: str = "tiny") -> ConfigDict:
     config.data.shapes = ((8, 576, 1024), (8, 1280, 3264))
     config.optimizer.update(learning_rate=1e-4, final_learning_rate=1e-5, warmup_steps=10)
     config.train.steps = 200
-    config.evaluate.update(limit=480, loss_every=0, rows=128)
+    # What else the model can do is measured too, before and after.
+    config.evaluate.update(beside=("talks", "synthetic"), loss=False, limit=480, rows=128)
     return config

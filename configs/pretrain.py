@@ -94,6 +94,7 @@ def _base(preset: str) -> ConfigDict:
             "examples": 62,
             "controls": False,
             "before": False,
+            "beside": (),
         }
     )
     config.mesh = ConfigDict({"replica": 1, "fsdp": -1, "tensor": 1})

@@ -78,11 +78,12 @@ def train_together(config: "RunConfig", group: "Group") -> None:
     check_start(config, workdir)
     if not has_begun(workdir):
         check_tuned(config, talks=TALKS in config.data.mixture)
+    corpora = (*config.data.mixture, *config.evaluate.beside)
     if group.index == 0:
-        build_synthetic_if_missing(config.data.root, config.data.mixture)
+        build_synthetic_if_missing(config.data.root, corpora)
     group.barrier("the synthetic corpus")
     # Where processes have disks of their own, each builds it there; elsewhere it is there by now.
-    build_synthetic_if_missing(config.data.root, config.data.mixture)
+    build_synthetic_if_missing(config.data.root, corpora)
     rows = loop.run(config, workdir, group, Clock(_STARTED))
     if group.index == 0:
         if rows:

@@ -138,6 +138,8 @@ class EvaluateConfig:
         with another conversation's clips: what they are worth.
     before: whether the start is evaluated too, before the first step, so that the table has both:
         what was learned, and what was forgotten. It needs `config.init_from`.
+    beside: corpora in `config.data.root` that are evaluated on beside those of the mixture, though
+        nothing of them is trained on.
     """
 
     every: CountOrZero
@@ -151,6 +153,14 @@ class EvaluateConfig:
     loss_every: CountOrZero = 0
     controls: bool = False
     before: bool = False
+    beside: Annotated[tuple[Annotated[str, Folder()], ...], Example('("talks", "synthetic")')] = ()
+
+    def __post_init__(self):
+        if self.data and self.beside:
+            raise ConfigError(
+                f"config.evaluate.beside: has a meaning beside the mixture's corpora, and "
+                f"config.evaluate.data names {self.data!r} in their place; leave one of them empty"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,7 +245,8 @@ class RunConfig:
                 f"config.mesh: only one axis can take what the others leave, and "
                 f"{' and '.join(left_open)} are -1"
             )
-        corpora = [*self.data.mixture, *([self.evaluate.data] if self.evaluate.data else [])]
+        named = [self.evaluate.data] if self.evaluate.data else self.evaluate.beside
+        corpora = [*self.data.mixture, *named]
         for key in ("tasks", "languages"):
             for name in getattr(self.data, key):
                 if name not in corpora:

@@ -80,6 +80,9 @@ def test_every_key_is_described_once(keys, get_config, name):
     }
 
 
+MORE = "mesh wait profile lora preference"
+
+
 def test_groups_have_a_section_each(tables):
     groups = "model data data.wave_augment data.spec_augment optimizer train checkpoint evaluate"
     names = ["config", *(f"config.{group}" for group in f"{groups} mesh wait profile lora".split())]

@@ -258,11 +258,16 @@ def find_validation_splits(
     config: RunConfig, corpora: dict[str, Corpus]
 ) -> dict[str, tuple[Corpus, str]]:
     """The corpora and splits to evaluate on, by name; none, with a warning, if there are none."""
+
+    def opened(name: str) -> Corpus:
+        root, chosen = pathlib.Path(config.data.root), config.data.chosen
+        return Corpus(root / name, chosen.get(name, ALL))
+
     if name := config.evaluate.data:
-        corpus = Corpus(pathlib.Path(config.data.root) / name, config.data.chosen.get(name, ALL))
+        corpus = opened(name)
         return {name: (corpus, corpus.evaluated)}
     found = {}
-    for name, corpus in corpora.items():
+    for name, corpus in (corpora | {name: opened(name) for name in config.evaluate.beside}).items():
         if "validation" in corpus.splits:
             try:
                 corpus.index("validation")

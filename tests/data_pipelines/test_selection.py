@@ -1,5 +1,6 @@
 """A mixture takes the records of some tasks and languages, and is as if there were no others."""
 
+import dataclasses
 import itertools
 import logging
 import pickle
@@ -136,6 +137,20 @@ def test_the_corpus_that_is_named_for_evaluation_is_chosen_from(root):
     values["data"]["languages"] = {"mixed": ("fr",)}
     with pytest.raises(NothingChosen):
         find_validation_splits(from_mapping(values), {})["mixed"][0].index("validation")
+
+
+def test_corpora_beside_the_mixture_are_evaluated_on(root, tmp_path):
+    write(tmp_path / "other", [record(0, *KINDS[0])], [record(1, *KINDS[0])])
+    values = config_of(root)
+    mixture = open_mixture(root, {"mixed": 1})
+    evaluate = dataclasses.replace(values.evaluate, beside=(str(tmp_path / "other"),))
+    found = find_validation_splits(dataclasses.replace(values, evaluate=evaluate), mixture)
+    assert list(found) == ["mixed", str(tmp_path / "other")]
+    corpus, split = found[str(tmp_path / "other")]
+    assert [row.id for row in corpus.index(split)] == ["asr-en-1"]
+    missing = dataclasses.replace(values.evaluate, beside=("nowhere",))
+    with pytest.raises(FileNotFoundError, match="nowhere: no corpus there"):
+        find_validation_splits(dataclasses.replace(values, evaluate=missing), mixture)
 
 
 def test_a_run_does_not_see_what_becomes_of_other_records(root, tmp_path):
