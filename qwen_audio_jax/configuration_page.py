@@ -49,8 +49,8 @@ Defaults are those of the preset `tiny`.
 
 ABOUT_TOPOLOGIES = """\
 What a topology sets, so that the preset fits; for others, `compile_report --search` finds it.
-[scale.md](scale.md) has these and those of configs/sft.py. A name with a space is quoted:
-`--config='configs/pretrain.py:qwen2_audio_7b@2x v5e:16x16'`."""
+[scale.md](scale.md) has these and those of configs/sft.py and configs/dpo.py. A name with a space
+is quoted: `--config='configs/pretrain.py:qwen2_audio_7b@2x v5e:16x16'`."""
 
 
 def page(get_config: Callable[[str], ConfigDict]) -> str:

@@ -137,6 +137,8 @@ SETUPS: dict[Place, Setup] = {
     Place("sft", "qwen2_audio_7b", "v5p:4x4x4"): Setup(64, 1, "dots"),
     Place("sft", "qwen2_audio_7b", "v5p:2x2x1"): Setup(64, 4, "dots", lora_rank=16),
     Place("sft", "qwen2_audio_7b", "v5e:4x4"): Setup(64, 4, "dots", lora_rank=16),
+    Place("dpo", "qwen2_audio_7b", "v5p:2x2x1"): Setup(64, 4, "dots", lora_rank=16),
+    Place("dpo", "qwen2_audio_7b", "v5e:4x4"): Setup(64, 4, "dots", lora_rank=16),
 }
 """Each compiles and fits, by `pytest -m tpu_aot`."""
 

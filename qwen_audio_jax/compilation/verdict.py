@@ -202,8 +202,8 @@ def _lower(recipe: Recipe, mesh: jax.sharding.Mesh, shape: RowShape):
     layout = shardings(state, mesh)
     rows = NamedSharding(mesh, ROWS)
     row = empty_batch(1, shape.tokens, shape.frames, recipe.model.encoder.mel_bins)
-    if layout := recipe.preference.pairs:
-        row |= pair_fields(1, shape.tokens, layout)
+    if pairs := recipe.preference.pairs:
+        row |= pair_fields(1, shape.tokens, pairs)
     batch = {  # of shapes only: that of a thousand chips has 100 GiB
         name: jax.ShapeDtypeStruct((shape.rows, *array.shape[1:]), array.dtype, sharding=rows)
         for name, array in row.items()
