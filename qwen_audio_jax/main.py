@@ -77,7 +77,8 @@ def train_together(config: "RunConfig", group: "Group") -> None:
     )
     check_start(config, workdir)
     if not has_begun(workdir):
-        check_tuned(config, talks=TALKS in config.data.mixture)
+        talks = TALKS in config.data.mixture or bool(config.preference)
+        check_tuned(config, talks=talks)
     corpora = (*config.data.mixture, *config.evaluate.beside)
     if group.index == 0:
         build_synthetic_if_missing(config.data.root, corpora)

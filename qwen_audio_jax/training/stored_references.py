@@ -195,7 +195,7 @@ class StoredReferences:
 def new_records(plan: PackPlan, steps: int) -> Iterator[dict[tuple[int, int], tuple[int, int]]]:
     """Batch by batch of a run, the records that come in it for the first time, by their places.
 
-    It ends with the run, or where each component has been gone through.
+    It ends with the run, or with the window in which each component has been gone through.
 
     Args:
         plan: of the run.
@@ -208,7 +208,8 @@ def new_records(plan: PackPlan, steps: int) -> Iterator[dict[tuple[int, int], tu
     number = 0
     while not steps or number < steps:
         slot = plan.slot_of(number, 0)
-        if min(plan.epochs(slot)) >= 1:
+        # Within a window records come in any order.
+        if min(plan.epochs(slot - slot % plan.slots_per_window)) >= 1:
             return
         new: dict[tuple[int, int], tuple[int, int]] = {}
         for row, records in enumerate(plan.batch(slot).rows):

@@ -258,7 +258,7 @@ def test_stale_references_are_refused(place, run, tmp_path):
 
 def test_other_records_than_pairs_are_refused(tmp_path):
     write_corpus(tmp_path / "tones", train=3)
-    with pytest.raises(ConfigError, match="of corpus 'tones' is of task .* learns pairs alone"):
+    with pytest.raises(ConfigError, match=r"of corpus 'tones' is .* learns pairs alone"):
         check_pairs({"tones": Corpus(tmp_path / "tones")})
 
 

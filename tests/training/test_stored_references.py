@@ -28,10 +28,10 @@ FACTS = {"weights": "1", "vocabulary": "2", "template": "3", "records": {"few": 
 def plan_of(few=4, many=12):
     random = np.random.default_rng(0)
     lengths = {
-        name: np.stack([random.integers(20, 60, n), np.zeros(n, int)], axis=1)
+        name: np.stack([random.integers(20, 60, n), np.full(n, 4)], axis=1)
         for name, n in (("few", few), ("many", many))
     }
-    return PackPlan(lengths, {"few": 1.0, "many": 1.0}, [RowShape(2, 128, 0)], seed=3)
+    return PackPlan(lengths, {"few": 1.0, "many": 1.0}, [RowShape(2, 128, 16)], seed=3)
 
 
 def computed(stored, plan, *, batches=None):
