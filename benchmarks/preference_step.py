@@ -12,7 +12,8 @@ code. `positions` are those that the encoder computes for the pair, with the ref
 The second: 8 pairs with clips of 3 to 5 s, beside transformers and PEFT, the usual way written out:
 their forward pass, our labels, torch's AdamW.
 
-Gradient norms must agree first, and the losses of the second step. Compilation is not counted.
+Told is the processor time of a step. Gradient norms must agree first, and the losses of the second
+step. Compilation is not counted.
 """
 
 import argparse
@@ -273,9 +274,9 @@ def compare(arms: dict[str, Callable], turns: int) -> Table:
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     for _ in range(turns):
         for name, arm in arms.items():
-            start = time.perf_counter()
+            start = time.process_time()
             arm()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(time.process_time() - start)
     usual = statistics.median(next(iter(seconds.values())))
     table = Table("", "seconds", "times as fast", "positions", title="a step on pairs")
     for name, arm in arms.items():

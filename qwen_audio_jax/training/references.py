@@ -8,6 +8,7 @@ same program.
 """
 
 import dataclasses
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -112,7 +113,11 @@ def complete(
     data, config = run.data, run.config.data
     source = _Some(data.batches_from(0, config), [number for number, _ in due])
     first = jax.process_index() == 0
-    bar = tqdm(due, desc="references", unit="batch", disable=not first)
+    # As of training, a file gets a line every ten seconds.
+    often = 0.1 if sys.stderr.isatty() else 10
+    bar = tqdm(
+        due, desc="references", unit="batch", leave=False, mininterval=often, disable=not first
+    )
     for (_, new), batch in zip(bar, batches(source, config.workers), strict=True):
         placed = place_rows(split_data_position(batch, data.plan.components)[0], reference.mesh)
         found = jax.device_get(reference.answers(reference.trained, state.frozen, placed))

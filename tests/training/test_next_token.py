@@ -183,6 +183,62 @@ def test_the_losses_of_positions_with_a_head_that_is_a_word_embedding():
     np.testing.assert_allclose(tied, ours, rtol=1e-6, atol=1e-6)
 
 
+def assert_slopes(axes="dv", first_new=0, **options):
+    """The gradients of something else than a sum of the losses, against float64."""
+    hidden, head, targets, weights = inputs()
+    turn = (lambda x: x) if axes == "dv" else jnp.transpose
+    cut = Cut(axes.index("v"), ((0, first_new),))
+    # Some losses count for nothing, some against.
+    slopes = jnp.asarray(np.random.default_rng(1).integers(-1, 2, (B, L)), jnp.float32)
+
+    def of(losses):
+        return jnp.sum(slopes * losses**2)
+
+    def ours(hidden, new, old):
+        pieces = Parted(new, old, cut) if first_new else new
+        return of(next_token_losses(hidden, pieces, targets, weights, axes=axes, **options))
+
+    def wanted(hidden, head):
+        logits = hidden @ head
+        return of(weights * optax.softmax_cross_entropy_with_integer_labels(logits, targets))
+
+    new, old = cut.take(turn(head)) if first_new else (turn(head), None)
+    d_hidden, d_head = jax.jit(jax.grad(ours, (0, 1)))(hidden, new, old)
+    with jax.enable_x64(True):
+        floats = (jnp.asarray(x, jnp.float64) for x in (hidden, head))
+        exact = jax.tree.map(np.asarray, jax.grad(wanted, (0, 1))(*floats))
+    # The rounding of a loss counts beside that of the sums.
+    for gradient, one in ((d_hidden, exact[0]), (d_head, turn(exact[1][:, first_new:]))):
+        np.testing.assert_allclose(gradient, one, rtol=0, atol=1e-6 * np.abs(one).max())
+
+
+@pytest.mark.parametrize(("axes", "first_new"), [("dv", 0), ("vd", 0), ("dv", 20)])
+def test_the_losses_of_positions_have_gradients(axes, first_new):
+    assert_slopes(axes, first_new, chunk=7)
+
+
+def test_of_the_losses_of_positions_a_frozen_head_costs_no_gradient():
+    hidden, head, targets, weights = inputs()
+
+    def flops(number):
+        def loss(hidden, head):
+            return jnp.sum(next_token_losses(hidden, head, targets, weights) ** 2)
+
+        return (
+            jax.jit(jax.grad(loss, number)).lower(hidden, head).compile().cost_analysis()["flops"]
+        )
+
+    assert flops((0, 1)) > max(flops(0), flops(1))
+
+
+@pytest.mark.slow
+@on_eight_devices
+def test_the_losses_of_positions_have_gradients_on_a_mesh():
+    for sizes in ((2, 2, 2), (1, 8, 1)):
+        mesh = make_mesh(dict(zip(AXES, sizes, strict=True)))
+        assert_slopes(chunk=8, mesh=mesh)
+
+
 @pytest.mark.slow
 @on_eight_devices
 def test_the_losses_of_positions_are_the_same_on_a_mesh():
