@@ -4,6 +4,9 @@ Each answer is a row with the prompt and the clip, padded to the longest text an
 reference is the model with its adapters switched off, in every step.
 """
 
+import dataclasses
+
+import numpy as np
 import torch
 from sft_vs_transformers import AdaptersThere
 from train_step_vs_transformers import WINDOW
@@ -11,11 +14,19 @@ from train_step_vs_transformers import WINDOW
 from data_pipelines.examples import Example
 
 
+def in_window(example: Example) -> Example:
+    """With what a log-mel is in silence behind the clip, up to 30 s."""
+    (clip,) = example.clips
+    window = np.full((WINDOW, clip.shape[1]), -0.6, np.float32)
+    window[: len(clip)] = clip
+    return dataclasses.replace(example, clips=(window,))
+
+
 class Theirs(AdaptersThere):
     """A step of it."""
 
     def __init__(self, folder: str, made: list[Example], beta: float):
-        super().__init__(folder, made)
+        super().__init__(folder, [in_window(example) for example in made])
         self.labels, self.beta = self.inputs.pop("labels"), beta
         # With the reference; a window of 30 s is 1,500 positions.
         self.positions = 2 * len(made) * WINDOW // 2
