@@ -85,13 +85,16 @@ def about(fields: Fields, names: Mapping[str, str]) -> dict[str, str]:
 
 
 def lettered_choices(fields: Fields) -> tuple[str, ...]:
-    """`choice_a` to `choice_d`, of which the last may be absent or null.
+    """`choice_a` to `choice_d`, of which the last may be absent, null or empty.
 
     Raises:
         RejectedRecord: one is no text, or is there without the one before it.
     """
-    given = [field for field in _LETTERED if fields.get(field) is not None]
-    return tuple(text(fields, field) for field in _LETTERED[: max(2, len(given))])
+    given = [field for field in _LETTERED if fields.get(field) not in (None, "")]
+    wanted = _LETTERED[: max(2, len(given))]
+    if empty := next((field for field in wanted if fields.get(field) == ""), ""):
+        raise RejectedRecord(f"field {empty!r}: must be a text, not an empty one")
+    return tuple(text(fields, field) for field in wanted)
 
 
 def lettered_lines(choices: Sequence[str]) -> str:

@@ -1,8 +1,9 @@
 """AIR-Bench's lists, read as its own scripts read them."""
 
 import published_lists
+import pytest
 
-from qwen_audio_jax.evaluation.benchmarks import JUDGED, air_bench
+from qwen_audio_jax.evaluation.benchmarks import JUDGED, air_bench, mmsu
 from qwen_audio_jax.rendering.spans import Span
 
 # As Inference_Foundation.py puts it.
@@ -83,9 +84,29 @@ def test_a_doubled_id_is_the_first_rows_even_if_that_cannot_be_asked(tmp_path):
     assert [one.row for one in left_out] == [1, 2]
 
 
-def test_a_gap_in_the_choices_is_refused(tmp_path):
+@pytest.mark.parametrize("fields", [{}, {"choice_c": None}, {"choice_c": ""}])
+def test_a_choice_that_is_absent_null_or_empty_is_none(tmp_path, fields):
     clips = published_lists.air_foundation(tmp_path).parent
-    row = published_lists.FOUNDATION[0] | {"choice_d": "dog"}
+    row = published_lists.FOUNDATION[0] | fields
+    rows = [row | {"uniq_id": 0, "choice_d": ""}, row | {"uniq_id": 1, "choice_d": None}]
+    path = published_lists.write(clips / "absent.json", rows)
+    for items, left_out in (air_bench.read_foundation(path), mmsu.read(mmsu_rows(clips, rows))):
+        assert not left_out
+        assert [item.choices for item in items] == [("man", "woman")] * 2
+        for item in items:
+            assert item.annotation["question"].endswith("C. None\nD. None")
+
+
+def mmsu_rows(clips, rows):
+    where = {"audio_path": "Speaker_Gender_Recognition_meld/a.wav"}
+    rows = [row | where | {"id": str(row["uniq_id"])} for row in rows]
+    return published_lists.write(clips / "mmsu.json", rows)
+
+
+@pytest.mark.parametrize("fields", [{}, {"choice_c": ""}])
+def test_a_gap_in_the_choices_is_refused(tmp_path, fields):
+    clips = published_lists.air_foundation(tmp_path).parent
+    row = published_lists.FOUNDATION[0] | fields | {"choice_d": "dog"}
     _, left_out = air_bench.read_foundation(published_lists.write(clips / "gap.json", [row]))
     assert left_out[0].reason.startswith("field 'choice_c': must be a text")
 
