@@ -101,7 +101,7 @@ def columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Callable[[Mapping[st
         ABOVE: any(map(difference_text, rows)),
         OTHER: any(map(other_text, rows)),
         PUBLISHED: any(map(published_text, rows)),
-        "unreadable": any("strict" in row for row in rows),
+        "unreadable": any("strict" in row or row.get("unreadable") for row in rows),
     }
     return {name: column for name, column in every.items() if needed.get(name, True)}
 

@@ -6,7 +6,7 @@ import finished
 import numpy as np
 import pytest
 
-from qwen_audio_jax.evaluation.score_table import score_table, warnings
+from qwen_audio_jax.evaluation.score_table import columns, score_table, warnings
 from qwen_audio_jax.evaluation.scoring import score_rows, scored_groups, summary
 from qwen_audio_jax.evaluation.statistics import bootstrap
 from qwen_audio_jax.evaluation.summed_scores import ratio
@@ -74,6 +74,23 @@ def test_a_label_that_the_metric_cannot_read_is_left_out_and_told():
     ((row,), (told,)) = rows_of(plan, finished.answers_of(items, ["<|0.00|>A<|1.00|>"] * 2))
     for one in (row, told):
         assert (one["asked"], one["scored"], one["left_out"], one["failed"]) == (2, 1, 1, 0)
+
+
+def test_times_that_cannot_be_read_are_told_and_no_part_of_the_shift():
+    words = [{"word": "one", "start": 0.0, "end": 0.5}]
+    items = [finished.item(n, "one", "word_timestamps", words=words) for n in range(3)]
+    plan = finished.plan_of(items, left_out=[(7, "no clip")])
+    answered = finished.answers_of(items, ["<|0.00|>one<|0.60|>", "one", None])
+    rows, _ = rows_of(plan, answered)
+    wer, shift = (next(r for r in rows if r["metric"] == name) for name in ("wer", "aas_ms"))
+    assert (wer["scored"], wer["unreadable"]) == (2, 0)
+    assert shift["value"] == pytest.approx(100)
+    counts = shift["scored"], shift["unreadable"], shift["failed"], shift["left_out"]
+    assert counts == (1, 1, 1, 1)
+    assert shift["asked"] == sum(counts)
+    table = score_table(rows, {"benchmarks": []})
+    assert "1 of 4" in cells(table, "scored")
+    assert columns(rows)["unreadable"](shift) == "1"
 
 
 def test_rows_of_the_list_that_no_task_claims_are_told_of_the_benchmark():

@@ -80,7 +80,8 @@ def test_a_missing_word_does_not_shift_its_successors():
 def test_unparseable_answers_are_skipped_as_pairs():
     rows = scored(Answer(NOODLES, "garbage"), Answer(NOODLES, RIGHT))
     assert rows["aas_ms"]["value"] == 0.0
-    assert rows["aas_ms"]["n"] == 2
+    assert (rows["aas_ms"]["n"], rows["aas_ms"]["unreadable"]) == (2, 1)
+    assert (rows["wer"]["n"], "unreadable" in rows["wer"]) == (2, False)
     assert scored(Answer(NOODLES, ""))["aas_ms"]["value"] is None
     assert average_shift([]) is None
 
