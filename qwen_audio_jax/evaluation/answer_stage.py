@@ -11,10 +11,11 @@ from qwen_audio_jax.evaluation.asking import Question, digest
 from qwen_audio_jax.evaluation.benchmarks import Benchmark, Item
 from qwen_audio_jax.evaluation.controls import Control, controls_of, write_controls
 from qwen_audio_jax.evaluation.plan import Asked, Plan, Planned, Window, write_plan
-from qwen_audio_jax.evaluation.progress import Progress, answering, bar
+from qwen_audio_jax.evaluation.progress import Progress, answering
 from qwen_audio_jax.evaluation.recordings import parts_of
 from qwen_audio_jax.evaluation.selection import spread
 from qwen_audio_jax.inference.answers import FAILED
+from qwen_audio_jax.monitoring.progress_bar import bar
 
 Answers = Callable[[Sequence[Question]], Iterator[tuple[Progress, Answered]]]
 """Questions to (what has been done so far, an answer), in any order."""

@@ -17,7 +17,7 @@ from qwen_audio_jax.evaluation.asking import digest
 from qwen_audio_jax.evaluation.benchmarks import open_benchmark
 from qwen_audio_jax.evaluation.ngrams import Texts
 from qwen_audio_jax.evaluation.plan import Asked, Plan
-from qwen_audio_jax.evaluation.progress import bar
+from qwen_audio_jax.monitoring.progress_bar import bar
 from qwen_audio_jax.tasks import KINDS
 
 SAME_BYTES, SAME_SAMPLES = "same bytes", "same samples"

@@ -6,8 +6,6 @@ import pathlib
 import threading
 from collections.abc import Mapping
 
-from tqdm import tqdm
-
 from qwen_audio_jax.evaluation.answer_files import Answered, AnswerFile, read_answers, read_files
 from qwen_audio_jax.evaluation.benchmarks import JUDGED
 from qwen_audio_jax.evaluation.judge_calls import SETTINGS, Call, calls_of, log_of
@@ -15,6 +13,7 @@ from qwen_audio_jax.evaluation.openai_server import ILL_REPLY, Server, each_at_o
 from qwen_audio_jax.evaluation.plan import Plan, read_plan
 from qwen_audio_jax.inference.answers import FAILED
 from qwen_audio_jax.metrics.judged import two_scores
+from qwen_audio_jax.monitoring.progress_bar import bar
 
 KEY_VARIABLE = "QWEN_AUDIO_JUDGE_API_KEY"
 _PATIENCE = 120.0
@@ -175,11 +174,10 @@ def _ask(by: Judge, missing: list[Call], file: AnswerFile, at_once: int, total: 
 
     in_a_row = 0
     with (
-        tqdm(total=total, desc="judging", unit="", leave=False, disable=None) as bar,
+        bar("judging", total, total - len(missing)) as shown,
         # Closed here, whatever is raised, since its threads write to the file.
         contextlib.closing(each_at_once(kept, missing, at_once)) as replies,
     ):
-        bar.update(total - len(missing))
         for reply in replies:
             in_a_row = in_a_row + 1 if reply.finish == FAILED else 0
             if in_a_row == _HOPELESS:
@@ -188,4 +186,4 @@ def _ask(by: Judge, missing: list[Call], file: AnswerFile, at_once: int, total: 
                     f"{reply.error}; see to the server, and give the same command again, which "
                     "goes on"
                 )
-            bar.update()
+            shown.update()

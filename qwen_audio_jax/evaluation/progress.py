@@ -5,9 +5,8 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 
-from tqdm import tqdm
-
 from qwen_audio_jax.evaluation.answer_files import Answered
+from qwen_audio_jax.monitoring.progress_bar import bar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,20 +63,6 @@ def answering(
             shown.update()
     if not quiet:
         print(_in_full(progress, given, time.monotonic() - began), file=sys.stderr)
-
-
-def bar(told: str, total: int, done: int = 0, *, quiet: bool = False) -> tqdm:
-    """A bar in a terminal, which goes when it has ended; elsewhere a line every ten seconds."""
-    in_terminal = sys.stderr.isatty()
-    return tqdm(
-        total=total,
-        initial=done,
-        desc=told,
-        unit="",
-        leave=not in_terminal,
-        disable=quiet,
-        mininterval=0.1 if in_terminal else 10,
-    )
 
 
 def _in_short(progress: Progress, seconds: float) -> str:

@@ -26,7 +26,6 @@ from qwen_audio_jax.evaluation.official_files import official_files
 from qwen_audio_jax.evaluation.options import Options
 from qwen_audio_jax.evaluation.page import write_evaluation_page
 from qwen_audio_jax.evaluation.plan import Plan, replace
-from qwen_audio_jax.evaluation.progress import bar
 from qwen_audio_jax.evaluation.published import why_none, with_published
 from qwen_audio_jax.evaluation.recordings import read_evaluation, with_whole_answers
 from qwen_audio_jax.evaluation.score_table import score_table
@@ -37,6 +36,7 @@ from qwen_audio_jax.evaluation.scoring import (
     summary,
 )
 from qwen_audio_jax.inference.loading import load
+from qwen_audio_jax.monitoring.progress_bar import bar
 
 TABLE_FILE, SUMMARY_FILE, PAGE_FILE = "evaluation.json", "summary.json", "report.html"
 OFFICIAL_FOLDER = "official"

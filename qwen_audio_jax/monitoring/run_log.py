@@ -10,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from qwen_audio_jax.monitoring.flops import Counts
+from qwen_audio_jax.monitoring.progress_bar import bar
 
 SKIPPED_FILE = "skipped.jsonl"
 
@@ -58,16 +59,7 @@ class RunLog:
             _keep_until(self._skipped_file, first_step)
             self._file = self._path.open("a")
             self._events = _event_writer(workdir / "tensorboard", first_step + 1)
-        # A terminal is redrawn ten times per second; a file gets a line every ten seconds.
-        interval = 0.1 if sys.stderr.isatty() else 10
-        self._bar = tqdm(
-            total=steps,
-            initial=first_step,
-            desc="training",
-            unit="step",
-            mininterval=interval,
-            disable=not write,
-        )
+        self._bar = bar("training", steps, first_step, unit="step", quiet=not write, stays=True)
         self._dropped, self._held_out = 0.0, ""
         self._skipped = self._last_skipped = 0
         self.restart_clock()

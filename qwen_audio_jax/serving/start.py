@@ -5,10 +5,9 @@ import pathlib
 import re
 import socket
 
-from tqdm import tqdm
-
 from qwen_audio_jax.inference.engine import Engine, EngineConfig
 from qwen_audio_jax.inference.loading import load
+from qwen_audio_jax.monitoring.progress_bar import bar
 from qwen_audio_jax.serving.application import application
 from qwen_audio_jax.serving.guard import digest, is_loopback
 from qwen_audio_jax.serving.limits import Limits
@@ -53,7 +52,9 @@ def run(options: argparse.Namespace, key: str) -> None:
         [Served(name, one, Engine(one, config)) for name, one in zip(names, loaded, strict=True)]
     )
     programs = [one for served in models for one in served.engine.warm_ups()]
-    for compile_program in tqdm(programs, desc="compiling (kept for the next start)", unit=""):
+    for compile_program in bar(
+        "compiling (kept for the next start)", len(programs), over=programs, stays=True
+    ):
         compile_program()
     if not loaded[0].tuned and len(loaded) == 1:
         print(

@@ -8,7 +8,6 @@ same program.
 """
 
 import dataclasses
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,10 +16,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from tqdm import tqdm
 
 from data_pipelines.pipeline import batches, split_data_position
 from qwen_audio_jax.models.cuts import together
+from qwen_audio_jax.monitoring.progress_bar import bar
 from qwen_audio_jax.parallel.sharding import ROWS, place_rows
 from qwen_audio_jax.training.build import Run
 from qwen_audio_jax.training.preference import Answers
@@ -113,12 +112,8 @@ def complete(
     data, config = run.data, run.config.data
     source = _Some(data.batches_from(0, config), [number for number, _ in due])
     first = jax.process_index() == 0
-    # As of training, a file gets a line every ten seconds.
-    often = 0.1 if sys.stderr.isatty() else 10
-    bar = tqdm(
-        due, desc="references", unit="batch", leave=False, mininterval=often, disable=not first
-    )
-    for (_, new), batch in zip(bar, batches(source, config.workers), strict=True):
+    shown = bar("references", len(due), over=due, unit="batch", quiet=not first)
+    for (_, new), batch in zip(shown, batches(source, config.workers), strict=True):
         placed = place_rows(split_data_position(batch, data.plan.components)[0], reference.mesh)
         found = jax.device_get(reference.answers(reference.trained, state.frozen, placed))
         readable = found.tokens[..., :1] > 0
