@@ -140,7 +140,8 @@ def _judge(share: tuple[int, int]) -> "Judge | None":
 
 
 def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else 130)
+    # In a file a table is as wide as it needs.
+    return Console(width=None if sys.stdout.isatty() else 1000)
 
 
 def _folder() -> pathlib.Path:

@@ -89,7 +89,8 @@ def train_together(config: "RunConfig", group: "Group") -> None:
     if group.index == 0:
         if rows:
             # Into a file or a pipe, wide enough that nothing is wrapped.
-            Console(width=None if sys.stdout.isatty() else 110).print(evaluation_table(rows))
+            # In a file a table is as wide as it needs.
+            Console(width=None if sys.stdout.isatty() else 1000).print(evaluation_table(rows))
         if (workdir / "report.html").is_file():  # else a signal has stopped the run
             print(f"report: {workdir / 'report.html'}")
 

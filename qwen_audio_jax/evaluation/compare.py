@@ -298,7 +298,7 @@ def comparison_table(comparison: Comparison) -> rich.table.Table:
         arrow = "↓" if scale.lower_is_better else "↑"
         table.add_row(
             # Text, not str: rich would read square brackets as markup.
-            rich.text.Text(one.task),
+            rich.text.Text(one.task.replace("_", " ")),
             rich.text.Text(f"{name} {arrow}"),
             scale.text(one.a),
             scale.text(one.b),

@@ -60,7 +60,8 @@ def score_table(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any]) -> r
         table.add_row(
             # Text, not str: rich would read square brackets as markup.
             rich.text.Text("" if here[0] == before[0] else here[0]),
-            rich.text.Text("" if here == before else here[1]),
+            # Blanks, at which a line may end.
+            rich.text.Text("" if here == before else here[1].replace("_", " ")),
             rich.text.Text(f"{metric_text(row)}\u00a0{arrow}"),
             *(rich.text.Text(column(row), style=_style(row, name))
               for name, column in shown.items()),

@@ -47,6 +47,7 @@ class _Lines:
 
     def __init__(self, file: TextIO):
         self._file, self._last = file, ""
+        self.encoding = file.encoding  # by which tqdm chooses the bar's characters
 
     def write(self, text: str) -> None:
         line = text.strip()

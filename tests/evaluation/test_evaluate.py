@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 
+import finished
 import numpy as np
 import pytest
 import tiny_models
@@ -235,9 +236,13 @@ def test_the_same_clip_and_question_are_answered_once(tmp_path, asking):
     assert [row["n"] for row in rows] == [3, 3]
 
 
-def test_scoring_needs_no_device(tmp_path, asking, manifest):
+def test_scoring_needs_no_device_and_a_file_gets_a_table_as_wide_as_it_needs(tmp_path):
+    name = "long" * 50
     folder = tmp_path / "evaluation"
-    run(folder, asking, manifest)
+    item = finished.item(0, "a dog", "acoustic_scene_classification", name)
+    transcript = finished.item(1, "a dog", benchmark=name)
+    items = [item, transcript]
+    finished.write(folder, finished.plan_of(items), finished.answers_of(items, ["a dog"] * 2))
     told = subprocess.run(
         [sys.executable, "-m", "qwen_audio_jax.evaluate", f"--workdir={folder}", "--stage=score"],
         env=os.environ | {"JAX_PLATFORMS": "none-such"},
@@ -246,6 +251,7 @@ def test_scoring_needs_no_device(tmp_path, asking, manifest):
         check=True,
     )
     assert "WER" in told.stdout
+    assert f"{name}   acoustic scene classification   Accuracy" in told.stdout
     assert (folder / "evaluation.json").is_file()
 
 

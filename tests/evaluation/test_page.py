@@ -15,7 +15,8 @@ LONG = "a benchmark of people who like long names, <b>very</b> / long " * 8
 def page(tmp_path_factory):
     """Sixty transcripts of a benchmark and two questions of another, one clip failed."""
     items = [
-        finished.item(n, f"number {n}", gender="female" if n < 55 else "male") for n in range(60)
+        finished.item(n, f"number {n}", benchmark="my_list", gender="female" if n < 55 else "male")
+        for n in range(60)
     ]
     items += [
         finished.item(n, "a cat", "audio_question_answering", LONG, choices=("a dog", "a cat"),
@@ -41,6 +42,15 @@ def test_why_there_is_no_answer_is_not_the_answer(page):
     assert '<dt>no answer</dt><dd class="wrong">the server is on fire</dd>' in failed
     assert "<dt>answer</dt>" not in failed
     assert 'data-signs="failed"' in failed
+
+
+def test_tables_part_names_at_underscores_and_no_words(page):
+    table = page.partition("<h2>Scores</h2>")[2].partition("</table>")[0]
+    assert re.search(r'<th scope="row">my_<wbr>list</th>', table)
+    style = page.partition("<style>")[2].partition("</style>")[0]
+    cells = [rule for rule in style.split("}") if re.search(r"\b(td|th)\b[^{]*{", rule)]
+    assert any("td.words" in rule for rule in cells)
+    assert not [rule for rule in cells if "overflow-wrap: anywhere" in rule]
 
 
 def test_words_that_differ_are_marked_by_the_words_that_are_scored(page):
