@@ -184,7 +184,9 @@ def warnings(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any]) -> list
             for name in ("scored", "unreadable", "failed", "left_out")
         )
         over = f"; {one['passed_over']:,} more were not asked" if one["passed_over"] else ""
-        lines.append(f"{one['name']}: of {one['asked']:,} asked {counts}{over}")
+        lines.append(
+            f"{one['name']}: of {one['asked']:,} asked {counts}{over}{_why(one['reasons'])}"
+        )
         if one["published"]:
             lines.append(f"{one['name']}: no published figure stands beside: {one['published']}")
         ill = [
@@ -211,3 +213,17 @@ def warnings(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any]) -> list
                 f"answer, {commonest['text'][:60]!r}: does the model hear them?"
             )
     return [*lines, *control_notes(rows), *contamination_notes(told)]
+
+
+_LONGEST_REASON = 200
+
+
+def _why(reasons: Mapping[str, int]) -> str:
+    """The commonest reason why items failed or were left out, where there is any."""
+    if not reasons:
+        return ""
+    reason, count = max(reasons.items(), key=lambda one: one[1])
+    if len(reason) > _LONGEST_REASON:
+        reason = reason[:_LONGEST_REASON] + "…"
+    others = "; the page has the other reasons" if len(reasons) > 1 else ""
+    return f"; {count:,} × {reason}{others}"

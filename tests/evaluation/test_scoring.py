@@ -142,7 +142,13 @@ def test_the_table_says_what_is_not_there():
     intervals = dict(zip(cells(table, "metric"), cells(table, "interval"), strict=True))
     assert intervals["METEOR\u00a0↑"] == "" != intervals["CIDEr-D\u00a0↑"]
     assert set(cells(table, "scored")) == {"2 of 4", ""}
-    assert (
-        warnings(rows, told)[0] == "mine: of 4 asked 2 scored, 0 unreadable, 1 failed, 1 left out"
+    counted = "mine: of 4 asked 2 scored, 0 unreadable, 1 failed, 1 left out; "
+    assert warnings(rows, told)[0] == (
+        counted + "1 × the server is on fire; the page has the other reasons"
     )
+    told["benchmarks"][0]["reasons"] = {"rare": 1, "no room " * 100: 1200}
+    assert warnings(rows, told)[0].startswith(counted + "1,200 × no room no room")
+    assert len(warnings(rows, told)[0]) < 400
+    told["benchmarks"][0]["reasons"] = {"no clip": 2}
+    assert warnings(rows, told)[0] == counted + "2 × no clip"
     assert np.unique([row["asked"] for row in rows]) == [4]
