@@ -20,7 +20,8 @@ class Scale:
 
     Attributes:
         name: for people.
-        unit: "%" (the value is a fraction), "ms", "nats" or "".
+        unit: "%" (the value is a fraction), "of 100" (so too, but it is written without a unit, as
+            BLEU is), "ms", "nats" or "".
         best: the value of a perfect answer; None if the metric has no bound.
         lower_is_better: the direction.
     """
@@ -36,6 +37,8 @@ class Scale:
             return "-"
         if self.unit == "%":
             return f"{100 * value:.1f} %"
+        if self.unit == "of 100":
+            return f"{100 * value:.1f}"
         if self.unit == "nats":
             return f"{value:.3f} nats"
         if self.unit == "ms":
@@ -49,10 +52,10 @@ SCALES = {
     "aas_ms": Scale("Boundary shift (AAS)", "ms", 0.0, lower_is_better=True),
     "bleu": Scale("BLEU", "", 100.0),
     "cider": Scale("CIDEr-D", "", 10.0),
-    "coco_bleu_1": Scale("COCO's BLEU-1", "", 1.0),
-    "coco_bleu_2": Scale("COCO's BLEU-2", "", 1.0),
-    "coco_bleu_3": Scale("COCO's BLEU-3", "", 1.0),
-    "coco_bleu_4": Scale("COCO's BLEU-4", "", 1.0),
+    "coco_bleu_1": Scale("COCO's BLEU-1", "of 100", 1.0),
+    "coco_bleu_2": Scale("COCO's BLEU-2", "of 100", 1.0),
+    "coco_bleu_3": Scale("COCO's BLEU-3", "of 100", 1.0),
+    "coco_bleu_4": Scale("COCO's BLEU-4", "of 100", 1.0),
     "rouge_l": Scale("ROUGE-L", "", 1.0),
     "meteor": Scale("METEOR", "", 1.0),
     "spice": Scale("SPICE", "", 1.0),
@@ -104,13 +107,16 @@ def gain(row: dict[str, Any]) -> float | None:
 
 
 def verdict(row: dict[str, Any]) -> str:
-    """Against the baseline: "better", "worse", "equal", or "" where it cannot be told."""
+    """Against the baseline: "better", "worse", "equal" as far as both are written, or "" where it
+    cannot be told.
+    """
     value, baseline = row["value"], row["baseline"]
     if value is None or baseline is None:
         return ""
-    if value == baseline:
+    scale = scale_of(row["metric"])
+    if scale.text(value) == scale.text(baseline):
         return "equal"
-    return "better" if (value < baseline) == scale_of(row["metric"]).lower_is_better else "worse"
+    return "better" if (value < baseline) == scale.lower_is_better else "worse"
 
 
 _MOST_ROWS = 40

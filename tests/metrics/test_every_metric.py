@@ -99,10 +99,19 @@ def test_direction_against_the_baseline():
     assert verdict(row("accuracy", 0.9, 0.5)) == "better"
     assert verdict(row("accuracy", 0.5, 0.5)) == "equal"
     assert verdict(row("bleu", None, None)) == ""
+    assert verdict(row("coco_bleu_2", 5.177e-10, 0.0)) == "equal"
+    assert verdict(row("coco_bleu_2", 0.01, 0.0)) == "better"
+    assert verdict(row("wer", 0.99999, 1.0)) == "equal"
     assert gain(row("wer", 0.2, 1.0)) == pytest.approx(0.8)
     assert gain(row("aas_ms", 200.0, 100.0)) == pytest.approx(-1.0)
     assert gain(row("accuracy", 0.75, 0.5)) == pytest.approx(0.5)
     assert gain(row("accuracy", 1.0, 1.0)) is None
+
+
+def test_coco_bleu_is_written_of_100_as_bleu_is():
+    found = scale_of("coco_bleu_2")
+    written = [found.text(value) for value in (5.177e-10, 0.8367, -0.05777)]
+    assert written == ["0.0", "83.7", "-5.8"]
 
 
 def test_table_for_the_terminal():
