@@ -102,8 +102,9 @@ def why_none(plan: Plan, benchmark: Asked, items: Iterable[Planned]) -> str:
         return ""
     if benchmark.passed_over or plan.decoding.get("most_tokens"):
         return "a part of it was asked, or with another limit"
-    models = " and ".join(dict.fromkeys(one.model for one in of_set))
-    return f"those of {models} are of the makers' own prompts, by which this was not asked"
+    *others, last = dict.fromkeys(one.model for one in of_set)
+    models = f"{', '.join(others)} and {last}" if others else last
+    return f"{models} were asked with their makers' prompts, and this was asked with others"
 
 
 def _of_protocol(plan: Plan, benchmark: Asked, items: Iterable[Planned]) -> list[Figure]:

@@ -71,7 +71,7 @@ def score_table(rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any]) -> r
 
 
 OTHER, PUBLISHED = "other reading", "published"
-ABOVE = "score is above by"
+LOSES = "control loses"
 _COUNTS = ("scored", "unreadable", "failed", "left out")
 _MOST_ROWS = 40
 
@@ -92,14 +92,14 @@ def columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Callable[[Mapping[st
     every = {
         "value": value_text,
         "interval": interval_text,
-        ABOVE: difference_text,
+        LOSES: loss_text,
         OTHER: other_text,
         "baseline": _baseline_text,
         PUBLISHED: published_text,
         **{name: functools.partial(_count_text, name.replace(" ", "_")) for name in _COUNTS},
     }
     needed = {
-        ABOVE: any(map(difference_text, rows)),
+        LOSES: any(map(loss_text, rows)),
         OTHER: any(map(other_text, rows)),
         PUBLISHED: any(map(published_text, rows)),
         "unreadable": any("strict" in row or row.get("unreadable") for row in rows),
@@ -140,16 +140,24 @@ def interval_text(row: Mapping[str, Any]) -> str:
     return f"{scale.text(row['low'])} to {scale.text(row['high'])}"
 
 
-def difference_text(row: Mapping[str, Any]) -> str:
-    """Of a control's row, how much the score of the same items is above it, with the interval."""
+def loss_text(row: Mapping[str, Any]) -> str:
+    """Of a control's row, how much worse it is than the score of the same items, with the interval:
+    below 0 it is better.
+    """
     if row.get("difference") is None:
         return ""
     scale = scale_of(row["metric"])
-    told = scale.text(row["difference"])
+    ends = "difference_low", "difference_high"
+    # Adding 0 makes a plain 0 of -0.
+    if scale.lower_is_better:
+        lost, ends = 0.0 - row["difference"], ends[::-1]
+    else:
+        lost = row["difference"]
+    told = scale.text(lost)
     if row.get("difference_low") is None:
         return told
-    ends = (scale.text(row[end]) for end in ("difference_low", "difference_high"))
-    return f"{told} ({' to '.join(ends)})"
+    within = (0.0 - row[end] if scale.lower_is_better else row[end] for end in ends)
+    return f"{told} ({' to '.join(map(scale.text, within))})"
 
 
 def other_text(row: Mapping[str, Any]) -> str:

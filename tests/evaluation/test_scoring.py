@@ -6,7 +6,7 @@ import finished
 import numpy as np
 import pytest
 
-from qwen_audio_jax.evaluation.score_table import columns, score_table, warnings
+from qwen_audio_jax.evaluation.score_table import columns, loss_text, score_table, warnings
 from qwen_audio_jax.evaluation.scoring import score_rows, scored_groups, summary
 from qwen_audio_jax.evaluation.statistics import bootstrap
 from qwen_audio_jax.evaluation.summed_scores import ratio
@@ -125,6 +125,22 @@ def test_intervals_of_a_language_hold_its_score():
 def cells(table, name):
     (column,) = [one for one in table.columns if one.header == name]
     return [str(cell) for cell in column.cells]
+
+
+@pytest.mark.parametrize(
+    ("metric", "difference", "told"),
+    [
+        ("accuracy/no_audio", (0.05, 0.01, 0.1), "5.0 % (1.0 % to 10.0 %)"),
+        ("wer/no_audio", (0.05, 0.0, 0.1), "-5.0 % (-10.0 % to 0.0 %)"),
+        ("wer/no_audio", (-0.05, -0.1, -0.01), "5.0 % (1.0 % to 10.0 %)"),
+        ("wer/no_audio", (0.0, None, None), "0.0 %"),
+        ("wer/no_audio", (None, None, None), ""),
+    ],
+)
+def test_a_control_loses_what_makes_it_worse_than_the_score(metric, difference, told):
+    names = "difference", "difference_low", "difference_high"
+    row = {"metric": metric} | dict(zip(names, difference, strict=True))
+    assert loss_text(row) == told
 
 
 def test_the_table_says_what_is_not_there():
