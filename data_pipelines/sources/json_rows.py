@@ -117,16 +117,21 @@ def own_id(fields: dict[str, Any]) -> str | None:
 
 
 class Ids:
-    """The ids that rows have so far, each of one row alone."""
+    """The ids that rows have so far, each of one row alone.
 
-    def __init__(self):
-        self._lines: dict[str, int] = {}
+    Args:
+        called: what a row's number counts: of a list that may be one JSON array, not its lines.
+    """
+
+    def __init__(self, called: str = "line"):
+        self._numbers: dict[str, int] = {}
+        self._called = called
 
     def add(self, name: str, number: int) -> None:
         """Notes a row's id. Raises RejectedRecord if another row has it already."""
-        if name in self._lines:
+        if name in self._numbers:
             raise RejectedRecord(
-                f"field 'id': {name!r} is line {self._lines[name]}'s already; ids must differ, so "
-                "leave it out, or call it otherwise"
+                f"field 'id': {name!r} is {self._called} {self._numbers[name]}'s already; ids must "
+                "differ, so leave it out, or call it otherwise"
             )
-        self._lines[name] = number
+        self._numbers[name] = number

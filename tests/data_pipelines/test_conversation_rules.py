@@ -333,7 +333,7 @@ def test_a_named_form_is_the_one_that_is_read(folder):
 def test_ids_differ(folder):
     rows, rejected = conversations.jobs(write(folder, {**GOOD, "id": 1}, GOOD, {**GOOD, "id": "1"}))
     assert [row.id for row in rows] == ["1", "a-2"]
-    says = "field 'id': '1' is line 1's already; ids must differ, so leave it out, or"
+    says = "field 'id': '1' is row 1's already; ids must differ, so leave it out, or"
     assert [one["row"] for one in rejected] == [3]
     assert says in rejected[0]["reason"]
 

@@ -77,7 +77,7 @@ def jobs(
     told = form_of(_readable(entries)) if form == AUTO else form
     rows: list[TalkRow] = []
     rejected = []
-    ids = Ids()
+    ids = Ids("row")
     for number, line in entries:
         try:
             pair = as_talks(_fields(line))

@@ -63,7 +63,7 @@ def read_rows(
     Raises:
         RejectedRecord: the list cannot be read.
     """
-    items, left_out, ids = [], [], Ids()
+    items, left_out, ids = [], [], Ids("row")
     for number, line in rows_of(path):
         try:
             fields = _fields(line)

@@ -72,7 +72,7 @@ def test_rows_that_cannot_be_asked_are_named(tmp_path):
     missing, doubled, odd = left_out
     assert (missing.row, doubled.row, odd.row) == (4, 5, 6)
     assert missing.reason.endswith("Sound_AQA_avqa/gone.mp3 is not there")
-    assert "'1' is line 2's already" in doubled.reason
+    assert "'1' is row 2's already" in doubled.reason
     assert odd.reason == "field 'answer_gt': 'robot' is not among the choices 'man', 'woman'"
 
 
