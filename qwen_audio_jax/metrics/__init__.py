@@ -64,7 +64,7 @@ def score(task: str, answers: list[Answer]) -> list[dict[str, Any]]:
         None only where the set leaves them undefined, as a word error rate without any words. "n"
         counts what was scored: an answer to a label that no build would take is left out, and a
         warning tells how many. A row of "aas_ms" has "unreadable" too: how many of its "n" answers
-        have times that cannot be read, which are no part of its value.
+        have no times that could be compared, and are no part of its value.
     """
     metric = METRICS[KINDS[task].metric]
     answers = [_prepared(task, answer) for answer in answers]

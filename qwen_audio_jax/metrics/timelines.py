@@ -82,15 +82,15 @@ def _shifts(reference: list[Unit], hypothesis: list[Unit]) -> list[float]:
 def timestamps(answers: list[Answer]) -> list[dict[str, Any]]:
     """Rows "wer" (of the words between the times) and "aas_ms" (the shift of their boundaries).
 
-    An answer that cannot be parsed is dropped from "aas_ms" together with its reference, and told:
-    "unreadable" of the row's "n" are such. A model may thus keep few units and still have a small
-    shift: read both rows together. Baselines: the empty answer; the right words spread evenly over
-    the time up to the last boundary.
+    An answer that cannot be parsed, or has no unit of its reference, has no shift: it is dropped
+    from "aas_ms" together with its reference, and told: "unreadable" of the row's "n" are such. A
+    model may thus keep few units and still have a small shift: read both rows together. Baselines:
+    the empty answer; the right words spread evenly over the time up to the last boundary.
     """
     error_rate = word_error_rate(map(_words, answers))
     timed = [(reference_timeline(a.annotation), a) for a in answers if a.annotation.get("words")]
     pairs = [(r, r if a.exact else parse_timeline(a.hypothesis)) for r, a in timed]
-    read = [(r, h) for r, h in pairs if h is not None]
+    read = [(r, h) for r, h in pairs if h is not None and _shifts(r, h)]
     guess = average_shift([(r, evenly_spread(r)) for r, _ in timed])
     shifted = table_row("aas_ms", average_shift(read), guess, len(timed))
     return [

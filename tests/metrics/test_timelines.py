@@ -82,6 +82,8 @@ def test_unparseable_answers_are_skipped_as_pairs():
     assert rows["aas_ms"]["value"] == 0.0
     assert (rows["aas_ms"]["n"], rows["aas_ms"]["unreadable"]) == (2, 1)
     assert (rows["wer"]["n"], "unreadable" in rows["wer"]) == (2, False)
+    other = scored(Answer(NOODLES, "<|0.10|>x<|0.20|>"))["aas_ms"]
+    assert (other["value"], other["n"], other["unreadable"]) == (None, 1, 1)
     assert scored(Answer(NOODLES, ""))["aas_ms"]["value"] is None
     assert average_shift([]) is None
 
