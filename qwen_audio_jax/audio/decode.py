@@ -31,7 +31,15 @@ from qwen_audio_jax.audio.formats.errors import (
 )
 from qwen_audio_jax.audio.lengths import MIN_SAMPLES, SAMPLE_RATE
 
-__all__ = ["MAX_LEVEL", "MAX_SECONDS", "AudioError", "decode", "read_samples", "suspicion"]
+__all__ = [
+    "MAX_LEVEL",
+    "MAX_SECONDS",
+    "AudioError",
+    "check_level",
+    "decode",
+    "read_samples",
+    "suspicion",
+]
 
 MAX_LEVEL = 2.0**31
 """Of a sample, full scale being 1: no integer format has larger numbers, scaled or not."""
@@ -63,9 +71,7 @@ def decode(data: bytes, most: float = math.inf, seconds: float = MAX_SECONDS) ->
         wave, rate = read_samples(data)
     if len(wave) == 0:
         raise AudioError("the clip has no samples")
-    # Written so that NaN fails.
-    if not (wave.min() >= -MAX_LEVEL and wave.max() <= MAX_LEVEL):
-        raise _beyond_all_levels(wave)
+    check_level(wave)
     mono = wave[:, 0] if wave.shape[1] == 1 else wave.mean(axis=1, dtype=np.float32)
     wave = resample(mono, rate)
     if len(wave) < MIN_SAMPLES:
@@ -146,6 +152,25 @@ def read_samples(data: bytes) -> tuple[np.ndarray, int]:
     return ffmpeg.read(data, name)
 
 
+def check_level(wave: np.ndarray) -> None:
+    """Refuses samples [n, channels], n > 0, that are no numbers or larger than `MAX_LEVEL`.
+
+    Raises:
+        AudioError: they are.
+    """
+    # Written so that NaN fails.
+    if wave.min() >= -MAX_LEVEL and wave.max() <= MAX_LEVEL:
+        return
+    finite = np.isfinite(wave).all(axis=1)
+    if not finite.all():
+        bad = np.count_nonzero(~finite)
+        raise AudioError(f"{bad} of its {len(wave)} samples are not numbers (NaN or infinite)")
+    raise AudioError(
+        f"its loudest sample is {np.abs(wave).max():.3g} times full scale, and no recording is "
+        f"over {MAX_LEVEL:.3g}: are its numbers of another type or byte order?"
+    )
+
+
 def _by_libsndfile(data: bytes, name: str) -> tuple[np.ndarray, int]:
     """What libsndfile reads, if FFmpeg does not find more; else what FFmpeg reads."""
     demuxer = "wav" if name == "riff" else name
@@ -199,15 +224,3 @@ def _by_packet_table(data: bytes, delay: int, samples: int, padding: int) -> tup
     if not samples <= len(wave) <= samples + padding + TOLERANCE_SECONDS * rate:
         raise AudioError(f"its packet table tells of {samples} samples, not of {len(wave)}")
     return wave[:samples], rate
-
-
-def _beyond_all_levels(wave: np.ndarray) -> AudioError:
-    """The reason for samples [n, channels] that are no numbers or larger than `MAX_LEVEL`."""
-    finite = np.isfinite(wave).all(axis=1)
-    if not finite.all():
-        bad = np.count_nonzero(~finite)
-        return AudioError(f"{bad} of its {len(wave)} samples are not numbers (NaN or infinite)")
-    return AudioError(
-        f"its loudest sample is {np.abs(wave).max():.3g} times full scale, and no recording is "
-        f"over {MAX_LEVEL:.3g}: are its numbers of another type or byte order?"
-    )

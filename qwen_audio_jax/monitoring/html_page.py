@@ -25,7 +25,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from qwen_audio_jax.audio.decode import read_samples
+from qwen_audio_jax.audio.decode import check_level, read_samples
 from qwen_audio_jax.audio.formats import kinds
 from qwen_audio_jax.audio.lengths import SAMPLE_RATE
 
@@ -255,9 +255,10 @@ def _spectrogram(clip: bytes) -> Spectrogram:
     samples, rate = read_samples(clip)
     if not len(samples):
         raise ValueError("it holds no samples")
+    check_level(samples)
     mono = librosa.resample(samples.mean(axis=1), orig_sr=rate, target_sr=SAMPLE_RATE)
     seconds = len(samples) / rate
-    mono = np.pad(np.nan_to_num(mono), (0, max(0, _WINDOW - len(mono))))
+    mono = np.pad(mono, (0, max(0, _WINDOW - len(mono))))
     power = librosa.feature.melspectrogram(
         y=mono,
         sr=SAMPLE_RATE,

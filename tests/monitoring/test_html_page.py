@@ -1,17 +1,27 @@
 """Templates hold all markup and escape all else; Python holds none; nothing is left out quietly."""
 
 import ast
+import io
 import pathlib
 import re
 
 import jinja2
+import numpy as np
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
 import data_pipelines
 from qwen_audio_jax import monitoring
-from qwen_audio_jax.monitoring.html_page import chart, environment, plain, tags_apart, write_page
+from qwen_audio_jax.monitoring.html_page import (
+    chart,
+    clip_of,
+    environment,
+    plain,
+    tags_apart,
+    write_page,
+)
 
 MODULES = [
     path
@@ -75,3 +85,18 @@ def test_values_are_told_as_people_read_them(value, read):
 def test_numbers_at_an_axis(value, read):
     svg = chart(lambda axes: axes.set_yticks([value]), "x", "x", wide=True).drawn
     assert f">{read}<" in svg
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(np.nan, "not numbers"), (-np.inf, "not numbers"), (1e30, "times full scale"), (0.5, "")],
+)
+@pytest.mark.parametrize("rate", [16_000, 22_050])
+def test_a_clip_whose_samples_are_no_numbers_says_so(value, told, rate):
+    wave = np.zeros(rate, np.float32)
+    wave[rate // 2] = value
+    file = io.BytesIO()
+    soundfile.write(file, wave, rate, format="WAV", subtype="FLOAT")
+    clip = clip_of(file.getvalue(), "a")
+    assert (clip.spectrogram is None) == bool(told)
+    assert told in clip.problem
