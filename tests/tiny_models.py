@@ -21,13 +21,16 @@ CONTROL = (
 WIDTH, LAYERS = 16, 2
 
 
-def write_model(folder: pathlib.Path, seed: int = 0, ending: float = 1.5) -> pathlib.Path:
+def write_model(
+    folder: pathlib.Path, seed: int = 0, ending: float = 1.5, tags: float = 0.3
+) -> pathlib.Path:
     """Writes it as transformers would.
 
     Args:
         folder: a new one.
         seed: of the weights; of another one it answers otherwise.
         ending: how large the weights are that end an answer; with 0 none ends by itself.
+        tags: how large those of TAGS are; with 1 they come as often as letters.
     """
     folder.mkdir(parents=True)
     vocabulary = byte_vocabulary(folder / "tokenizer.json", CONTROL)
@@ -56,6 +59,7 @@ def write_model(folder: pathlib.Path, seed: int = 0, ending: float = 1.5) -> pat
     (head,) = [name for name in tensors if name.endswith("lm_head.weight")]
     for token, i in vocabulary.items():
         if not (len(token) == 1 and "!" <= token <= "~"):
-            tensors[head][i] *= ending if token == "<|im_end|>" else 0.3
+            sizes = {"<|im_end|>": ending} | dict.fromkeys(TAGS, tags)
+            tensors[head][i] *= sizes.get(token, 0.3)
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     return folder

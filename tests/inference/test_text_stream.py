@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qwen_audio_jax.inference.text_stream import TextStream
+from qwen_audio_jax.metrics.text import scoring_text
 from qwen_audio_jax.text.tokenizer import train_sentencepiece
 from qwen_audio_jax.text.tokenizer_qwen import JsonTokenizer, RanksTokenizer, added_token
 
@@ -83,11 +84,22 @@ def test_a_character_comes_whole(tokenizer):
     assert len(ids) > len(pieces)
 
 
+@given(data=st.data())
+def test_a_tag_parts_words_as_it_does_for_scores(tokenizer, data):
+    """Whatever stands around it; the text is scored as the one with tags is."""
+    letters = tokenizer.encode("ab .")
+    tags = [i for name, i in tokenizer.control_ids.items() if name.startswith("<|")]
+    ids = data.draw(st.lists(st.sampled_from([*letters, *tags[:3]]), max_size=30))
+    text = "".join(streamed(tokenizer, ids))
+    assert scoring_text(text, "en") == scoring_text(tokenizer.decode(ids), "en")
+    assert "<|" not in text
+
+
 def test_control_tokens_are_no_text(tokenizer):
     special = tokenizer.control_ids
     hello, end, time = tokenizer.encode("wo"), special["<|im_end|>"], special["<|1.25|>"]
     ids = [*hello, time, *hello, end, tokenizer.vocab_size + 3, *tokenizer.encode("😀")[:1]]
-    assert "".join(streamed(tokenizer, ids)) == "wowo\ufffd\ufffd"
+    assert "".join(streamed(tokenizer, ids)) == "wo wo \ufffd\ufffd"
     assert "".join(streamed(tokenizer, ids, tags=True)) == "wo<|1.25|>wo\ufffd\ufffd"
     begun = TextStream(tokenizer)
     begun.push(tokenizer.encode("😀")[0])

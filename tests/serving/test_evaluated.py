@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import soundfile
 import tiny_models
-from api_server import TINY, asked, audio_part
+from api_server import CONFIG, TINY, asked, audio_part, running, state_of
 from conftest import flac
 
 from qwen_audio_jax.evaluation import options, stages
 from qwen_audio_jax.evaluation.answer_files import read_answers
 from qwen_audio_jax.evaluation.plan import read_plan
+from qwen_audio_jax.inference.engine import Engine
+from qwen_audio_jax.inference.loading import load
+from qwen_audio_jax.serving.served import Models, Served
 
 pytest_plugins = ("api_fixtures",)
 
@@ -70,6 +73,27 @@ def test_scores_are_those_of_the_checkpoint(api, benchmarks, tmp_path):
     assert here == there
     assert len(here) == 8
     assert len(set(here.values())) > 4
+    tables = [(tmp_path / name / "evaluation.json").read_bytes() for name in ("here", "there")]
+    assert tables[0] == tables[1]
+
+
+def test_words_that_tags_part_are_scored_alike(benchmarks, tmp_path):
+    folder = tiny_models.write_model(tmp_path / "tags", 0, 1.5, 1.0)
+    loaded = load(folder)
+    engine = Engine(loaded, CONFIG)
+    try:
+        with running(state_of(Models([Served("tags", loaded, engine)]))) as server:
+            for name, who in (
+                ("here", stages.Who(checkpoint=str(folder))),
+                ("there", stages.Who(endpoint=f"{server.address}/v1", model="tags")),
+            ):
+                stages.answer(tmp_path / name, who, benchmarks[:1], OPTIONS)
+                stages.score(tmp_path / name, OPTIONS)
+    finally:
+        engine.close()
+    said = [one.text for one in read_answers(tmp_path / "here").values()]
+    assert any("<|" in text.strip("<|>") for text in said)
+    assert not any("<|" in one.text for one in read_answers(tmp_path / "there").values())
     tables = [(tmp_path / name / "evaluation.json").read_bytes() for name in ("here", "there")]
     assert tables[0] == tables[1]
 
