@@ -10,7 +10,7 @@ from qwen_audio_jax.evaluation.answer_files import Answered, AnswerFile, path_of
 from qwen_audio_jax.evaluation.asking import Question, digest
 from qwen_audio_jax.evaluation.benchmarks import Benchmark, Item
 from qwen_audio_jax.evaluation.controls import Control, controls_of, write_controls
-from qwen_audio_jax.evaluation.plan import Asked, Plan, Planned, Window, write_plan
+from qwen_audio_jax.evaluation.plan import Asked, Plan, Planned, Window, right_text, write_plan
 from qwen_audio_jax.evaluation.progress import Progress, answering
 from qwen_audio_jax.evaluation.recordings import parts_of
 from qwen_audio_jax.evaluation.selection import spread
@@ -159,8 +159,11 @@ def _planned(asker: Asker, benchmark: str, item: Item) -> tuple[Planned, list[Qu
             Window(question.key, part.samples, part.row)
             for question, part in zip(questions, parts, strict=True)
         ]
-    told = {"key": key, "prompt": one.prompt, "reference": one.reference, "audio": audio}
-    return dataclasses.replace(planned, **told, windows=tuple(windows)), questions
+    told = {"key": key, "prompt": one.prompt, "audio": audio, "windows": tuple(windows)}
+    right = one.reference or right_text(item.annotation)
+    return dataclasses.replace(
+        planned, reference=right, own_words=not one.reference, **told
+    ), questions
 
 
 def _planned_controls(

@@ -133,13 +133,18 @@ class Asking:
         return stop_ids(self.loaded)
 
     def _prompt(self, item: Item) -> tuple[Sequence[Span], str]:
-        """A talk for a model that was tuned on talks, else the benchmark's own words if the model
-        was trained with such, else those of the task.
+        """A talk for a model that was tuned on talks, else the benchmark's own words where it has
+        some, else those of the task.
         """
         if item.messages and self.loaded.tuned:
             return chat.render(item.messages, self.loaded.family, add_generation_prompt=True), ""
-        known = self.loaded.tokenizer.control_ids
-        if item.spans and all(span.tag in known for span in item.spans if span.tag):
+        if item.spans:
+            known = self.loaded.tokenizer.control_ids
+            if strange := [span.tag for span in item.spans if span.tag and span.tag not in known]:
+                raise ValueError(
+                    f"field 'prompt': has {strange[0]}, which is no control token of this model; "
+                    "take it out, or all of 'prompt', to be asked in the task's own way"
+                )
             return item.spans, ""
         return self.loaded.preprocessor.prompt(item.task, item.annotation)
 

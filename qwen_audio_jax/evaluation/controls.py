@@ -133,8 +133,7 @@ def _others(pairs: Sequence[tuple[Item, Planned]]) -> dict[int, int]:
         kind = 1 if planned.windows else len(planned.audio), item.task
         part = *kind, part_of(item.task, item.annotation)
         kinds = (*part, item.annotation.get("question", "")), part, kind
-        text = planned.reference or json.dumps(item.annotation.get("text", ""))
-        heard.append(Heard(number, size, text, planned.audio, kinds))
+        heard.append(Heard(number, size, planned.reference, planned.audio, kinds))
     return other_clips(heard)
 
 

@@ -169,7 +169,7 @@ def _shown(plan: Plan, answered: Mapping[str, Answered], players: int) -> Iterat
 
 
 def _one(item: Planned, answered: Answered | None, clips: Sequence[Clip]) -> Shown:
-    texts = item.benchmark, item.id, item.task, item.prompt, item.reference or _right(item)
+    texts = item.benchmark, item.id, item.task, item.prompt, item.reference
     if answered is None or answered.finish == FAILED:
         why = item.failed or (answered.error if answered else "it has no answer yet")
         return Shown(*texts, "", why, "", ("failed",), (), clips)
@@ -180,12 +180,6 @@ def _one(item: Planned, answered: Answered | None, clips: Sequence[Clip]) -> Sho
         right = all(kind == "same" for kind, _ in pieces)
     told = "" if right is None else RIGHT if right else WRONG
     return Shown(*texts, text, "", told, signs(given), pieces, clips)
-
-
-def _right(item: Planned) -> str:
-    """What is right of an item that was asked in a benchmark's own words."""
-    text = item.annotation.get("text")
-    return "\n".join(text) if isinstance(text, list) else str(text or "")
 
 
 def edited_words(item: Planned, answer: str) -> Pieces:

@@ -34,7 +34,9 @@ class Planned:
         key: of its answer, see `asking.Question`; "" where it cannot be asked. Where it is asked in
             windows, that of all of them, see `recordings.with_whole_answers`.
         prompt: for people.
-        reference: the right answer as the model would write it.
+        reference: the right answer as the model would write it; as the benchmark has it where that
+            asks in its own words.
+        own_words: whether it does.
         audio: digests of its clips.
         choices, rule: of which one is the answer, and how the benchmark's scorer reads it.
         failed: why it cannot be asked, one sentence.
@@ -48,6 +50,7 @@ class Planned:
     key: str = ""
     prompt: str = ""
     reference: str = ""
+    own_words: bool = False
     audio: tuple[str, ...] = ()
     choices: tuple[str, ...] = ()
     rule: str = ""
@@ -136,7 +139,17 @@ def planned_of(fields: dict[str, Any]) -> Planned:
     """An item of its JSON fields. Raises KeyError, TypeError: they are not those of one."""
     texts = {name: tuple(fields[name]) for name in ("audio", "choices")}
     windows = tuple(Window(**window) for window in fields.get("windows", ()))
-    return Planned(**fields | texts | {"windows": windows})
+    # Items of before had no reference where they were asked so.
+    own_words = fields.get("own_words", not fields["reference"])
+    return Planned(**fields | texts | {"windows": windows, "own_words": own_words})
+
+
+def right_text(annotation: dict[str, Any]) -> str:
+    """What is right of an item that is asked in a benchmark's own words; "" where that is not
+    written down.
+    """
+    text = annotation.get("text")
+    return "\n".join(text) if isinstance(text, list) else str(text or "")
 
 
 def replace(path: pathlib.Path, texts: Iterable[str]) -> None:

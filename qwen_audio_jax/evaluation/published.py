@@ -111,8 +111,7 @@ def _of_protocol(plan: Plan, benchmark: Asked, items: Iterable[Planned]) -> list
     """Those of the benchmark's set that were asked as it was here."""
     if benchmark.form != "originals" or benchmark.passed_over or plan.decoding.get("most_tokens"):
         return []
-    # Without a reference of its own form an item was asked in the words of the list.
-    own_words = {not item.reference for item in items if not item.failed}
+    own_words = {item.own_words for item in items if not item.failed}
     protocol = ""
     if own_words == {True}:
         protocol = "qwen2_audio"

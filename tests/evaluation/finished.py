@@ -26,10 +26,10 @@ DECODING = {"search": "greedy", "repetition_penalty": 1.0, "most_tokens": 0}
 
 
 def item(number: int, text: str, task: str = "asr", benchmark: str = "mine", **fields: Any):
-    """An item; its key is its number, `choices`, `rule`, `failed` and `reference` are its own."""
+    """An item; its key is its number, `choices`, `rule`, `failed`, `own_words` are its own."""
     own = {
         name: fields.pop(name)
-        for name in ("choices", "rule", "failed", "reference")
+        for name in ("choices", "rule", "failed", "own_words")
         if name in fields
     }
     annotation = {"text": text, "language": "en"} | fields

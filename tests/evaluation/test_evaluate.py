@@ -107,6 +107,21 @@ def test_everything_that_was_asked_is_accounted_for(tmp_path, model, manifest):
     assert page.count('class="answer-card"') == 8
 
 
+def test_a_lists_prompt_is_asked_as_it_is_written_or_not_at_all(tmp_path, asking):
+    (tmp_path / "a.flac").write_bytes(tone(1))
+    prompts = ["Write it down: <|en|>", "Write it down: <|martian|>", None]
+    rows = [{"audio": "a.flac", "gt": "number one", "prompt": prompt} for prompt in prompts]
+    path = tmp_path / "librispeech.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    run(tmp_path / "evaluation", asking, path)
+    own, unknown, none = read_plan(tmp_path / "evaluation").items
+    assert (own.prompt.endswith(prompts[0]), own.reference, own.own_words) == (
+        True, "number one", True,
+    )  # fmt: skip
+    assert "'prompt': has <|martian|>, which is no control token of this model" in unknown.failed
+    assert (none.failed, none.own_words) == ("", False)
+
+
 def test_killed_anywhere_and_resumed_it_ends_the_same(tmp_path, asking, manifest, monkeypatch):
     """Between two lines, and within one."""
     whole = tmp_path / "whole"

@@ -20,7 +20,7 @@ def page(tmp_path_factory):
     ]
     items += [
         finished.item(n, "a cat", "audio_question_answering", LONG, choices=("a dog", "a cat"),
-                      rule="token_set", reference="")
+                      rule="token_set", own_words=True)
         for n in range(2)
     ]  # fmt: skip
     texts = [f"<|en|>number {n}" for n in range(60)]

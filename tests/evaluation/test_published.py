@@ -15,8 +15,7 @@ PATH = "/data/asr/librispeech_eval.jsonl"
 def beside(metric, n=2620, prompted=False, slices=(), sources=("test_clean",), **changes):
     """The figures that stand beside a row of `n` items, and why none does."""
     items = [
-        finished.item(k, "x", source=source, reference="" if prompted else "x")
-        for k, source in enumerate(sources)
+        finished.item(k, "x", source=source, own_words=prompted) for k, source in enumerate(sources)
     ]
     model = {"name": "x", "conditioning": "tags"} | changes.pop("model", {})
     plan = finished.plan_of(items, "originals", PATH, model=model.items(), **changes)

@@ -94,7 +94,7 @@ def _item(path: pathlib.Path, of: Set, name: str, fields: Fields) -> Item:
         annotation["source"] = source
     if of.language:
         annotation["language"] = of.language
-    spans = _spans(fields["prompt"]) if isinstance(fields.get("prompt"), str) else ()
+    spans = _spans(text(fields, "prompt")) if fields.get("prompt") is not None else ()
     limit = LONGEST if spans else of.limit
     clips = clips_of(path, text(fields, "audio"))
     return Item(name, of.task, annotation, clips, spans, limit=limit)
@@ -141,6 +141,11 @@ def _spans(prompt: str) -> tuple[Span, ...]:
         before, behind = "", prompt
     if whole in behind:
         raise RejectedRecord(f"field 'prompt': must not have {whole} twice")
+    if not (before + behind).strip():
+        raise RejectedRecord(
+            "field 'prompt': asks nothing; write what is asked, or leave the field out to ask in "
+            "the task's own way"
+        )
     return (*_tagged(before), Span(clip=0), *_tagged(behind))
 
 

@@ -92,6 +92,13 @@ def test_prompts_that_name_the_clip_stay_as_they_are(tmp_path):
     assert "twice" in one(tmp_path, "meld", {"gt": "joy", "prompt": whole * 2})
 
 
+@pytest.mark.parametrize("prompt", ["", " \n", "<|audio_bos|><|AUDIO|><|audio_eos|> "])
+def test_a_prompt_that_asks_nothing_is_left_out(tmp_path, prompt):
+    assert "'prompt': asks nothing" in one(tmp_path, "meld", {"gt": "joy", "prompt": prompt})
+    assert one(tmp_path, "meld", {"gt": "joy", "prompt": None}).spans == ()
+    assert "'prompt': must be a text" in one(tmp_path, "meld", {"gt": "joy", "prompt": 5})
+
+
 def test_a_set_is_told_by_its_name_or_the_users(tmp_path):
     assert originals.set_name(tmp_path / "list.jsonl", "CV15_asr_yue") == "cv15_asr_yue"
     assert originals.set_name(tmp_path / "clothoaqa_eval.jsonl") == "clothoaqa"
