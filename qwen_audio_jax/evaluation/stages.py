@@ -5,13 +5,13 @@ import functools
 import json
 import logging
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import rich.table
 
 from qwen_audio_jax.evaluation import answer_stage, judge_stage
-from qwen_audio_jax.evaluation.answer_files import Answered
+from qwen_audio_jax.evaluation.answer_files import Answered, read_answers
 from qwen_audio_jax.evaluation.asking import Asking
 from qwen_audio_jax.evaluation.benchmarks import JUDGED, open_benchmark
 from qwen_audio_jax.evaluation.contamination import Source, find
@@ -25,7 +25,7 @@ from qwen_audio_jax.evaluation.judge_stage import Judge
 from qwen_audio_jax.evaluation.official_files import official_files
 from qwen_audio_jax.evaluation.options import Options
 from qwen_audio_jax.evaluation.page import write_evaluation_page
-from qwen_audio_jax.evaluation.plan import Plan, replace
+from qwen_audio_jax.evaluation.plan import Plan, read_plan, replace
 from qwen_audio_jax.evaluation.published import why_none, with_published
 from qwen_audio_jax.evaluation.recordings import read_evaluation, with_whole_answers
 from qwen_audio_jax.evaluation.score_table import score_table
@@ -35,6 +35,7 @@ from qwen_audio_jax.evaluation.scoring import (
     scored_groups,
     summary,
 )
+from qwen_audio_jax.inference.answers import FAILED
 from qwen_audio_jax.inference.loading import load
 from qwen_audio_jax.monitoring.progress_bar import bar
 
@@ -96,8 +97,31 @@ def answer(
         answers = functools.partial(
             engine_answers, asker, slots=options.slots, context=options.context
         )
+    _check_model(folder, asker.told)
     control_limit = options.control_limit if controls else None
     answer_stage.answer(folder, asker, benchmarks, answers, options.limit, share, control_limit)
+
+
+def _check_model(folder: pathlib.Path, told: Mapping[str, Any]) -> None:
+    """Refuses a folder that holds answers of another model: its plan would be written over."""
+    try:
+        known = read_plan(folder).model
+    except (ValueError, OSError):  # there is none, or it is damaged: it is written anew
+        return
+    fields = ("weights",) if "weights" in known and "weights" in told else ("endpoint", "name")
+    if all(known.get(field) == told.get(field) for field in fields):
+        return
+    if any(one.finish != FAILED for one in read_answers(folder).values()):
+        raise ValueError(
+            f"{folder}: holds the answers of {_called(known)}, and now {_called(told)} is to "
+            "answer; give another --workdir"
+        )
+
+
+def _called(told: Mapping[str, Any]) -> str:
+    """A model and how it is told from others of its name."""
+    what = f"weights {told['weights']}" if "weights" in told else f"at {told.get('endpoint')}"
+    return f"{told.get('name')} ({what})"
 
 
 def judge(folder: pathlib.Path, by: Judge, options: Options) -> judge_stage.Held:

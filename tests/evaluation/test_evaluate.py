@@ -197,6 +197,23 @@ def test_what_changes_is_asked_anew_and_nothing_else(tmp_path, asking, manifest)
     assert len(lines(folder)) - before == 7 + failed
 
 
+def test_a_folder_is_of_one_model(tmp_path, model, asking, manifest):
+    folder, other = tmp_path / "evaluation", tiny_models.write_model(tmp_path / "other", 1)
+    run(folder, asking, manifest)
+    named, before = [("mine", manifest)], (folder / "plan.json").read_bytes()
+    says = rf"evaluation: holds the answers of tiny \(weights {asking.weights}\), and now other \("
+    with pytest.raises(ValueError, match=says):
+        stages.answer(folder, stages.Who(str(other)), named, OPTIONS)
+    assert (folder / "plan.json").read_bytes() == before
+    moved = shutil.copytree(model, tmp_path / "moved")
+    stages.answer(folder, stages.Who(str(moved)), named, OPTIONS)
+    assert read_plan(folder).model["name"] == "moved"
+    for path in folder.glob("answers-*"):
+        path.unlink()
+    stages.answer(folder, stages.Who(str(other)), named, OPTIONS)
+    assert read_plan(folder).model["name"] == "other"
+
+
 def test_an_answer_that_finds_no_room_fails_and_says_so(tmp_path, asking, manifest):
     """Of a limit that does not fit beside the prompt, what fits is enough for most answers."""
     whole, tight = tmp_path / "whole", tmp_path / "tight"
