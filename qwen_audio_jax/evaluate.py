@@ -71,11 +71,31 @@ def main(argv: list[str]) -> None:
     """Flags in, a folder out; a mistake is one sentence and exit status 1."""
     values = config_of(argv, example="configs/evaluate.py")
     try:
+        _check_flags()
         _run(values)
     except (ValueError, OSError) as error:
         told = f"{error.filename}: {error.strerror}" if getattr(error, "filename", "") else error
         print(f"error: {told}", file=sys.stderr)
         sys.exit(1)
+
+
+def _check_flags() -> None:
+    """Refuses what nothing would come of, before JAX is loaded. Raises ValueError."""
+    if _CHECKPOINT.value and _ENDPOINT.value:
+        raise ValueError("--checkpoint, --endpoint: not both; name the one model that is to answer")
+    if _ENDPOINT.value and _ADAPTER.value:
+        raise ValueError("--adapter: goes upon a --checkpoint, and not behind an --endpoint")
+    if _CHECKPOINT.value and _MODEL.value:
+        raise ValueError("--model: is a name behind an --endpoint; a --checkpoint is one model")
+    if _STAGE.value in ("all", "answer") and not _COMPARE.value:
+        return
+    does = "--compare" if _COMPARE.value else f"--stage={_STAGE.value}"
+    for flag in (_BENCHMARK, _CHECKPOINT, _ADAPTER, _ENDPOINT, _MODEL):
+        if flag.value:
+            raise ValueError(
+                f"--{flag.name}: is for answering, and {does} takes what is answered already; "
+                "leave out one of the two, and name the folder by --workdir"
+            )
 
 
 def _run(values: dict) -> None:

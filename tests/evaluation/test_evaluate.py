@@ -307,10 +307,30 @@ def test_a_model_does_not_differ_from_itself_and_may_from_another(tmp_path, aski
         compare_stage.comparison(*folders, OPTIONS)
 
 
+ANSWERS = ["--checkpoint=/none", "--endpoint=http://127.0.0.1:9/v1"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (ANSWERS, "--checkpoint, --endpoint: not both"),
+        (["--stage=score", "--benchmark=x=/none"], "--benchmark: is for answering, and --stage=sc"),
+    ],
+)
+def test_a_flag_that_nothing_would_come_of_is_refused(flags, told):
+    refused_in_one_sentence(flags, told)
+
+
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
         ([], "--benchmark: is missing"),
+        ([ANSWERS[1], "--adapter=/none"], "--adapter: goes upon a --checkpoint"),
+        ([ANSWERS[0], "--model=x"], "--model: is a name behind an --endpoint"),
+        (["--stage=judge", ANSWERS[0]], "--checkpoint: is for answering, and --stage=judge takes"),
+        (["--stage=score", ANSWERS[1]], "--endpoint: is for answering"),
+        (["--stage=score", "--adapter=/none"], "--adapter: is for answering"),
+        (["--compare=a,b", ANSWERS[0]], "--checkpoint: is for answering, and --compare takes"),
         (["--benchmark=x"], "--benchmark: 'x' is not NAME=PATH"),
         (["--benchmark=x=/none"], "--checkpoint: name the model"),
         (["--benchmark=x=/none", "--checkpoint=/none"], "/none: no such file"),
@@ -334,6 +354,10 @@ def test_a_model_does_not_differ_from_itself_and_may_from_another(tmp_path, aski
 )
 @pytest.mark.slow
 def test_a_mistake_is_one_sentence(flags, told):
+    refused_in_one_sentence(flags, told)
+
+
+def refused_in_one_sentence(flags, told):
     found = subprocess.run(
         [sys.executable, "-m", "qwen_audio_jax.evaluate", "--workdir=", *flags],
         capture_output=True,
