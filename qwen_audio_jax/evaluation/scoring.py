@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from qwen_audio_jax.evaluation.answer_files import Answered
-from qwen_audio_jax.evaluation.benchmarks import ELSEWHERE, JUDGED, REFUSALS, Item
+from qwen_audio_jax.evaluation.benchmarks import ELSEWHERE, JUDGED, REFUSALS
 from qwen_audio_jax.evaluation.intervals import interval, slice_scores
 from qwen_audio_jax.evaluation.item_counts import (
     Counts,
@@ -31,7 +31,7 @@ from qwen_audio_jax.metrics.answer import table_row
 from qwen_audio_jax.metrics.bleu import bleu_pairs, signature
 from qwen_audio_jax.metrics.choices import RIGHT, RULES, UNREADABLE, Question, choice_scores
 from qwen_audio_jax.metrics.coco_captions import caption_rows
-from qwen_audio_jax.metrics.protocols import PROTOCOLS, check
+from qwen_audio_jax.metrics.protocols import PROTOCOLS
 from qwen_audio_jax.metrics.voicebench import refusal_scores
 from qwen_audio_jax.tasks import KINDS
 
@@ -43,18 +43,6 @@ SEAMS = "windows"
 
 Pair = tuple[Planned, Answered]
 """An item and its answer, which is no failed one."""
-
-
-def check_protocols(options: Options, items: Iterable[Item]) -> None:
-    """Refuses, before anything is answered, what could not be scored. Raises ValueError."""
-    languages = {
-        item.annotation.get("language") for item in items if KINDS[item.task].metric == "wer"
-    }
-    for protocol in options.protocols:
-        try:
-            check(protocol, sorted(languages, key=str))
-        except ValueError as error:
-            raise ValueError(f"--config.protocols: {error}") from None
 
 
 @dataclasses.dataclass(frozen=True)

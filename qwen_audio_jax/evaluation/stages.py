@@ -13,7 +13,7 @@ import rich.table
 from qwen_audio_jax.evaluation import answer_stage, judge_stage
 from qwen_audio_jax.evaluation.answer_files import Answered, read_answers
 from qwen_audio_jax.evaluation.asking import Asking
-from qwen_audio_jax.evaluation.benchmarks import JUDGED, open_benchmark
+from qwen_audio_jax.evaluation.benchmarks import JUDGED, Benchmark, open_benchmark
 from qwen_audio_jax.evaluation.contamination import Source, find
 from qwen_audio_jax.evaluation.contamination_scores import contamination_told
 from qwen_audio_jax.evaluation.control_rows import with_controls
@@ -30,14 +30,15 @@ from qwen_audio_jax.evaluation.published import why_none, with_published
 from qwen_audio_jax.evaluation.recordings import read_evaluation, with_whole_answers
 from qwen_audio_jax.evaluation.score_table import score_table
 from qwen_audio_jax.evaluation.scoring import (
-    check_protocols,
     score_rows,
     scored_groups,
     summary,
 )
 from qwen_audio_jax.inference.answers import FAILED
 from qwen_audio_jax.inference.loading import load
+from qwen_audio_jax.metrics.protocols import check
 from qwen_audio_jax.monitoring.progress_bar import bar
+from qwen_audio_jax.tasks import KINDS
 
 TABLE_FILE, SUMMARY_FILE, PAGE_FILE = "evaluation.json", "summary.json", "report.html"
 OFFICIAL_FOLDER = "official"
@@ -88,7 +89,7 @@ def answer(
     benchmarks = [open_benchmark(*one) for one in named]
     if to_be_judged and not any(item.rule == JUDGED for one in benchmarks for item in one.items):
         raise ValueError("--judge: no benchmark has answers for a judge; AIR-Bench chat is such")
-    check_protocols(options, [item for one in benchmarks for item in one.items])
+    _check_protocols(options, benchmarks)
     if who.endpoint:
         asker = Endpoint.of(who.endpoint, who.model, options.max_new_tokens)
         answers = functools.partial(asker.answers, at_once=options.slots)
@@ -100,6 +101,25 @@ def answer(
     _check_model(folder, asker.told)
     control_limit = options.control_limit if controls else None
     answer_stage.answer(folder, asker, benchmarks, answers, options.limit, share, control_limit)
+
+
+def _check_protocols(options: Options, benchmarks: Sequence[Benchmark]) -> None:
+    """Refuses, before anything is answered, what could not be scored."""
+    first: dict[object, str] = {}
+    for one in benchmarks:
+        for item in one.items:
+            if KINDS[item.task].metric == "wer":
+                where = f"benchmark {one.name!r}, row {item.id!r}: "
+                first.setdefault(item.annotation.get("language"), where)
+    for protocol in options.protocols:
+        where = ""
+        try:
+            check(protocol, ())
+            for language in first:
+                where = first[language]
+                check(protocol, [language])
+        except ValueError as error:
+            raise ValueError(f"--config.protocols: {where}{error}") from None
 
 
 def _check_model(folder: pathlib.Path, told: Mapping[str, Any]) -> None:

@@ -132,6 +132,11 @@ def _opened(folder: pathlib.Path) -> _Opened:
         )
     if (run_folder(folder) / MODEL_FILE).is_file():
         return _open_checkpoint(folder)
+    if (run_folder(folder) / "checkpoints").is_dir():
+        raise FileNotFoundError(
+            f"{run_folder(folder) / MODEL_FILE}: is missing, and says what the parameters of this "
+            "folder are; put it back from a copy"
+        )
     if (folder / "config.json").is_file():
         return _open_original(folder)
     inside = [one.parent for one in sorted(folder.glob(f"*/{MODEL_FILE}"))]

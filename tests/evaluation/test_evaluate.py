@@ -197,6 +197,16 @@ def test_what_changes_is_asked_anew_and_nothing_else(tmp_path, asking, manifest)
     assert len(lines(folder)) - before == 7 + failed
 
 
+def test_a_row_without_the_language_that_a_protocol_needs_is_named(tmp_path, model, manifest):
+    path = manifest.with_name("nemo.jsonl")
+    rows = [{"audio_filepath": "3.flac", "text": "x"} | more for more in ({"lang": "en"}, {})]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    asks = options.from_mapping(VALUES | {"protocols": ("plain", "v2")})
+    says = "--config.protocols: benchmark 'mine', row '3-2': the protocol v2 normalises each"
+    with pytest.raises(ValueError, match=says):
+        stages.answer(tmp_path / "x", stages.Who(str(model)), [("mine", path)], asks)
+
+
 def test_a_folder_is_of_one_model(tmp_path, model, asking, manifest):
     folder, other = tmp_path / "evaluation", tiny_models.write_model(tmp_path / "other", 1)
     run(folder, asking, manifest)

@@ -166,7 +166,11 @@ def test_a_run_says_how_it_was_trained(start, tmp_path):
     ("break_it", "said"),
     [
         (shutil.rmtree, "is not a folder"),
-        (lambda folder: (folder / "model.json").unlink(), "is neither a run folder nor"),
+        (
+            lambda folder: (folder / "model.json").unlink(),
+            r"broken/model\.json: is missing, and says",
+        ),
+        (lambda folder: shutil.rmtree(folder) or folder.mkdir(), "is neither a run folder nor"),
         (lambda folder: shutil.rmtree(folder / "tokenizer"), "tokenizer: is missing; import"),
         (lambda folder: shutil.rmtree(folder / "checkpoints"), "holds no checkpoint"),
         (
