@@ -39,7 +39,7 @@ from data_pipelines import build
 from data_pipelines.labels import stored_annotation
 from data_pipelines.records import Corpus
 from qwen_audio_jax.rendering import render, tokenize
-from qwen_audio_jax.tasks import CHAT, KINDS
+from qwen_audio_jax.tasks import CONVERSATIONS, KINDS
 from qwen_audio_jax.text.tokenizer import load_tokenizer
 
 SECONDS = 4.0
@@ -280,7 +280,7 @@ def check_built(folder: pathlib.Path, split: str) -> tuple[int, int]:
 
 
 def _check_read_back(task: str, annotation: dict[str, Any], answer: str) -> None:
-    if task == CHAT or not KINDS[task].metric:
+    if task in CONVERSATIONS or not KINDS[task].metric:
         return
     read = KINDS[task].parse(answer)
     for field in {*KINDS[task].fields, *KINDS[task].optional} - SAID_BY_THE_PROMPT:

@@ -13,10 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from qwen_audio_jax.rendering import Tokens
+from qwen_audio_jax.step_config import CHOSEN, REJECTED
 
 LAYOUTS = ("branches", "apart")
-
-CHOSEN, REJECTED = 0, 1
 
 _LEAST_TOKENS = 16
 """No pair has fewer: ChatML takes more around a user's message and two answers."""

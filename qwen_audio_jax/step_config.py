@@ -20,6 +20,9 @@ MESH_AXES = ("replica", "fsdp", "tensor")
 MOST = 2**31 - 1
 """Steps, and positions in a batch, are counted in int32."""
 
+CHOSEN, REJECTED = 0, 1
+"""The two answers of a preference pair, in this order wherever there are two."""
+
 Count = Annotated[int, Range(1, MOST)]
 CountOrZero = Annotated[int, Range(0, MOST)]
 

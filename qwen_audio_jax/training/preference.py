@@ -11,9 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from data_pipelines.pairs import CHOSEN, REJECTED
 from qwen_audio_jax.models.cuts import Parted
-from qwen_audio_jax.step_config import PreferenceConfig
+from qwen_audio_jax.step_config import CHOSEN, REJECTED, PreferenceConfig
 from qwen_audio_jax.training.next_token import Pair, next_token_losses
 
 METRICS = (

@@ -34,7 +34,8 @@ def test_every_key_with_every_kind_of_garbage(fuzz):
             if outcome.became == "accepted":
                 accepted.add((key, kind))
     taken = {kind: {key for key, of in accepted if of == kind} for kind in fuzz.GARBAGE}
-    folders = {"compilation_cache", "data.root", "evaluate.data", "init_from"}
+    folders = {"compilation_cache", "data.root", "init_from"}
+    folders |= {"evaluate.data", "evaluate.beside"}
     patterns = {"optimizer.frozen", "lora.targets", "lora.train"}
     # A pattern that is found nowhere is only refused when there are parameters.
     for kind in ("text", "None", "NaN", "code", "broken", "path"):
