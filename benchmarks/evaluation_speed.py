@@ -23,6 +23,7 @@ from rich.table import Table
 
 from data_pipelines.examples import empty_batch, fill_row
 from qwen_audio_jax.audio.lengths import HOP, SAMPLE_RATE
+from qwen_audio_jax.evaluation.engine_answers import READ
 from qwen_audio_jax.inference.engine import Engine, EngineConfig, Request
 from qwen_audio_jax.inference.generate import generate
 
@@ -112,7 +113,8 @@ def main() -> None:
     some = requests(options.prompts)
     tokens = sum(request.max_new_tokens for request in some)
     heard = sum(n for one in some for n in one.example.clip_frames) * HOP / SAMPLE_RATE
-    config = EngineConfig(slots=options.slots, lengths=LENGTHS, waiting=len(some))
+    # As evaluation has it.
+    config = EngineConfig(options.slots, LENGTHS, waiting=len(some), read=READ, greedy=True)
     engine = Engine(talks.loaded_of(graph, state), config)
     for compile_program in engine.warm_ups():
         compile_program()

@@ -16,7 +16,7 @@ from qwen_audio_jax.inference.engine import Engine, EngineConfig
 _PREPARING = 2
 """Threads that decode clips."""
 
-_READ = 1 << 30
+READ = 1 << 30
 """All slots have read their prompts before any writes on: nobody waits for one answer alone."""
 
 _Ended = tuple[Question, Answer | None, str]
@@ -37,7 +37,7 @@ def engine_answers(
     """
     shorter = [length for length in EngineConfig.lengths if length < context]
     lengths = (*shorter, context)
-    config = EngineConfig(slots, lengths, waiting=2 * slots, read=_READ, greedy=True)
+    config = EngineConfig(slots, lengths, waiting=2 * slots, read=READ, greedy=True)
     engine = Engine(asking.loaded, config)
     try:
         yield from answers(asking, engine, questions)
