@@ -28,6 +28,8 @@ from qwen_audio_jax.tasks import CHAT
 
 KEY_VARIABLE = "QWEN_AUDIO_API_KEY"
 _PATIENCE = 600.0
+_LIMITING = ("qwen-audio-jax", "vllm")
+"""Owners of models, as servers name them, whose transcripts may be limited; others refuse to."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,11 +40,13 @@ class Endpoint:
         address: as "http://127.0.0.1:8000/v1".
         model: its name there.
         most: tokens of an answer at most, whatever a benchmark says; 0 is no limit.
+        limits_transcripts: whether the server takes a limit of transcripts too.
     """
 
     address: str
     model: str
     most: int = 0
+    limits_transcripts: bool = False
 
     @classmethod
     def of(cls, address: str, model: str = "", most: int = 0) -> "Endpoint":
@@ -52,7 +56,8 @@ class Endpoint:
             ValueError: there is no such server or model; one sentence.
         """
         endpoint = cls(address.rstrip("/"), model, most)
-        return dataclasses.replace(endpoint, model=endpoint.server.chosen(model, "--model"))
+        model, owner = endpoint.server.chosen(model, "--model")
+        return dataclasses.replace(endpoint, model=model, limits_transcripts=owner in _LIMITING)
 
     @property
     def server(self) -> Server:
@@ -142,6 +147,8 @@ class Endpoint:
             fields = {"model": self.model, "response_format": "json", "temperature": "0"}
             if question.language:
                 fields["language"] = question.language
+            if self.limits_transcripts:
+                fields["max_completion_tokens"] = str(question.limit)
             return json.loads(self._posted_form(fields, clips[0]))["text"], STOP, 0
         encoded = [base64.b64encode(clip).decode() for clip in clips]
         content = _parts(question.spans, encoded)

@@ -55,7 +55,7 @@ class Judge:
                 f"--judge: {address} is not on this machine, and questions, references and answers "
                 "would be sent there; give --judge_may_be_remote too if they may"
             )
-        return cls(server, server.chosen(model, "--judge_model"))
+        return cls(server, server.chosen(model, "--judge_model")[0])
 
     def reply(self, call: Call) -> Answered:
         """What it says, or why that failed.

@@ -57,8 +57,8 @@ class Server:
         except ValueError:
             return False
 
-    def chosen(self, model: str, flag: str) -> str:
-        """A model that is served: the one that is named, or the first.
+    def chosen(self, model: str, flag: str) -> tuple[str, str]:
+        """A model that is served, the one that is named or the first, and who owns it.
 
         Args:
             model: its name; "" where none is named.
@@ -79,12 +79,14 @@ class Server:
             raise ValueError(f"{flag}: {model!r} is not served there; there is {', '.join(known)}")
         if not known:
             raise ValueError(f"{self.flag}: {self.address} serves no model")
-        return model or known[0]
+        model = model or next(iter(known))
+        return model, known[model]
 
-    def models(self) -> list[str]:
-        """What it serves. Raises one of ILL_REPLY."""
+    def models(self) -> dict[str, str]:
+        """What it serves, by name who owns it. Raises one of ILL_REPLY."""
         found = self._opened(urllib.request.Request(self.address + "/models"))
-        return [str(one["id"]) for one in json.loads(found)["data"]]
+        listed = json.loads(found)["data"]
+        return {str(one["id"]): str(one.get("owned_by", "")) for one in listed}
 
     def completion(self, body: dict[str, Any]) -> tuple[str, str, int]:
         """(text, "stop" or "length", tokens) of a chat's next message.

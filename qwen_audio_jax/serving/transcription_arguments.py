@@ -32,6 +32,8 @@ class TranscriptionArguments:
         words: whether each word's time is wanted.
         sampling: how tokens are chosen.
         stream: whether the text comes piece by piece.
+        max_tokens: of the text; None for as many as there is room for. OpenAI's API has no such
+            field here; the name is vLLM's.
     """
 
     model: str
@@ -40,10 +42,15 @@ class TranscriptionArguments:
     words: bool
     sampling: Sampling
     stream: bool
+    max_tokens: int | None
 
 
-def read(values: dict[str, Any]) -> TranscriptionArguments:
+def read(values: dict[str, Any], most: int) -> TranscriptionArguments:
     """Reads the fields of a form, which are texts all.
+
+    Args:
+        values: the fields.
+        most: tokens that the server writes.
 
     Raises:
         ApiError: one is unknown, out of its range, or does nothing here.
@@ -56,9 +63,9 @@ def read(values: dict[str, Any]) -> TranscriptionArguments:
     stream = fields.choice("stream", "false", ("true", "false", "True", "False")).lower() == "true"
     if stream and kind == VERBOSE:
         raise wrong("stream", f"a stream has no words with times; send response_format={JSON}")
-    arguments = TranscriptionArguments(
-        model, _language(fields.text("language")), kind, words, _sampling(fields), stream
-    )
+    language, sampling = _language(fields.text("language")), _sampling(fields)
+    limit = _max_tokens(fields, most)
+    arguments = TranscriptionArguments(model, language, kind, words, sampling, stream, limit)
     fields.finish()
     return arguments
 
@@ -72,6 +79,18 @@ def _sampling(fields: Arguments) -> Sampling:
     if not 0 <= number <= HOTTEST:
         raise wrong("temperature", f"must be a number from 0 to {HOTTEST:g}, not {shown(value)}")
     return Sampling(temperature=number)
+
+
+def _max_tokens(fields: Arguments, most: int) -> int | None:
+    text = fields.text("max_completion_tokens")
+    if not text:
+        return None
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) < 20 else 0
+    if not 1 <= number <= most:
+        raise wrong(
+            "max_completion_tokens", f"must be a whole number from 1 to {most:,}, not {shown(text)}"
+        )
+    return number
 
 
 def _words(value: Any, kind: str) -> bool:

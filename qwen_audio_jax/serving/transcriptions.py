@@ -54,14 +54,15 @@ async def _begin(
     """Reads a request and hands it to the engine; the clip's seconds with it."""
 
     def prepare() -> tuple[TranscriptionArguments, Served, Example, float]:
-        arguments = transcription_arguments.read(sent.fields)
+        arguments = transcription_arguments.read(sent.fields, state.limits.tokens)
         served = state.models.find(arguments.model)
         encoded = clips.Encoded(sent.file, "file")
         (wave,) = clips.decoded([encoded], state.limits.audio_seconds)
         return arguments, served, _prompt(served, arguments, wave), len(wave) / SAMPLE_RATE
 
     arguments, served, example, seconds = await state.prepared(prepare)
-    (answer,) = served.submit(example, None, state.limits.tokens, arguments.sampling, [0])
+    limits = arguments.max_tokens, state.limits.tokens
+    (answer,) = served.submit(example, *limits, arguments.sampling, [0])
     return arguments, served, example, seconds, answer
 
 

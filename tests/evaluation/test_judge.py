@@ -342,7 +342,7 @@ def test_what_is_no_address_is_refused(address):
 def test_answers_leave_the_machine_only_if_they_may(address, monkeypatch):
     with pytest.raises(ValueError, match=r"--judge: .* is not on this machine.*may_be_remote"):
         Judge.of(address)
-    monkeypatch.setattr(openai_server.Server, "models", lambda self: ["far"])
+    monkeypatch.setattr(openai_server.Server, "models", lambda self: {"far": ""})
     assert Judge.of(address, may_be_remote=True).model == "far"
 
 

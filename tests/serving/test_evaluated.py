@@ -1,5 +1,6 @@
 """An evaluation over the API gives what the same model gives without it."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -14,6 +15,8 @@ from qwen_audio_jax.evaluation.answer_files import read_answers
 from qwen_audio_jax.evaluation.plan import read_plan
 from qwen_audio_jax.inference.engine import Engine
 from qwen_audio_jax.inference.loading import load
+from qwen_audio_jax.serving import transcription_arguments
+from qwen_audio_jax.serving.errors import ApiError
 from qwen_audio_jax.serving.served import Models, Served
 
 pytest_plugins = ("api_fixtures",)
@@ -96,6 +99,29 @@ def test_words_that_tags_part_are_scored_alike(benchmarks, tmp_path):
     assert not any("<|" in one.text for one in read_answers(tmp_path / "there").values())
     tables = [(tmp_path / name / "evaluation.json").read_bytes() for name in ("here", "there")]
     assert tables[0] == tables[1]
+
+
+def test_transcripts_have_the_evaluations_limit(api, benchmarks, tmp_path):
+    folder = tiny_models.write_model(tmp_path / TINY, 0, 1.5)
+    texts = {}
+    for limit in (3, 9):
+        chosen = dataclasses.replace(OPTIONS, max_new_tokens=limit)
+        for name, who in (
+            ("here", stages.Who(checkpoint=str(folder))),
+            ("there", stages.Who(endpoint=f"{api.address}/v1", model=TINY)),
+        ):
+            into = tmp_path / f"{name}-{limit}"
+            stages.answer(into, who, benchmarks[:1], chosen)
+            answered = read_answers(into)
+            texts[name, limit] = [answered[item.key].text for item in read_plan(into).items]
+        assert texts["here", limit] == texts["there", limit]
+    assert texts["there", 3] != texts["there", 9]
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "1e3", "2.5", "many", "9" * 30])
+def test_a_limit_that_is_none_is_refused(limit):
+    with pytest.raises(ApiError, match="whole number from 1 to 64"):
+        transcription_arguments.read({"max_completion_tokens": limit}, 64)
 
 
 def test_a_lists_own_words_are_what_any_other_client_would_ask(api, benchmarks, tmp_path):
