@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from annotations import ANNOTATION
 
 from qwen_audio_jax.evaluation.item_counts import caption_counts, counts_of
 from qwen_audio_jax.evaluation.summed_scores import value_of
@@ -10,32 +11,6 @@ from qwen_audio_jax.metrics.bleu import bleu_pairs
 from qwen_audio_jax.metrics.coco_captions import caption_rows
 from qwen_audio_jax.rendering import render
 from qwen_audio_jax.tasks import CHAT, TASKS
-
-ANNOTATION = {
-    "text": "yes it is",
-    "question": "Is it?",
-    "language": "en",
-    "target_language": "de",
-    "words": [
-        {"word": "yes", "start": 0.1, "end": 0.5},
-        {"word": "it", "start": 0.5, "end": 0.9},
-    ],
-    "events": [{"event": "bell", "start": 0.1, "end": 0.5}],
-    "pitch": 60,
-    "velocity": 80,
-    "instrument": "flute",
-    "texts": ["good morning", "how are you"],
-    "turns": [
-        {"speaker": "A", "start": 0.0, "end": 1.3},
-        {"speaker": "B", "start": 1.1, "end": 2.4},
-    ],
-    "entities": [{"type": "person", "value": "Anna"}, {"type": "city", "value": "Rome"}],
-    "scenario": "alarm",
-    "action": "set",
-    "phrase": "a dog barks",
-    "messages": [{"role": "user", "content": "Is it?"}, {"role": "assistant", "content": "Yes."}],
-    "segments": [{"start": 0.5, "end": 1.2}, {"start": 3.0, "end": 3.4}],
-}
 
 
 def labels(task):

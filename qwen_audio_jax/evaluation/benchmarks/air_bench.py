@@ -6,7 +6,6 @@ the list's folder in `{task_name}_{dataset_name}`, whose misspellings are part o
 
 import functools
 import pathlib
-from collections.abc import Sequence
 from typing import Any
 
 from qwen_audio_jax.evaluation.benchmarks.files import Fields, clips_of, read_rows, text
@@ -14,10 +13,8 @@ from qwen_audio_jax.evaluation.benchmarks.item import JUDGED, Item, LeftOut
 from qwen_audio_jax.evaluation.benchmarks.questions import (
     Clips,
     item,
-    lettered_choices,
-    lettered_lines,
+    lettered_item,
     own_id,
-    right_choice,
 )
 
 id_of = functools.partial(own_id, "uniq_id")
@@ -61,25 +58,11 @@ def read_chat(path: pathlib.Path) -> tuple[list[Item], list[LeftOut]]:
 
 
 def _foundation(path: pathlib.Path, name: str, fields: Fields) -> Item:
-    choices = lettered_choices(fields)
-    question = text(fields, "question")
+    def layout(question: str, choices: str) -> str:
+        return f"{_INSTRUCTION}\n{question}\n{choices}"
 
-    def reordered(order: Sequence[int]) -> str:
-        return f"{_INSTRUCTION}\n{question}\n{lettered_lines([choices[n] for n in order])}"
-
-    prompt = reordered(range(len(choices)))
-    right = right_choice(fields, "answer_gt", choices)
-    annotation = {"question": prompt, "text": right, **_about(fields)}
     clips = _clips(path, fields)
-    return item(
-        name,
-        clips,
-        prompt,
-        annotation,
-        choices=choices,
-        reordered=reordered,
-        rule="air_official",
-    )
+    return lettered_item(name, clips, fields, layout, _about(fields), "air_official")
 
 
 def _chat(path: pathlib.Path, name: str, fields: Fields) -> Item:

@@ -2,17 +2,13 @@
 
 import functools
 import pathlib
-from collections.abc import Sequence
 
 from qwen_audio_jax.evaluation.benchmarks.files import Fields, clips_of, read_rows, text
 from qwen_audio_jax.evaluation.benchmarks.item import Item, LeftOut
 from qwen_audio_jax.evaluation.benchmarks.questions import (
     about,
-    item,
-    lettered_choices,
-    lettered_lines,
+    lettered_item,
     own_id,
-    right_choice,
 )
 
 id_of = functools.partial(own_id, "id")
@@ -35,23 +31,8 @@ def read(path: pathlib.Path) -> tuple[list[Item], list[LeftOut]]:
 
 
 def _item(path: pathlib.Path, name: str, fields: Fields) -> Item:
-    choices = lettered_choices(fields)
-    question = text(fields, "question")
+    def layout(question: str, choices: str) -> str:
+        return f"{_INSTRUCTION}\n\nQuestion: {question}\n\n{choices}"
 
-    def reordered(order: Sequence[int]) -> str:
-        lines = lettered_lines([choices[number] for number in order])
-        return f"{_INSTRUCTION}\n\nQuestion: {question}\n\n{lines}"
-
-    prompt = reordered(range(len(choices)))
-    right = right_choice(fields, "answer_gt", choices)
-    annotation = {"question": prompt, "text": right, **about(fields, _ABOUT)}
     clips = clips_of(path, text(fields, "audio_path" if "audio_path" in fields else "audio"))
-    return item(
-        name,
-        clips,
-        prompt,
-        annotation,
-        choices=choices,
-        reordered=reordered,
-        rule="mmsu_official",
-    )
+    return lettered_item(name, clips, fields, layout, about(fields, _ABOUT), "mmsu_official")

@@ -103,6 +103,37 @@ def lettered_lines(choices: Sequence[str]) -> str:
     return "\n".join(f"{letter}. {choice}" for letter, choice in zip("ABCD", four, strict=True))
 
 
+def lettered_item(
+    name: str,
+    clips: Clips,
+    fields: Fields,
+    layout: Callable[[str, str], str],
+    annotation: dict[str, Any],
+    rule: str,
+) -> Item:
+    """A question with two to four choices of which one is named by its letter.
+
+    Args:
+        name, clips, rule: see `item`.
+        fields: "question", "choice_a" to "choice_d", and "answer_gt", the right one's text.
+        layout: of the question and `lettered_lines` the whole prompt.
+        annotation: what slices are made of.
+
+    Raises:
+        RejectedRecord: a field is absent, or the right one is no choice.
+    """
+    choices = lettered_choices(fields)
+    question = text(fields, "question")
+
+    def reordered(order: Sequence[int]) -> str:
+        return layout(question, lettered_lines([choices[number] for number in order]))
+
+    prompt = reordered(range(len(choices)))
+    right = right_choice(fields, "answer_gt", choices)
+    annotation = {"question": prompt, "text": right, **annotation}
+    return item(name, clips, prompt, annotation, choices=choices, reordered=reordered, rule=rule)
+
+
 def right_choice(fields: Fields, field: str, choices: Sequence[str]) -> str:
     """The choice that a field says, but for blanks at its ends. Raises RejectedRecord: none."""
     answer = text(fields, field).strip()
