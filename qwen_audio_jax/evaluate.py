@@ -115,9 +115,8 @@ def _run(values: dict) -> None:
         print(f"the items that changed most are in {made / compare_stage.PAGE_FILE}")
         return
     use_compilation_cache("auto", pathlib.Path(), 1)
-    if _CONTROLS.value and _STAGE.value not in ("all", "answer"):
-        raise ValueError("--controls: are asked when answering; leave --stage out, or answer first")
     share = _share(_SHARE.value)
+    _check_stage(share, chosen.limit)
     sources = [Source.of(pathlib.Path(path)) for path in _AGAINST.value]
     judge = _judge(share)
     if _STAGE.value in ("all", "answer"):
@@ -141,6 +140,21 @@ def _run(values: dict) -> None:
     if _STAGE.value in ("all", "score") and share[1] == 1:
         _console().print(stages.score(_folder(), chosen, sources))
         print(f"everything is in {_folder()}")
+
+
+def _check_stage(share: tuple[int, int], limit: int) -> None:
+    """Refuses what the stage would pass over without a word. Raises ValueError."""
+    asked = {"--controls": _CONTROLS.value, "--share": share[1] > 1, "--config.limit": limit}
+    if _STAGE.value in ("judge", "score"):
+        for flag in (flag for flag, given in asked.items() if given):
+            raise ValueError(
+                f"{flag}: says what is asked, and --stage={_STAGE.value} takes all that is "
+                "answered; leave it out, or --stage"
+            )
+    if _AGAINST.value and (_STAGE.value in ("answer", "judge") or share[1] > 1):
+        raise ValueError(
+            "--against: corpora are looked through when scoring; give it with --stage=score"
+        )
 
 
 def _judge(share: tuple[int, int]) -> "Judge | None":
