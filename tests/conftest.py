@@ -42,7 +42,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 # other marks are asked for than by default, or XLA_FLAGS is set (be it empty), it compiles as ever.
 QUICK = "--xla_backend_optimization_level=0"
 if jax.version.__version_info__ < (0, 11):
-    QUICK += " --xla_cpu_use_fusion_emitters=false"
+    # In one piece: the other workers keep the other cores busy.
+    QUICK += " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 
 # Files are handed to the workers in this order, so that none waits for a long one at the end.
 LONG = (
