@@ -15,7 +15,7 @@ from jax.sharding import NamedSharding, SingleDeviceSharding
 
 from data_pipelines.examples import empty_batch
 from data_pipelines.packing import WINDOW, RowShape
-from data_pipelines.pairs import pair_fields
+from data_pipelines.pairs import pair_fields, pair_tokens
 from data_pipelines.typical_mix import PROMPT, lengths_of, mix, packed_batches
 from qwen_audio_jax.audio.silence import silence_frames
 from qwen_audio_jax.checkpoint import abstract
@@ -224,7 +224,7 @@ def _read(
 ) -> Verdict:
     """The verdict on a step that was compiled."""
     topology: Topology = known["topology"]
-    of = useful(shape, silence_frames(model.encoder.window))
+    of = useful(shape, silence_frames(model.encoder.window), config.preference.pairs)
     per_device = shape.rows // (row_shards(mesh) * config.train.accumulate)
     chunk = chunk_of(per_device * shape.tokens)
     learned = math.ceil(of.loss_positions * per_device / shape.rows)
@@ -262,23 +262,33 @@ def model_of(config: RunConfig) -> ModelConfig:
     return with_adapters(config.lora, model)
 
 
-def useful(shape: RowShape, silence: int = 0) -> flops.Counts:
+def useful(shape: RowShape, silence: int = 0, layout: str = "") -> flops.Counts:
     """What is useful in a batch, on average over a window of `typical_mix` packed into its rows.
 
-    Records that are larger than a row, with `silence` behind their clips, are dropped.
+    Records that are larger than a row, with `silence` behind their clips, are dropped. In a
+    `layout` of pairs each record has two answers, as long as its one.
     """
     seconds, text = mix(WINDOW)
     valid, lengths = lengths_of(seconds, text, silence)
+    answers = text - PROMPT
+    whole, shared = lengths[:, 0].copy(), np.zeros(len(text), int)
+    if layout:
+        pairs = [
+            pair_tokens(one - answer, [answer, answer], layout)
+            for one, answer in zip(whole.tolist(), answers.tolist(), strict=True)
+        ]
+        lengths[:, 0], shared = pairs, 2 * whole - pairs
     one_row = RowShape(1, shape.tokens, shape.frames)
     rows = [records for _, records in packed_batches(lengths, [one_row])]
     if not rows:
         raise ValueError(f"config.data.shapes: no clip of a usual mix has room in {shape}")
-    records = np.concatenate(rows)
+    records, answered = np.concatenate(rows), 2 if layout else 1
     of = flops.counts(
         valid[records].tolist(),
-        lengths[records, 0].tolist(),
-        int((text[records] - PROMPT).sum()),
+        whole[records].tolist() * answered,
+        int(answers[records].sum()) * answered,
         silence,
+        shared[records].tolist(),
     )
     return flops.Counts(*(round(n * shape.rows / len(rows)) for n in dataclasses.astuple(of)))
 

@@ -3,7 +3,9 @@
 Counted are products of matrices (2 a multiply-add) on useful tokens and frames: no padding, no
 margins, nothing computed anew. Silence that the encoder is to see behind clips is asked for, and so
 is counted; but it is no audio. A causal attention is half of a full one, and the head counts where
-loss is taken. So useful MFU = `training_step` / (seconds * the machine's rate).
+loss is taken. Of a pair of answers the prompt counts once, and both answers attend to it; laid out
+apart it is two examples on the same clips. So useful MFU = `training_step` / (seconds * the
+machine's rate).
 """
 
 import dataclasses
@@ -13,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qwen_audio_jax.audio.lengths import audio_tokens, encoder_positions
+from qwen_audio_jax.audio.lengths import FRAMES_PER_TOKEN, audio_tokens, encoder_positions
 from qwen_audio_jax.audio.silence import seen_frames
 from qwen_audio_jax.models.audio_encoder import frame_of
 from qwen_audio_jax.models.frozen_patterns import TOKEN_AXES, frozen_intervals
@@ -31,7 +33,8 @@ class Counts:
         positions_squared: the sum over clips of the square of that.
         audio_tokens: 25 per second.
         tokens: of the decoder, audio and text.
-        tokens_squared: the sum over examples of the square of that.
+        tokens_squared: the sum over examples of the square of that; of a prompt with two branches
+            what its square and both answers attend to, twice that of a causal attention.
         loss_positions: where a token is learned.
     """
 
@@ -46,18 +49,32 @@ class Counts:
 
 
 def counts(
-    clip_frames: Sequence[int], tokens: Sequence[int], loss_positions: int, silence: int = 0
+    clip_frames: Sequence[int],
+    tokens: Sequence[int],
+    loss_positions: int,
+    silence: int = 0,
+    shared: Sequence[int] = (),
 ) -> Counts:
     """Of clips with these mel frames, and examples with these tokens, audio and text.
 
-    `silence` is how many frames of it are seen behind each clip, where its 30 s have room.
+    Args:
+        clip_frames: of each clip.
+        tokens: of each example; a pair with branches is two, each with its prompt.
+        loss_positions: of all of them.
+        silence: how many frames of it are seen behind each clip, where its 30 s have room.
+        shared: of the prompt of each such pair, which is computed once.
     """
     seen = [seen_frames(n, silence) for n in clip_frames]
-    return _counts(clip_frames, seen, tokens, loss_positions)
+    squared = sum(n * n for n in tokens) - sum(n * n for n in shared)
+    return _counts(clip_frames, seen, sum(tokens) - sum(shared), squared, loss_positions)
 
 
 def _counts(
-    clip_frames: Sequence[int], seen: Sequence[int], tokens: Sequence[int], loss_positions: int
+    clip_frames: Sequence[int],
+    seen: Sequence[int],
+    tokens: int,
+    tokens_squared: int,
+    loss_positions: int,
 ) -> Counts:
     positions = [encoder_positions(n) for n in seen]
     return Counts(
@@ -66,8 +83,8 @@ def _counts(
         positions=sum(positions),
         positions_squared=sum(n * n for n in positions),
         audio_tokens=sum(audio_tokens(n) for n in clip_frames),
-        tokens=sum(tokens),
-        tokens_squared=sum(n * n for n in tokens),
+        tokens=tokens,
+        tokens_squared=tokens_squared,
         loss_positions=loss_positions,
     )
 
@@ -79,24 +96,29 @@ def counts_of(batch: Mapping[str, np.ndarray]) -> Counts:
         _lengths(np.where(valid, batch["mel_segments"], 0)) for valid in (places >= 0, places != -1)
     )
     learned = int(np.count_nonzero(batch["loss_weights"]))
-    return _counts(clips, seen, _lengths(np.asarray(batch["segments"])), learned)
+    positions = np.asarray(batch["positions"], np.int64)[np.asarray(batch["segments"]) > 0]
+    squared = int(np.sum(2 * positions + 1))
+    return _counts(clips, seen, len(positions), squared, learned)
 
 
 def sums_of(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
     """The same inside `jax.jit`, of a batch that may lie on many devices: Counts, by name.
 
-    A stretch of n positions has n squared = 1 + 3 + 5 + ... to its end.
+    A stretch of n positions has n squared = 1 + 3 + 5 + ... to its end, and the positions of a
+    branch go on from its prompt's.
     """
     token = batch["segments"] > 0
     clip = batch["mel_segments"] > 0
+    own = clip & (batch["mel_positions"] >= 0)
     frame = frame_of(batch["mel_positions"])
     position = clip & (frame >= 0) & (frame % 2 == 0)
     sums = {
-        "frames": clip & (batch["mel_positions"] >= 0),
+        "frames": own,
         "silence": clip & (batch["mel_positions"] < -1),
         "positions": position,
         "positions_squared": position * (frame // 2 * 2 + 1),
-        "audio_tokens": batch["audio_index"] >= 0,
+        # Not by their placeholders, of which two prompts may have the same clip's.
+        "audio_tokens": own & (frame % FRAMES_PER_TOKEN == FRAMES_PER_TOKEN // 2),
         "tokens": token,
         "tokens_squared": token * (2 * batch["positions"] + 1),
         "loss_positions": batch["loss_weights"] != 0,

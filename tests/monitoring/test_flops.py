@@ -9,6 +9,7 @@ from conftest import make_example, tiny_config
 from flax import nnx
 
 from data_pipelines.examples import Example, empty_batch, fill_row
+from data_pipelines.pairs import lay_out, pair_fields
 from qwen_audio_jax.audio.lengths import packed_frames
 from qwen_audio_jax.models.parts import path_name
 from qwen_audio_jax.models.presets import (
@@ -19,7 +20,9 @@ from qwen_audio_jax.models.presets import (
     preset_parts,
 )
 from qwen_audio_jax.models.qwen_audio import QwenAudio
+from qwen_audio_jax.models.segments import Segments
 from qwen_audio_jax.monitoring import flops
+from qwen_audio_jax.rendering import Tokens
 
 BIG = model_config(
     "qwen2_audio",
@@ -171,6 +174,42 @@ def test_counts_of_a_batch_add_up():
     for field in dataclasses.fields(flops.Counts):
         assert sum(getattr(part, field.name) for part in parts) == getattr(whole, field.name)
     assert {name: int(n) for name, n in jax.jit(flops.sums_of)(batch).items()} == vars(whole)
+
+
+def pair_of(layout, clip_frames, answers, seed=0):
+    """A prompt with its clips, and two answers of so many tokens, of which the last is learned."""
+    prompt = make_example(seed, clip_frames)
+    learned = [np.eye(1, size, size - 1, dtype=np.float32)[0] for size in answers]
+    each = [
+        Tokens(np.ones(len(one), np.int32), one, np.full(len(one), -1, np.int32)) for one in learned
+    ]
+    unlearned = dataclasses.replace(
+        prompt.text, loss_weights=np.zeros_like(prompt.text.loss_weights)
+    )
+    text, pair = lay_out(unlearned, each, layout)
+    return dataclasses.replace(prompt, text=text, pair=pair)
+
+
+@pytest.mark.parametrize("layout", ["branches", "apart"])
+def test_the_prompt_of_a_pair_counts_as_often_as_it_is_computed(layout):
+    """Against the mask of the model's own attention, and by hand."""
+    pairs = [(20, 9), (5, 9)], [(31,), (1, 4)], [(), (8, 2)]
+    batch = empty_batch(3, 96, 128, mel_bins=16) | pair_fields(3, 96, layout)
+    made = [pair_of(layout, *pair, seed) for seed, pair in enumerate(pairs)]
+    fill_row(batch, 0, made[:2])
+    fill_row(batch, 2, made[2:])
+    of = flops.counts_of(batch)
+    segments = Segments.of(batch["segments"], trunks=batch.get("trunks"))
+    causal = np.tril(np.ones((96, 96), bool)) & (batch["segments"] > 0)[..., None]
+    seen = int(np.sum(np.asarray(segments.seen) & causal))
+    assert of.tokens_squared == 2 * seen - of.tokens  # n tokens see n (n + 1) / 2
+    prompts = [len(make_example(seed, clips).text.tokens) for seed, (clips, _) in enumerate(pairs)]
+    behind = [p + size for p, (_, sizes) in zip(prompts, pairs, strict=True) for size in sizes]
+    shared = [p - 1 for p in prompts] if layout == "branches" else []
+    assert of == flops.counts([20, 9, 31], behind, 6, shared=shared)
+    # The clips are encoded and projected once.
+    assert (of.frames, of.audio_tokens) == (60, 5 + 2 + 8)
+    assert {name: int(n) for name, n in jax.jit(flops.sums_of)(batch).items()} == vars(of)
 
 
 @pytest.mark.parametrize("silence", [7, 3000])
