@@ -11,8 +11,9 @@ turn by turn, as each family reads it, and a preference pair with both of its an
 With `--plan` it packs the corpus into candidate row shapes instead, prints what share of tokens and
 frames would be useful, and recommends a `--config.data.shapes`. How many tokens a record has
 depends on the vocabulary: for a run that starts from another one or from an import, give that as
-`--init_from`. Where attention is dense within a
-row, long rows cost more of it, and more memory: then take the shortest that is good enough.
+`--init_from`. A preference pair has both of its answers, as branches behind one prompt, which is
+how `configs/dpo.py` lays it out. Where attention is dense within a row, long rows cost more of it,
+and more memory: then take the shortest that is good enough.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from tqdm import tqdm
 from data_pipelines.corpus_statistics import COUNTED, corpus_statistics
 from data_pipelines.examples import Preprocessor
 from data_pipelines.packing import RowShape
+from data_pipelines.pairs import LAYOUTS
 from data_pipelines.records import SPLITS, Corpus, CorpusError, Record, told_of
 from data_pipelines.row_shapes import Efficiency, candidates, packing_efficiency, recommend
 from data_pipelines.selection import Selection
@@ -354,6 +356,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             silence=silence_frames(given.window),
             learn=given.learn,
             learn_newline=given.learn_newline,
+            layout=LAYOUTS[0],
         )
         if given.plan:
             index = corpus.index(given.split)

@@ -142,6 +142,25 @@ def test_a_talk_is_shown_turn_by_turn_with_exactly_what_is_learned(tmp_path, fla
         assert shown.count("<|im_start|>") == 7
 
 
+def tokens_of_pair(folder, record):
+    """With both answers, as preference tuning has them in a row."""
+    vocabulary = load_tokenizer(folder / "tokenizer")
+    preprocessor = Preprocessor(vocabulary, "qwen2_audio", "tags", 16, "ceil", layout="branches")
+    return len(preprocessor.example(record).text.tokens)
+
+
+def test_the_plan_has_room_for_both_answers_of_a_pair(tmp_path, capsys):
+    """Be they as long as they may."""
+    asked = [{"role": "user", "content": "What?"}]
+    said = {"messages": asked, "chosen": "No.", "rejected": "Noise " * 200}
+    record, folder = Record("pair", "preference", (), said), tmp_path / "pairs"
+    folder.mkdir()
+    write_split(folder, "train", [(record, ())])
+    train_sentencepiece(["Noise No. What?"], [], folder / "tokenizer", pieces=16)
+    (_, tokens, _), _ = planned(capsys, f"--data={folder}")
+    assert tokens >= tokens_of_pair(folder, record) > 200
+
+
 def test_a_pair_is_shown_with_its_clips_and_both_answers_side_by_side(tmp_path):
     """Of the history nothing is marked, of each answer exactly what bears the loss."""
     said = {"chosen": "A <b>bell</b>.", "rejected": "Noise."}
@@ -154,6 +173,7 @@ def test_a_pair_is_shown_with_its_clips_and_both_answers_side_by_side(tmp_path):
     assert inspect.main([f"--data={folder}"]) == 0
     source = (folder / "inspect.html").read_text(encoding="utf-8")
     (card,) = re.findall(r"<article>.*?</article>", source, re.DOTALL)
+    assert f"{tokens_of_pair(folder, record):,} tokens" in card
     turns, _, table = card.partition('<table class="pair">')
     assert turns.count("<audio ") == 3
     assert Marked(turns).marked == ""
