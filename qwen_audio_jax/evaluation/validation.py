@@ -23,7 +23,7 @@ from qwen_audio_jax.models.presets import ModelConfig
 from qwen_audio_jax.monitoring import report
 from qwen_audio_jax.parallel.group import Group
 from qwen_audio_jax.run_config import EvaluateConfig
-from qwen_audio_jax.tasks import CHAT, CONVERSATIONS
+from qwen_audio_jax.tasks import CHAT, CONVERSATIONS, PREFERENCE
 from qwen_audio_jax.tasks.conversation import answered
 
 ANSWERS_FILE = "answers.jsonl"
@@ -162,6 +162,7 @@ def _shown(answers: Sequence[Result]) -> report.Example:
         hypothesis=answers[0].answered.text,
         messages=last.annotation["messages"] if talk else (),
         answers=said,
+        rejected=last.annotation["rejected"] if first.task == PREFERENCE else "",
     )
 
 

@@ -37,6 +37,7 @@ class Example:
         hypothesis: the model's.
         messages: of a conversation, which has more than the three texts.
         answers: by the number of a message, from 1, what the model said in its place.
+        rejected: of a pair of answers the worse one, to which the reference is preferred.
     """
 
     task: str
@@ -47,6 +48,7 @@ class Example:
     hypothesis: str
     messages: Sequence[dict[str, Any]] = ()
     answers: Mapping[int, str] = dataclasses.field(default_factory=dict)
+    rejected: str = ""
 
 
 def write_report(
@@ -92,16 +94,23 @@ def _charts(metrics: list[dict[str, Any]]) -> list[Chart]:
     marks = [(text, _points(rows, field), filled) for text, field, filled in _HELD_OUT]
     marks = [mark for mark in marks if len(mark[1])]
     charts = []
-    for field, label, wide in (
-        ("loss", "training loss", True),
-        ("tokens_per_second", "tokens per second", False),
-    ):
+    for field, label, wide in _CURVES:
         points = _points(rows, field)
         if len(points):
             steps, values = points.T
             charts.append(_curve(steps, values, label, wide, marks if field == "loss" else []))
     return charts
 
+
+_CURVES = (
+    ("loss", "training loss", True),
+    ("tokens_per_second", "tokens per second", False),
+    # Of pairs; a chosen answer that becomes less likely is the first sign of trouble.
+    ("margin", "margin of rewards", False),
+    ("accuracy", "share of pairs preferred rightly", False),
+    ("log_probability_chosen", "log-probability of the chosen answer", False),
+)
+"""Of each curve its field, what it is called, whether it is a main one."""
 
 _HELD_OUT = (
     ("held-out loss, another clip", "validation_loss_another_clip", False),
@@ -210,11 +219,10 @@ def _shown(example: Example) -> dict[str, Any]:
         return shown | {"clips": [], "turns": _turns(example, clips)}
     if example.task in KINDS and KINDS[example.task].metric == "accuracy":
         shown["right"] = is_correct(example.reference, example.hypothesis)
-    texts = {
-        "Prompt": example.prompt,
-        "Reference": example.reference,
-        "Answer": example.hypothesis,
-    }
+    texts = {"Prompt": example.prompt, "Reference": example.reference}
+    if example.rejected:
+        texts["Rejected"] = example.rejected
+    texts["Answer"] = example.hypothesis
     return shown | {"clips": clips, "texts": texts}
 
 

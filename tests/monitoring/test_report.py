@@ -199,6 +199,28 @@ def test_the_held_out_losses_are_on_the_curve_of_the_loss(tmp_path):
     assert {"held-out loss", "held-out loss, another clip"} <= set(texts)
 
 
+def test_a_run_on_pairs_shows_what_it_prefers(tmp_path):
+    told = {"accuracy": 0.75, "margin": 0.5, "reward_chosen": 0.1, "log_probability_chosen": -9.5}
+    pair = Example("preference", "p", "What?", [], "A bell.", "A horn.", rejected="A horn, too.")
+    rows = [row | told for row in METRICS]
+    source = report(tmp_path / "r.html", metrics=rows, examples=[pair])
+    said = Page(source).attributes("svg", "aria-label")
+    assert [one.partition(":")[0] for one in said] == [
+        "training loss",
+        "tokens per second",
+        "margin of rewards",
+        "share of pairs preferred rightly",
+        "log-probability of the chosen answer",
+    ]
+    assert "-9.5 at step 1" in said[-1]
+    (card,) = re.findall(r"<article>.*?</article>", source, re.DOTALL)
+    assert re.findall(r"<dt>(.*?)</dt><dd[^>]*>(.*?)</dd>", card)[1:] == [
+        ("Reference", "A bell."),
+        ("Rejected", "A horn, too."),
+        ("Answer", "A horn."),
+    ]
+
+
 def test_a_failed_report_leaves_the_old_one(tmp_path, monkeypatch):
     before = report(tmp_path / "report.html")
 

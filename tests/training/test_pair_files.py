@@ -217,3 +217,6 @@ def test_all_are_trained_on_and_evaluated_before_and_after(root, tmp_path):
     assert all("before" in row for row in table)
     assert {f"accuracy/{name}" for name in names} < {row["metric"] for row in table}
     assert "before" in done.stdout
+    report = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "<dt>Rejected</dt>" in report
+    assert "margin of rewards" in report
