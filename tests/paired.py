@@ -49,9 +49,9 @@ PAIRS = (
 """Row by row, what `make_pair` is given."""
 
 
-def batch_of(layout: str, rows=PAIRS) -> dict[str, np.ndarray]:
+def batch_of(layout: str, rows=PAIRS, tokens: int = TOKENS) -> dict[str, np.ndarray]:
     """A batch with references drawn at random."""
-    batch = empty_batch(len(rows), TOKENS, FRAMES, 16) | pair_fields(len(rows), TOKENS, layout)
+    batch = empty_batch(len(rows), tokens, FRAMES, 16) | pair_fields(len(rows), tokens, layout)
     random = np.random.default_rng(0)
     for row, pairs in enumerate(rows):
         fill_row(batch, row, [make_pair(*one[:2], layout, *one[2:]) for one in pairs])

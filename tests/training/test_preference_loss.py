@@ -182,6 +182,25 @@ def test_branches_and_apart_are_each_answer_alone(family):
     assert used["branches"] < used["apart"]
 
 
+LONG = (((0, (40,), (64, 64)), (1, (), (64, 9))), ((2, (9, 22), (23, 64)),))
+
+
+def test_long_answers_are_each_alone_in_qwen_audio():
+    """Log-probabilities of 64 tokens; of Qwen2-Audio transformers says what they are."""
+    graph, parameters = made("qwen_audio")
+    references = np.zeros((3, 2))
+    one_by_one = jax.jit(plain_loss, static_argnums=3)
+    _, each = one_by_one(parameters, alone(LONG), references, graph)
+    assert np.std(each) > 30  # so that none could stand for another
+    packed = jax.jit(packed_loss, static_argnums=2)
+    for layout in ("branches", "apart"):
+        _, answers = packed(parameters, batch_of(layout, LONG, tokens=384), graph)
+        there = np.asarray(answers.tokens[..., 0] > 0)
+        assert answers.tokens[there].tolist() == [[64, 64], [64, 9], [23, 64]]
+        found = answers.log_probabilities[there]
+        np.testing.assert_allclose(found, each, rtol=0, atol=1e-4, err_msg=layout)
+
+
 @pytest.mark.parametrize("layout", ["branches", "apart"])
 def test_an_answer_has_no_gradient_by_the_other(layout):
     """By the embedding of each position, and none by another pair's either."""
