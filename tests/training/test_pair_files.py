@@ -112,6 +112,7 @@ def tagged(number):
             "messages": [message(f"Hello, {number}.", "user")],
             "chosen": message("Hi.", "assistant"),
             "rejected": message("No.", "assistant"),
+            "audios": [],
         },
     ]
 
@@ -132,6 +133,8 @@ def alpaca(number):
             "chosen": "Nine.",
             "rejected": "Ten.",
             "history": [["How many are these?", "Eight."]],
+            "system": "",
+            "audios": None,
         },
     ]
 
@@ -175,7 +178,7 @@ def test_every_row_is_a_pair_with_its_clip(root):
         assert (corpus / "rejected.jsonl").read_text() == ""
         for made, row in zip(index, written, strict=False):
             assert made.task == "preference"
-            assert len(made.samples) == len(row.get("audios", ()))
+            assert len(made.samples) == len(row.get("audios") or ())
             assert made.annotation["messages"][-1]["role"] == "user"
             assert made.annotation["chosen"] != made.annotation["rejected"]
     first, *_ = Corpus(root / "data" / "alpaca").index("train")
