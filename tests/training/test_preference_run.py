@@ -211,7 +211,11 @@ def test_layouts_and_micro_batches_train_alike(place, run, tmp_path):
         "none": {"preference.reference": "none"},
     }.items():
         loop.run(config(place, **more, **{"train.steps": 2}), tmp_path / name)
-    assert learned(tmp_path / "parts")[0]["loss"] == pytest.approx(np.log(2), abs=1e-6)
+    parts, whole = learned(tmp_path / "parts"), learned(run)[:2]
+    for rows in (parts, whole):
+        del rows[0]["accuracy"]  # margins are rounding there
+    for ours, wanted in zip(parts, whole, strict=True):
+        assert ours == pytest.approx(wanted, abs=1e-4)
     assert learned(tmp_path / "apart")[0]["loss"] == pytest.approx(np.log(2), abs=1e-6)
     without = learned(tmp_path / "none")[0]
     assert without["reward_chosen"] == pytest.approx(0.1 * without["log_probability_chosen"])
