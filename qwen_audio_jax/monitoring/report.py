@@ -106,9 +106,10 @@ _CURVES = (
     ("loss", "training loss", True),
     ("tokens_per_second", "tokens per second", False),
     # Of pairs; a chosen answer that becomes less likely is the first sign of trouble.
-    ("margin", "margin of rewards", False),
+    ("margin", "margin of rewards", True),
     ("accuracy", "share of pairs preferred rightly", False),
-    ("log_probability_chosen", "log-probability of the chosen answer", False),
+    ("log_probability_chosen", "log-probability of chosen answers", True),
+    ("log_probability_rejected", "log-probability of rejected answers", False),
 )
 """Of each curve its field, what it is called, whether it is a main one."""
 

@@ -200,7 +200,8 @@ def test_the_held_out_losses_are_on_the_curve_of_the_loss(tmp_path):
 
 
 def test_a_run_on_pairs_shows_what_it_prefers(tmp_path):
-    told = {"accuracy": 0.75, "margin": 0.5, "reward_chosen": 0.1, "log_probability_chosen": -9.5}
+    told = {"accuracy": 0.75, "margin": 0.5, "reward_chosen": 0.1}
+    told |= {"log_probability_chosen": -8.0, "log_probability_rejected": -9.5}
     pair = Example("preference", "p", "What?", [], "A bell.", "A horn.", rejected="A horn, too.")
     rows = [row | told for row in METRICS]
     source = report(tmp_path / "r.html", metrics=rows, examples=[pair])
@@ -210,7 +211,8 @@ def test_a_run_on_pairs_shows_what_it_prefers(tmp_path):
         "tokens per second",
         "margin of rewards",
         "share of pairs preferred rightly",
-        "log-probability of the chosen answer",
+        "log-probability of chosen answers",
+        "log-probability of rejected answers",
     ]
     assert "-9.5 at step 1" in said[-1]
     (card,) = re.findall(r"<article>.*?</article>", source, re.DOTALL)
