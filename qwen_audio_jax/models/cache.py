@@ -35,15 +35,6 @@ class Cache:
         k, v = (jnp.pad(rows_and_heads(x), room) for x in (k, v))
         return cls(k.reshape(len(k), -1, TILE, k.shape[2]).swapaxes(2, 3), v)
 
-    @classmethod
-    def empty(cls, rows: int, heads: int, head_dim: int, slots: int, dtype: str) -> "Cache":
-        """Of B rows and G heads, with room for `slots`, rounded up to tiles."""
-        S = _whole_tiles(slots)
-        return cls(
-            jnp.zeros((rows * heads, S // TILE, head_dim, TILE), dtype),
-            jnp.zeros((rows * heads, S, head_dim), dtype),
-        )
-
     def put(self, slot: jax.Array, k: jax.Array, v: jax.Array) -> "Cache":
         """The cache with k and v, [B, 1, G, K], in a slot: int32 []."""
         k, v = (rows_and_heads(x) for x in (k, v))
@@ -81,42 +72,10 @@ class Cache:
         attended = [one(grouped[:, i]) for i in range(grouped.shape[1])]
         return jnp.stack(attended, axis=1).reshape(q.shape)
 
-    def put_piece(
-        self, row: jax.Array, start: jax.Array, n: jax.Array, k: jax.Array, v: jax.Array
-    ) -> "Cache":
-        """The cache with the first n of k and v, [P, G, K], in the slots of a row from `start` on.
-
-        S must be P at least. What lies before the first slot, as `start` may, or behind the last is
-        left out, and all other slots keep what they hold.
-        """
-        P, G, _ = k.shape
-        S, tiles, K = self.values.shape[1], *self.keys.shape[1:3]
-        # All P lie in the cache, the n from `start` on and some that stay.
-        begin = jnp.clip(start, 0, S - P)
-        k, v = (jnp.roll(x.swapaxes(0, 1), start - begin, axis=1) for x in (k, v))
-        place = begin + jnp.arange(P)
-        within = ((place >= start) & (place < start + n))[:, None]
-        values = _put(self.values, v, (row * G, begin, 0), within)
-        touched = min((P + TILE - 2) // TILE + 1, tiles)
-        first = jnp.minimum(begin // TILE, tiles - touched)
-        place = (row * G, first, 0, 0)
-        piece = jax.lax.dynamic_slice(self.keys, place, (G, touched, K, TILE))
-        piece = piece.swapaxes(2, 3).reshape(G, -1, K)
-        piece = _put(piece, k, (0, begin - first * TILE, 0), within)
-        piece = piece.reshape(G, touched, TILE, K).swapaxes(2, 3)
-        keys = jax.lax.dynamic_update_slice(self.keys, piece, place)
-        return Cache(*jax.lax.optimization_barrier((keys, values)))
-
 
 def _whole_tiles(slots: int) -> int:
     """As many or more, in tiles. Two at least: of one, XLA makes products eight times as slow."""
     return max(-(-slots // TILE), 2) * TILE
-
-
-def _put(array: jax.Array, new: jax.Array, place: tuple, within: jax.Array) -> jax.Array:
-    """An array with what of another is `within` at a place of it."""
-    new = jnp.where(within, new, jax.lax.dynamic_slice(array, place, new.shape))
-    return jax.lax.dynamic_update_slice(array, new, place)
 
 
 def rows_and_heads(x: jax.Array) -> jax.Array:

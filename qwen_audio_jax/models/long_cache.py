@@ -7,10 +7,50 @@ from collections.abc import Iterator, Sequence
 import jax
 import jax.numpy as jnp
 
-from qwen_audio_jax.models.cache import TILE, Cache, rows_and_heads
+from qwen_audio_jax.models.cache import rows_and_heads
 
 _BLOCK = 256
 """Slots that a piece of a prompt attends to at a time."""
+
+_LEAST = jnp.finfo(jnp.float32).min
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Keys (rotated) and values of some slots of a layer, rows and heads as one axis.
+
+    Attributes:
+        keys: [B * G, K, S], as products with few queries read them fastest.
+        values: [B * G, S, K].
+    """
+
+    keys: jax.Array
+    values: jax.Array
+
+    @classmethod
+    def empty(cls, rows: int, heads: int, head_dim: int, slots: int, dtype: str) -> "Part":
+        """Of B rows, G heads and S slots."""
+        N = rows * heads
+        return cls(jnp.zeros((N, head_dim, slots), dtype), jnp.zeros((N, slots, head_dim), dtype))
+
+    def put_piece(
+        self, row: jax.Array, start: jax.Array, n: jax.Array, k: jax.Array, v: jax.Array
+    ) -> "Part":
+        """The part with the first n of k and v, [P, G, K], in the slots of a row from `start` on.
+
+        S must be P at least. What lies before the first slot, as `start` may, or behind the last is
+        left out, and all other slots keep what they hold.
+        """
+        P, G, _ = k.shape
+        # All P lie in the part, the n from `start` on and some that stay.
+        begin = jnp.clip(start, 0, self.values.shape[1] - P)
+        k, v = (jnp.roll(x.swapaxes(0, 1), start - begin, axis=1) for x in (k, v))
+        place = begin + jnp.arange(P)
+        within = (place >= start) & (place < start + n)
+        keys = _put(self.keys, k.swapaxes(1, 2), (row * G, 0, begin), within)
+        values = _put(self.values, v, (row * G, begin, 0), within[:, None])
+        return Part(*jax.lax.optimization_barrier((keys, values)))
 
 
 @jax.tree_util.register_dataclass
@@ -25,7 +65,7 @@ class LongCache:
         ends: where each part ends, ascending.
     """
 
-    parts: tuple[Cache, ...]
+    parts: tuple[Part, ...]
     ends: tuple[int, ...] = dataclasses.field(metadata={"static": True})
 
     @classmethod
@@ -35,7 +75,7 @@ class LongCache:
         """Of B rows and G heads."""
         starts = (0, *ends[:-1])
         parts = (
-            Cache.empty(rows, heads, head_dim, end - start, dtype)
+            Part.empty(rows, heads, head_dim, end - start, dtype)
             for start, end in zip(starts, ends, strict=True)
         )
         return cls(tuple(parts), tuple(ends))
@@ -85,7 +125,7 @@ class LongCache:
         _, total, out = carry
         return (out / total).astype(q.dtype).reshape(H, P, K).swapaxes(0, 1)
 
-    def each_part(self) -> Iterator[tuple[Cache, int, int]]:
+    def each_part(self) -> Iterator[tuple[Part, int, int]]:
         """Each with its first slot and its end."""
         return zip(self.parts, (0, *self.ends[:-1]), self.ends, strict=True)
 
@@ -99,8 +139,8 @@ class BufferedCache:
     small array and not each row's place in a large one.
 
     A step reads the parts that its longest row needs, each of them whole: from a slice XLA would
-    make an array of its own in every step. What a row gets is summed part by part, so that it is
-    the same to the bit however far the other rows are.
+    make an array of its own in every step. What a row gets is summed part by part, each with a
+    softmax of its own, so that it is the same to the bit however far the other rows are.
 
     Attributes:
         held: of B rows and G heads.
@@ -140,14 +180,23 @@ class BufferedCache:
         Returns:
             [B, 1, H, K].
         """
-        held = self.held
-        which = jnp.sum(longest > jnp.array(held.ends[:-1], jnp.int32))
-        branches = [
-            functools.partial(_attend, held.ends[:count], held.parts[:count])
-            for count in range(1, len(held.ends) + 1)
-        ]
-        buffer = self.keys, self.values
-        return jax.lax.switch(which, branches, buffer, q, lengths, number)
+        N, _, K = self.values.shape
+        query = q.reshape(N, -1, K)
+        lengths = jnp.repeat(lengths, N // len(lengths))[:, None, None]
+        written = jnp.arange(self.values.shape[1]) <= number
+        some = [_attend(Part(self.keys.swapaxes(1, 2), self.values), query, written)]
+        least, *nothing = (jnp.zeros_like(x) for x in some[0])
+        nothing = least + _LEAST, *nothing
+        for part, start, end in self.held.each_part():
+
+            def attend(part=part, start=start, end=end):
+                return _attend(part, query, start + jnp.arange(end - start) < lengths)
+
+            some.append(jax.lax.cond(longest > start, attend, lambda: nothing))
+        largest, total, out = (jnp.stack(x) for x in zip(*some, strict=True))
+        shrunk = jnp.exp(largest - jnp.max(largest, axis=0))
+        out = jnp.sum(out * shrunk, axis=0) / jnp.sum(total * shrunk, axis=0)
+        return out.astype(q.dtype).reshape(q.shape)
 
 
 def settled(
@@ -191,8 +240,8 @@ def _put_piece(
     k: jax.Array,
     v: jax.Array,
     _: jax.Array,
-    part: Cache,
-) -> Cache:
+    part: Part,
+) -> Part:
     """What of a piece lies in a part, as much at a time as that has slots."""
     S = part.values.shape[1]
     for i in range(0, len(k), S):
@@ -200,48 +249,30 @@ def _put_piece(
     return part
 
 
-def _attend(
-    ends: tuple[int, ...],
-    parts: tuple[Cache, ...],
-    buffer: tuple[jax.Array, jax.Array],
-    q: jax.Array,
-    lengths: jax.Array,
-    number: jax.Array,
-) -> jax.Array:
-    """Attention to the first parts, which end there, and a buffer; see `BufferedCache.attend`."""
-    N, _, K = parts[0].values.shape
-    lengths = jnp.repeat(lengths, N // len(lengths))[:, None]
-    starts = (0, *ends[:-1])
-    keys, last_values = buffer
-    written = jnp.arange(keys.shape[1]) <= number
+def _attend(part: Part, query: jax.Array, seen: jax.Array) -> tuple[jax.Array, ...]:
+    """Attention to a part, not divided yet by the sum of its weights.
 
-    def one(q):
-        """One query a head, [N, K]. Sums of products: XLA would do N small ones in turn."""
-        logits, values = [], [*(part.values for part in parts), last_values]
-        for part, start, end in zip(parts, starts, ends, strict=True):
-            S = part.values.shape[1]
-            products = jnp.sum(q[:, None, :, None] * part.keys, axis=2, dtype=jnp.float32)
-            slot = start + jnp.arange(S)
-            seen = (slot < lengths) & (slot < end)
-            logits.append(jnp.where(seen, products.reshape(N, S) * K**-0.5, -jnp.inf))
-        products = jnp.sum(q[:, None] * keys, axis=2, dtype=jnp.float32)
-        logits.append(jnp.where(written, products * K**-0.5, -jnp.inf))
-        each = [jnp.max(x, axis=-1, keepdims=True) for x in logits]
-        largest = functools.reduce(jnp.maximum, each)
-        total, out = jnp.zeros((N, 1)), jnp.zeros((N, K))
-        for x, some in zip(logits, values, strict=True):
-            weights = jnp.exp(x - largest)
-            total += jnp.sum(weights, axis=-1, keepdims=True)
-            weights = jax.lax.optimization_barrier(weights.astype(some.dtype))
-            out += jnp.sum(weights[:, :, None] * some, axis=1, dtype=jnp.float32)
-        return (out / total).astype(q.dtype)
+    Args:
+        part: of N rows and heads.
+        query: [N, n, K].
+        seen: bool, broadcast to [N, n, S].
 
-    grouped = q.reshape(N, -1, K)
-    attended = [one(grouped[:, i]) for i in range(grouped.shape[1])]
-    return jnp.stack(attended, axis=1).reshape(q.shape)
+    Returns:
+        The largest logit [N, n, 1], the sum of weights [N, n, 1], and weighted values [N, n, K],
+        float32. Of a row that sees nothing: the least number there is, 0 and 0.
+    """
+    product, K = jnp.float32, query.shape[-1]
+    logits = jnp.einsum("nik,nks->nis", query, part.keys, preferred_element_type=product)
+    logits = jnp.where(seen, logits * K**-0.5, -jnp.inf)
+    largest = jnp.maximum(jnp.max(logits, axis=-1, keepdims=True), _LEAST)
+    weights = jnp.exp(logits - largest)
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    weights = weights.astype(part.values.dtype)
+    out = jnp.einsum("nis,nsk->nik", weights, part.values, preferred_element_type=product)
+    return largest, total, out
 
 
-def _some_keys(cache: Cache, start, end, row, query, position, number, carry):
+def _some_keys(cache: Part, start, end, row, query, position, number, carry):
     """A block of a part's keys, for `LongCache.attend_piece`.
 
     Args:
@@ -257,10 +288,7 @@ def _some_keys(cache: Cache, start, end, row, query, position, number, carry):
     B = min(_BLOCK, S)
     # The last ones lie at the end, where the first of them may have been taken before.
     first = jnp.minimum(number * B, S - B)
-    keys = jax.lax.dynamic_slice(
-        cache.keys, (row * G, first // TILE, 0, 0), (G, B // TILE, K, TILE)
-    )
-    keys = keys.swapaxes(1, 2).reshape(G, K, B)
+    keys = jax.lax.dynamic_slice(cache.keys, (row * G, 0, first), (G, K, B))
     values = jax.lax.dynamic_slice(cache.values, (row * G, first, 0), (G, B, K))
     slot = first + jnp.arange(B)
     seen = (slot >= number * B) & (start + slot <= position) & (start + slot < end)
@@ -271,3 +299,9 @@ def _some_keys(cache: Cache, start, end, row, query, position, number, carry):
     weighted = jnp.matmul(weights.astype(values.dtype), values, preferred_element_type=jnp.float32)
     total = total * shrunk + jnp.sum(weights, axis=-1, keepdims=True)
     return larger, total, out * shrunk + weighted
+
+
+def _put(array: jax.Array, new: jax.Array, place: tuple, within: jax.Array) -> jax.Array:
+    """An array with what of another is `within` at a place of it."""
+    new = jnp.where(within, new, jax.lax.dynamic_slice(array, place, new.shape))
+    return jax.lax.dynamic_update_slice(array, new, place)
