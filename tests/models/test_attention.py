@@ -10,12 +10,15 @@ import pytest
 from conftest import on_eight_devices
 from jax.experimental.pallas.ops.tpu import splash_attention
 
+from qwen_audio_jax.models import blocked_attention, windows
 from qwen_audio_jax.models.attention import attend
 from qwen_audio_jax.models.segments import Segments
 from qwen_audio_jax.parallel.sharding import make_mesh
 
 LENGTHS, L = (70, 1, 40), 150  # no multiple of a kernel's tile, with padding at the end
-BACKENDS = ["xla", "splash"]
+WINDOWS = "windows"
+BACKENDS = ["xla", WINDOWS, "splash"]
+"""And "xla" as it takes rows so long that one head fills a cache."""
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +27,14 @@ def interpreted(monkeypatch):
     make = splash_attention.make_splash_mqa_single_device
     interpreted = functools.partial(make, interpret=True)
     monkeypatch.setattr(splash_attention, "make_splash_mqa_single_device", interpreted)
+
+
+@pytest.fixture(autouse=True)
+def as_long_rows(request, monkeypatch):
+    """One head at a time, and windows of 32, 64, 96, 128 or all keys."""
+    if WINDOWS in request.node.name:
+        monkeypatch.setattr(blocked_attention, "_POSITIONS", 0)
+        monkeypatch.setattr(windows, "SIZE", 32)
 
 
 def inputs(heads, key_heads, size=32, rows=2):
@@ -41,7 +52,8 @@ def results(backend, causal, q, k, v, weights, who):
     """What attention gives, and the gradients of its sum under weights."""
 
     def weighted(q, k, v):
-        out = attend(q, k, v, who, causal=causal, backend=backend)
+        plain = "xla" if backend == WINDOWS else backend
+        out = attend(q, k, v, who, causal=causal, backend=plain)
         return jnp.sum(out * weights), out
 
     gradients, out = jax.jit(jax.grad(weighted, argnums=(0, 1, 2), has_aux=True))(q, k, v)
@@ -80,6 +92,25 @@ def test_hidden_positions_are_seen_by_nobody(backend):
     assert np.all(np.asarray(dv)[:, 60:70] == 0)
     alone = jax.nn.dot_product_attention(*(x[:, :60] for x in (q, k, v)))
     np.testing.assert_allclose(out[:, :60], alone, atol=2e-5)
+
+
+def test_windows_hold_what_is_seen_and_little_more():
+    """What lies outside is not read: a weight of 0 would not keep its NaN out."""
+    q, k, v, _ = inputs(2, 2)
+    out = results(WINDOWS, True, q, k, v.at[:, :64].set(jnp.nan), jnp.ones_like(q), segments())[0]
+    assert np.all(np.isfinite(out[:, 128:]))
+    assert np.all(np.isnan(out[:, :64]))
+
+
+def test_windows_are_those_of_the_mask(monkeypatch):
+    monkeypatch.setattr(windows, "SIZE", 32)
+    hidden = jnp.zeros((2, L), bool).at[:, 60:70].set(True)
+    for who, causal in ((branches(), True), (segments(hidden=hidden), False), (segments(), True)):
+        seen = np.asarray(who.seen & (jnp.tri(L, dtype=bool) | (not causal)))
+        for row, found in zip(seen, windows.windows_of(who, causal), strict=True):
+            for start, (first, end) in zip(range(0, L, 32), found, strict=True):
+                keys = np.flatnonzero(row[start : start + 32].any(axis=0))
+                assert (first, end) == (keys[0], keys[-1] + 1)
 
 
 TRUNK, ANSWERS = 60, (50, 31)
@@ -151,7 +182,7 @@ def test_what_cudnn_is_told_of_branches():
 def test_a_mesh_is_one_device():
     q, k, v, weights = inputs(4, 2, rows=8)
     who = segments(rows=8)
-    for backend in BACKENDS:
+    for backend in ("xla", "splash"):
         one = results(backend, True, q, k, v, weights, who)
         for tensor in (1, 4):  # 4 is more than there are key heads
             # Plain XLA adds the repeated key heads up in another order. In float64 the gradient by
