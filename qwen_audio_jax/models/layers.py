@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from qwen_audio_jax.models.cuts import Parted
 from qwen_audio_jax.models.presets import Compute
@@ -36,7 +37,7 @@ class Linear(nnx.Linear):
 
     def _product(self, x: jax.Array) -> jax.Array:
         y = super().__call__(x)
-        return y if self.lora_a is None else y + self.adapted(x)
+        return checkpoint_name(y if self.lora_a is None else y + self.adapted(x), LINEAR_OUTPUT)
 
     def adapted(self, x: jax.Array) -> jax.Array:
         """What the adapter adds: [..., in] -> [..., out], without a matrix of the kernel's size."""
@@ -45,7 +46,13 @@ class Linear(nnx.Linear):
             keep = 1 - self.lora_dropout
             key = jax.random.wrap_key_data(self.lora_key[...])
             x = jnp.where(jax.random.bernoulli(key, keep, x.shape), x / keep, 0)
-        return (x @ a * self.lora_scale) @ b
+        if self.end_to_end:
+            # The gradient of a thin matrix is summed up fastest lying along what is not thin.
+            turned = jax.lax.optimization_barrier(a.T)
+            thin = jnp.einsum("...i,ri->...r", x, turned)
+        else:
+            thin = x @ a
+        return checkpoint_name(thin * self.lora_scale, LINEAR_OUTPUT) @ b
 
 
 def linear(
@@ -81,7 +88,7 @@ class TransposedLinear(nnx.Module):
     With a few rows XLA on the CPU multiplies so in two thirds of the time.
     """
 
-    lora_key = None
+    lora_key, end_to_end = None, False
     adapted = Linear.adapted
 
     def __init__(self, same: Linear):
@@ -123,6 +130,9 @@ def stack_layers(
     """Builds `layers` equal modules as one whose parameters have a leading layer axis."""
     return nnx.vmap(make_layer)(rngs.split(layers))
 
+
+LINEAR_OUTPUT = "linear_output"
+"""What the results of linear layers are called, their adapters' with them."""
 
 ATTENTION_INPUT = "attention_input"
 """What queries, keys and values are called, rotated where they are."""
@@ -192,11 +202,10 @@ def _pieces(leaves: Sequence[jax.Array | Parted]) -> list[tuple[int, int]]:
 
 def _remat(body: Callable, remat: str) -> Callable:
     policies = jax.checkpoint_policies
-    dots = policies.dots_with_no_batch_dims_saveable
-    around = policies.save_only_these_names(ATTENTION_INPUT, ATTENTION_OUTPUT)
+    around = ATTENTION_INPUT, ATTENTION_OUTPUT
     policy = {
-        "none": policies.save_from_both_policies(dots, around),
-        "dots": dots,
+        "none": policies.save_only_these_names(LINEAR_OUTPUT, *around),
+        "dots": policies.save_only_these_names(LINEAR_OUTPUT),
         "attention": policies.save_only_these_names(ATTENTION_OUTPUT),
         "full": policies.nothing_saveable,
     }
