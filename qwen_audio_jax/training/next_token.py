@@ -55,7 +55,7 @@ def next_token_loss(
         local = functools.partial(
             _local_loss, firsts=firsts, axes=axes, chunk=chunk, gradients=gradients
         )
-        return local if mesh is None else _on_mesh(local, [one.shape for one in heads], axes, mesh)
+        return local if _here(mesh) else _on_mesh(local, [one.shape for one in heads], axes, mesh)
 
     @jax.custom_vjp
     def loss(*arguments) -> Pair:
@@ -97,7 +97,7 @@ def next_token_losses(
         local = functools.partial(
             _local_loss, firsts=firsts, axes=axes, chunk=chunk, gradients=gradients, each=each
         )
-        return local if mesh is None else _on_mesh(local, shapes, axes, mesh, each=each)
+        return local if _here(mesh) else _on_mesh(local, shapes, axes, mesh, each=each)
 
     @jax.custom_vjp
     def losses(*arguments) -> jax.Array:
@@ -127,6 +127,11 @@ def _pieces(head: jax.Array | Parted) -> tuple[tuple[jax.Array, ...], tuple[int,
     """The pieces of the head, and the token of the first column of each."""
     pieces = head.in_order if isinstance(head, Parted) else ((head, 0),)
     return tuple(zip(*pieces, strict=True))
+
+
+def _here(mesh: Mesh | None) -> bool:
+    """Whether all lies on one device. Gathered from a mesh of one, the head would be copied."""
+    return mesh is None or mesh.size == 1
 
 
 def chunk_of(positions: int) -> int:
