@@ -251,7 +251,7 @@ def beside_transformers(folder: str) -> dict[str, Callable]:
     model, parameters, optimizer = prepared
     recipe = Recipe(model, optimizer, steps=1000, seed=0, preference=PREFERENCE)
     parameters = jax.tree.map(jnp.asarray, parameters)
-    batch = batch_of(pairs, "branches", RowShape(4, 416, 928))
+    batch = batch_of(pairs, "branches", RowShape(1, 1600, 3232))
     apart = [example for pair in pairs for example in pair.apart()]
     return {
         "transformers and PEFT, usual": Theirs(folder, apart, PREFERENCE.beta),

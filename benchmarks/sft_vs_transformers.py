@@ -39,7 +39,7 @@ from qwen_audio_jax.text.tokenizer import train_sentencepiece
 from qwen_audio_jax.training.lora import with_adapters
 
 TALKS = 16
-SHAPE = RowShape(5, 976, 2592)
+SHAPE = RowShape(3, 1536, 4224)
 RANK = 16
 LINEARS = {
     "query": "self_attn.q_proj",
