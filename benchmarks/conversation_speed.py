@@ -201,7 +201,7 @@ def main() -> None:
     )
     parser.add_argument("--turns", type=int, default=5, help="default: 5")
     parser.add_argument("--each", type=int, default=8, help="requests of a client (default: 8)")
-    parser.add_argument("--size", choices=peers.SIZES, default="small", help="default: small")
+    parser.add_argument("--size", choices=peers.SIZES, default="30m", help="default: 30m")
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count())
     original = peers.peer(options.size)

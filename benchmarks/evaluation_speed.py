@@ -2,10 +2,11 @@
 
     PYTHONPATH=. python benchmarks/evaluation_speed.py --prompts=256
 
-The model of `generation_vs_transformers.py`, random weights, float32 on the CPU. Clips are of 1 to
-30 s, log-uniform, and answers of 2 to 128 tokens, of which each prompt's is known beforehand. All
-peers have the prompts sorted by length. Batches write as long as their longest answer; of several
-sizes the best counts. Compilation is not counted. RTFx: seconds of audio in a second.
+A model of a size of `generation_vs_transformers.py`, random weights, float32 on the CPU. Clips are
+of 1 to 30 s, log-uniform, and answers of 2 to 128 tokens, of which each prompt's is known
+beforehand. All peers have the prompts sorted by length. Batches write as long as their longest
+answer; of several sizes the best counts. Compilation is not counted. RTFx: seconds of audio in a
+second.
 """
 
 import argparse
@@ -106,9 +107,10 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=64, help="default: 64")
     parser.add_argument("--slots", type=int, default=8, help="of the engine (default: 8)")
     parser.add_argument("--rows", type=int, nargs="+", default=[8, 16], help="default: 8 16")
+    parser.add_argument("--size", choices=peers.SIZES, default="30m", help="default: 30m")
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count())
-    original = peers.peer()
+    original = peers.peer(options.size)
     graph, state = peers.ours_of(original)
     some = requests(options.prompts)
     tokens = sum(request.max_new_tokens for request in some)

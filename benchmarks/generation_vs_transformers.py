@@ -45,7 +45,29 @@ FRAMES = {
 
 
 SIZES = {
+    "tiny": (
+        dict(d_model=128, encoder_layers=3, encoder_attention_heads=2, encoder_ffn_dim=512),
+        dict(
+            hidden_size=128,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            intermediate_size=256,
+            vocab_size=8000,
+        ),
+    ),
     "small": (
+        dict(d_model=320, encoder_layers=6, encoder_attention_heads=5, encoder_ffn_dim=1280),
+        dict(
+            hidden_size=320,
+            num_hidden_layers=6,
+            num_attention_heads=5,
+            num_key_value_heads=5,
+            intermediate_size=896,
+            vocab_size=8000,
+        ),
+    ),
+    "30m": (
         dict(d_model=384, encoder_layers=4, encoder_attention_heads=6, encoder_ffn_dim=1536),
         dict(
             hidden_size=512,
@@ -68,10 +90,11 @@ SIZES = {
         ),
     ),
 }
-"""Encoder and decoder: 30 million parameters; those of Whisper base and SmolLM2-135M."""
+"""Encoder and decoder: the presets `tiny` and `small`; 30 million parameters, most of them the
+decoder's; Whisper base and SmolLM2-135M."""
 
 
-def peer(size: str = "small") -> Qwen2AudioForConditionalGeneration:
+def peer(size: str = "30m") -> Qwen2AudioForConditionalGeneration:
     """A model of a size, with weights so large that its answers do not repeat one token."""
     encoder, decoder = SIZES[size]
     config = Qwen2AudioConfig(

@@ -291,6 +291,9 @@ def main() -> None:
     )
     parser.add_argument("--preset", choices=PRESETS[:2], default="small")
     parser.add_argument("--peer", action="store_true", help="beside transformers and PEFT instead")
+    parser.add_argument(
+        "--size", default="30m", help="of --peer: tiny, small, 30m (default) or base"
+    )
     parser.add_argument("--turns", type=int, default=5, help="default: 5")
     options = parser.parse_args()
     if options.peer:
@@ -299,7 +302,7 @@ def main() -> None:
 
         torch.set_num_threads(len(os.sched_getaffinity(0)))
         with tempfile.TemporaryDirectory() as folder:
-            peer().save_pretrained(folder)
+            peer(options.size).save_pretrained(folder)
             Console().print(compare(beside_transformers(folder), options.turns))
     else:
         Console().print(compare(in_the_same_code(options.preset), options.turns))

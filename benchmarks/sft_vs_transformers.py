@@ -1,12 +1,13 @@
 """A tuning step on conversations beside transformers' Qwen2-Audio, float32 on the CPU.
 
-    python benchmarks/sft_vs_transformers.py
+    python benchmarks/sft_vs_transformers.py --size=small
 
-As `train_step_vs_transformers.py`, with its model: 16 conversations of 2 turns with 1 to 3 clips of
-3 to 5 s. transformers gets what its processor makes of them, clips padded to 30 s and texts to the
-longest, and labels on the same tokens; ours, rows that the pack plan fills. Losses must agree
-within 1e-5 and gradient norms within 1e-4 first. Tuned are all weights, then adapters of rank 16
-on the decoder's linears alone, theirs by PEFT.
+As `train_step_vs_transformers.py`, with a model of a size of `generation_vs_transformers.py`: 16
+conversations of 2 turns with 1 to 3 clips of 3 to 5 s. transformers gets what its processor makes
+of them, clips padded to 30 s and texts to the longest, and labels on the same tokens; ours, rows
+that the pack plan fills. Losses must agree within 1e-5 and gradient norms within 1e-4 first. Tuned
+are all weights, then adapters of rank 16 on the decoder's linears alone, theirs by PEFT. The more
+of a model is its encoder, the more of its time the padding takes.
 """
 
 import argparse
@@ -20,7 +21,7 @@ import numpy as np
 import peft
 import soundfile
 import torch
-from generation_vs_transformers import AUDIO, MEL_BINS, PAD, WINDOW, peer
+from generation_vs_transformers import AUDIO, MEL_BINS, PAD, SIZES, WINDOW, peer
 from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
@@ -148,6 +149,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--turns", type=int, default=7, help="default: 7")
+    parser.add_argument("--size", choices=SIZES, default="30m", help="default: 30m")
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count())
     made = examples()
@@ -156,7 +158,7 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         tqdm(total=len(ARMS) * options.turns, disable=None) as bar,
     ):
-        peer().save_pretrained(folder)
+        peer(options.size).save_pretrained(folder)
         for name, sides in ARMS.items():
             times, _ = compare(folder, made, SHAPE, options.turns, bar, sides)
             for what, of in (("best", min), ("median", statistics.median)):

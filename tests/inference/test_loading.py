@@ -12,9 +12,9 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "conversion"))
 import originals
+from adapter_folders import decoder_pairs, write_adapter
 from byte_vocabulary import byte_vocabulary
 from converting import imported, run
-from test_adapters import write_adapter
 
 from qwen_audio_jax.checkpoint import by_path, last_step, saved_shapes
 from qwen_audio_jax.conversion.importing import write_checkpoint
@@ -117,7 +117,6 @@ def test_adapters_of_peft(base, start, adapter, tmp_path):
 
 def test_adapters_with_a_whole_head(base, start, tmp_path):
     head = np.random.default_rng(0).standard_normal((262, 16)).astype(np.float32)
-    from test_adapters import decoder_pairs
 
     tensors = decoder_pairs() | {"base_model.model.lm_head.weight": head}
     whole = write_adapter(tmp_path / "whole", tensors, modules_to_save=["lm_head"])
