@@ -1,5 +1,6 @@
 """The first stage of an evaluation: everything is planned, then what has no answer yet is asked."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -62,24 +63,27 @@ def answer(
         The plan; all processes have the same.
 
     Raises:
-        OSError: the folder cannot be written.
+        OSError: the folder cannot be written, or another process has it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     plan, questions = plan_of(asker, benchmarks, limit)
     controls, more = [], []
     if control_limit is not None:
         controls, more = _planned_controls(asker, benchmarks, plan, control_limit)
-    if process[0] == 0:
-        write_plan(folder, plan)
-        write_controls(folder, controls)
     # The controls come last, so that their answers are all that an evaluation may still lack.
     each = list({one.key: one for one in [*questions, *more]}.values())
-    answer_missing(folder, each, answers, process)
+    # Opened first: the plan is not changed under another process that is still answering it.
+    with contextlib.closing(AnswerFile(path_of(folder, *process))) as file:
+        if process[0] == 0:
+            write_plan(folder, plan)
+            write_controls(folder, controls)
+        answer_missing(folder, file, each, answers, process)
     return plan
 
 
 def answer_missing(
     folder: pathlib.Path,
+    file: AnswerFile,
     questions: Sequence[Question],
     answers: Answers,
     process: tuple[int, int] = (0, 1),
@@ -90,6 +94,7 @@ def answer_missing(
 
     Args:
         folder: of the evaluation.
+        file: where this process writes.
         questions: all of its plan.
         answers: gives the answers; called if any is missing.
         process: which of how many processes this is: each answers its share of the questions.
@@ -102,13 +107,8 @@ def answer_missing(
     mine = questions[process[0] :: process[1]]
     missing = [one for one in mine if one.key not in known or known[one.key].finish == FAILED]
     if missing:
-        file = AnswerFile(path_of(folder, *process))
-        try:
-            given = answering(answers(missing), len(mine), len(missing), quiet=quiet)
-            for answered in given:
-                file.put(answered)
-        finally:
-            file.close()
+        for answered in answering(answers(missing), len(mine), len(missing), quiet=quiet):
+            file.put(answered)
 
 
 def plan_of(

@@ -1,6 +1,7 @@
 """A model in training answers validation splits, as a finished one answers benchmarks."""
 
 import collections
+import contextlib
 import dataclasses
 import logging
 import pathlib
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from data_pipelines.examples import Preprocessor
-from qwen_audio_jax.evaluation.answer_files import Answered, read_answers
+from qwen_audio_jax.evaluation.answer_files import Answered, AnswerFile, path_of, read_answers
 from qwen_audio_jax.evaluation.answer_stage import answer_missing, plan_of
 from qwen_audio_jax.evaluation.asking import Asking, Question
 from qwen_audio_jax.evaluation.benchmarks.corpus import record_of
@@ -112,7 +113,9 @@ class SplitAnswers:
                     progress = of_room.after(before)
                     yield progress, answered
 
-        answer_missing(folder, questions, answers, (group.index, group.count), quiet=quiet)
+        process = group.index, group.count
+        with contextlib.closing(AnswerFile(path_of(folder, *process))) as file:
+            answer_missing(folder, file, questions, answers, process, quiet=quiet)
         group.barrier("the end of an evaluation", timeout=_SHARE_SECONDS)
         answered = with_whole_answers(plan.items, answers_to(folder, questions))
         results = results_of(self.splits, plan, answered)

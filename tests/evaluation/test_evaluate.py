@@ -1,6 +1,7 @@
 """`evaluate`: answers, scores and page of a small model with random weights."""
 
 import collections
+import contextlib
 import functools
 import json
 import os
@@ -15,7 +16,7 @@ import tiny_models
 from conftest import flac, write_corpus
 
 from qwen_audio_jax.evaluation import answer_stage, compare_stage, options, stages
-from qwen_audio_jax.evaluation.answer_files import AnswerFile, read_answers
+from qwen_audio_jax.evaluation.answer_files import AnswerFile, path_of, read_answers
 from qwen_audio_jax.evaluation.asking import Asking
 from qwen_audio_jax.evaluation.benchmarks import open_benchmark
 from qwen_audio_jax.evaluation.engine_answers import engine_answers
@@ -222,6 +223,19 @@ def test_a_folder_is_of_one_model(tmp_path, model, asking, manifest):
         path.unlink()
     stages.answer(folder, stages.Who(str(other)), named, OPTIONS)
     assert read_plan(folder).model["name"] == "other"
+
+
+def test_what_another_process_is_answering_stays_as_it_is_planned(tmp_path, asking, manifest):
+    folder = tmp_path / "evaluation"
+    run(folder, asking, manifest)
+    before = (folder / "plan.json").read_bytes()
+    manifest.write_text(manifest.read_text().splitlines(keepends=True)[0])
+    with contextlib.closing(AnswerFile(path_of(folder))):
+        with pytest.raises(OSError, match="another process writes it; wait until that has ended"):
+            run(folder, asking, manifest)
+        assert (folder / "plan.json").read_bytes() == before
+    run(folder, asking, manifest)
+    assert (folder / "plan.json").read_bytes() != before
 
 
 def test_an_answer_that_finds_no_room_fails_and_says_so(tmp_path, asking, manifest):
