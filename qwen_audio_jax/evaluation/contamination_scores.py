@@ -108,7 +108,8 @@ def contamination_notes(told: Mapping[str, Any]) -> Iterator[str]:
             f"{text}"
         )
         for row in one["scores"]:
-            if "/" in row["metric"] or row["value"] is None:
+            untouched = row["without_any"]["n"] == row["n"]
+            if "/" in row["metric"] or row["value"] is None or untouched:
                 continue
             scale = scale_of(row["metric"])
             yield (

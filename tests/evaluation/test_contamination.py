@@ -16,6 +16,7 @@ from data_pipelines.shards import write_split
 from qwen_audio_jax.audio.decode import decode
 from qwen_audio_jax.evaluation import answer_stage, contamination, stages
 from qwen_audio_jax.evaluation.benchmarks import open_benchmark
+from qwen_audio_jax.evaluation.contamination_scores import contamination_notes
 from qwen_audio_jax.evaluation.ngrams import COMMON, Texts, units
 from qwen_audio_jax.evaluation.plan import read_plan
 
@@ -129,6 +130,21 @@ def test_other_sound_and_other_words_are_no_contamination(tmp_path, made):
     assert one["scores"] == []
     only = corpus(tmp_path / "validation", (), own)
     assert scored(made, source, only)[0]["same_bytes"] == 4
+
+
+def test_scores_that_nothing_touches_are_not_told_of():
+    whole, fewer = {"value": 0.5, "n": 4}, {"value": 1.0, "n": 2}
+    scores = [
+        {"task": task, "metric": "accuracy", **whole, "without_audio": whole, "without_any": rest}
+        for task, rest in (("speaker_age", whole), ("genre_classification", fewer))
+    ]
+    counts = {"asked": 8, "audio": 0, "unread": 0, "with_text": 0, "text": 0}
+    told = {"against": ["data/mine"], "benchmarks": {"mine": counts | {"scores": scores}}}
+    _, *touched = contamination_notes({"contamination": told})
+    assert touched == [
+        "mine, genre_classification: Accuracy is 50.0 %, without items whose audio is there "
+        "50.0 %, without those of which anything is 100.0 %"
+    ]
 
 
 def test_clips_of_other_lengths_are_not_read(tmp_path, made, monkeypatch):
