@@ -10,6 +10,7 @@ import numpy as np
 
 from data_pipelines.examples import Example, Preprocessor, empty_batch, fill_row
 from data_pipelines.packing import WINDOW, PackPlan, PlannedBatch, RowShape
+from data_pipelines.pairs import pair_fields
 from data_pipelines.records import Corpus
 from qwen_audio_jax.rendering import Tokens
 
@@ -38,8 +39,8 @@ class OnePass(grain.sources.RandomAccessDataSource):
 
     Attributes:
         records: (number, number of the one whose clips are heard), usually twice the same.
-        planned: the batches over all hosts. The n-th record of a row has segment n + 1, and no
-            loss where it cannot be read.
+        planned: the batches over all hosts. The n-th record of a row has segment n + 1, or is its
+            n-th pair, and has no loss where it cannot be read.
     """
 
     def __init__(
@@ -68,6 +69,8 @@ class OnePass(grain.sources.RandomAccessDataSource):
         planned = self.planned[int(number)]
         shape, mine = planned.shape, planned.rows[self._local_rows[planned.shape]]
         batch = empty_batch(len(mine), shape.tokens, shape.frames, self._preprocessor.mel_bins)
+        if layout := self._preprocessor.layout:
+            batch |= pair_fields(len(mine), shape.tokens, layout)
         for row, places in enumerate(mine):
             fill_row(batch, row, [self._example(*self.records[place]) for _, place in places])
         return batch

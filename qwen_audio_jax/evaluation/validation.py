@@ -14,6 +14,7 @@ from data_pipelines.examples import Preprocessor
 from data_pipelines.packing import RowShape
 from data_pipelines.records import Corpus
 from qwen_audio_jax.evaluation.held_out_loss import ALL, HeldOutLoss, Losses, RecordLoss, loss_rows
+from qwen_audio_jax.evaluation.held_out_pairs import PreferenceAccuracy
 from qwen_audio_jax.evaluation.plan import replace
 from qwen_audio_jax.evaluation.split_answers import Result, SplitAnswers
 from qwen_audio_jax.evaluation.split_questions import SplitQuestions
@@ -67,11 +68,13 @@ class Validation:
         answers: what asks for the answers; None if nobody wants them.
         losses: by corpus, what measures the loss; none if nobody wants it.
         options: when.
+        pairs: what measures the pairs of a run on pairs; None of another run.
     """
 
     answers: SplitAnswers | None
     losses: Mapping[str, HeldOutLoss]
     options: EvaluateConfig
+    pairs: PreferenceAccuracy | None = None
 
     def whole(self, step: int) -> bool:
         """Whether an evaluation is due after a step that is not the last."""
@@ -82,18 +85,18 @@ class Validation:
         alone = bool(self.losses) and _is_multiple(step, self.options.loss_every)
         return alone or self.whole(step)
 
-    def __call__(self, parameters: Any, *, whole: bool = True, controls: bool = True) -> Evaluation:
+    def __call__(self, parameters: Any, *, whole: bool = True, start: bool = False) -> Evaluation:
         """Evaluates the splits.
 
         Args:
             parameters: the model's.
             whole: whether answers are asked for; else only the loss is measured.
-            controls: whether conversations are answered with other sound too, if the options ask
-                for that.
+            start: whether they are those that the run starts from. Otherwise conversations are
+                answered with other sound too, if the options ask for that.
         """
         results: Mapping[str, list[Result]] = {}
         if whole and self.answers is not None:
-            results = self.answers(parameters, controls=controls and self.options.controls)
+            results = self.answers(parameters, controls=self.options.controls and not start)
         losses: dict[tuple[str, str], RecordLoss] = {}
         measured = []
         for name, measure in self.losses.items():
@@ -102,6 +105,8 @@ class Validation:
                 losses[name, row.id] = loss
                 measured.append((row, loss))
         rows = score_rows(results) + (loss_rows(measured) if self.losses else [])
+        if whole and self.pairs is not None:
+            rows += self.pairs(parameters, start=start)
         # A task's loss below its scores, and that of all records last.
         rows = sorted(rows, key=lambda row: (row["task"] == ALL, row["task"]))
         return Evaluation(rows, results, losses)
@@ -117,6 +122,7 @@ def make_validation(
     mesh: Mesh,
     workdir: pathlib.Path,
     group: Group,
+    pairs: PreferenceAccuracy | None = None,
 ) -> Validation | None:
     """What the options ask for; None if that is nothing. The arguments are those of its parts."""
     answers = None
@@ -128,7 +134,7 @@ def make_validation(
         for name, split in splits.items()
         if options.loss
     }
-    return Validation(answers, measures, options) if answers or measures else None
+    return Validation(answers, measures, options, pairs) if answers or measures else None
 
 
 def _is_multiple(step: int, of: int) -> bool:

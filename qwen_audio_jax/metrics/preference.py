@@ -50,6 +50,14 @@ def misses(answer: str, present: Sequence[str]) -> bool:
     )
 
 
+def undecided(answer: str, names: Sequence[str]) -> bool:
+    """Whether an answer to a question about one of these sounds neither affirms nor denies it.
+
+    It does neither of what the two above look for: it may be a fragment, or tell of other sounds.
+    """
+    return not hallucinates(answer, names) and not misses(answer, names)
+
+
 def says_count(answer: str, count: int) -> bool:
     """Whether the numbers in an answer, in digits or as a word up to ten, are all this one."""
     found = {
@@ -65,6 +73,7 @@ def preference(answers: list[Answer]) -> list[dict[str, Any]]:
 
     "hallucinations", of those with `absent`, how many answers say that it is heard;
     "missed_sounds", of those with `present`, how many deny it;
+    "undecided", of both, how many do neither;
     "wrong_counts", of those with `count`, how many do not say that number.
 
     Baseline: of the first two, who says yes as often as that is right; of the last, the commonest
@@ -82,6 +91,11 @@ def preference(answers: list[Answer]) -> list[dict[str, Any]]:
     if present:
         share = _share(present, lambda a: misses(a.hypothesis, a.annotation["present"]))
         rows.append(table_row("missed_sounds", share, len(absent) / asked, len(present)))
+    if asked:
+        some = [(answer.hypothesis, answer.annotation["absent"]) for answer in absent]
+        some += [(answer.hypothesis, answer.annotation["present"]) for answer in present]
+        share = sum(undecided(*one) for one in some) / asked
+        rows.append(table_row("undecided", share, 0.0, asked))
     if counted:
         share = _share(counted, lambda a: not says_count(a.hypothesis, a.annotation["count"]))
         counts = [answer.annotation["count"] for answer in counted]

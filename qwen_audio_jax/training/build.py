@@ -2,12 +2,14 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 from jax.sharding import Mesh
 
+from data_pipelines.records import Corpus
 from qwen_audio_jax.checkpoint import Checkpoints
+from qwen_audio_jax.evaluation.held_out_pairs import AnswersOf, HeldOutPairs, PreferenceAccuracy
 from qwen_audio_jax.evaluation.validation import (
     Validation,
     make_validation,
@@ -33,6 +35,7 @@ from qwen_audio_jax.training.start import (
 from qwen_audio_jax.training.step import (
     Recipe,
     TrainState,
+    make_answers,
     make_init,
     make_losses,
     make_step,
@@ -106,6 +109,7 @@ def build_run(
     graph, init = make_init(recipe)
     layout = shardings(jax.eval_shape(init), mesh)
     step = make_step(graph, recipe, mesh)
+    measured = graph, mesh, config.train.accumulate
     run = Run(
         config=config,
         workdir=workdir,
@@ -121,10 +125,11 @@ def build_run(
             dataclasses.replace(data.preprocessor, layout=""),  # pairs as talks that end well
             data.local_rows,
             model,
-            make_losses(graph, mesh, config.train.accumulate),
+            make_losses(*measured),
             mesh,
             workdir,
             group,
+            _held_out_pairs(config, data, validation, make_answers(*measured), workdir, mesh),
         ),
         checkpoints=Checkpoints(workdir, config.checkpoint.keep, cuts),
         group=group,
@@ -136,3 +141,20 @@ def build_run(
     )
     group.barrier("the last checkpoint", {"the last checkpoint": str(run.checkpoints.latest)})
     return run, recipe, layout
+
+
+def _held_out_pairs(
+    config: RunConfig,
+    data: Data,
+    splits: Mapping[str, tuple[Corpus, str]],
+    answers: AnswersOf,
+    workdir: pathlib.Path,
+    mesh: Mesh,
+) -> PreferenceAccuracy | None:
+    """What measures the pairs of validation splits, in a run on pairs."""
+    preference, limit = config.preference, config.evaluate.limit
+    if not preference:
+        return None
+    where = data.preprocessor, data.local_rows, answers, mesh, limit, preference.loss == "ipo"
+    measures = {name: HeldOutPairs(*split, *where) for name, split in splits.items()}
+    return PreferenceAccuracy(measures, workdir, preference.reference != "none")

@@ -94,7 +94,7 @@ def train(
         with jax.set_mesh(run.mesh):
             compared = compare(run, recipe, layout, state)
             with StopSignal() as stop:
-                if first_step == 0 and run.validation and config.evaluate.before:
+                if first_step == 0 and run.validation:
                     evaluate_start(run, state, log)
                 state, over = loop(run, state, next_slot, log, stop, compared)
             with clock.spend("checkpoint"):
@@ -187,9 +187,16 @@ def save(run: Run, step: int, state: TrainState, next_slot: int) -> None:
 
 
 def evaluate_start(run: Run, state: TrainState, log: RunLog) -> None:
-    """Evaluates what the run starts from; later tables have it beside."""
+    """Evaluates what the run starts from, as far as the end needs it or has it beside."""
+    before, pairs = run.config.evaluate.before, run.validation.pairs
+    if not (before or pairs):
+        return
     with run.clock.spend("evaluation"):
-        found = run.validation(merge(state.parameters, state.frozen, run.cuts), controls=False)
+        parameters = merge(state.parameters, state.frozen, run.cuts)
+        if not before:
+            pairs(parameters, start=True)
+            return
+        found = run.validation(parameters, start=True)
     log.write_evaluation(0, found.rows)
     if jax.process_index() == 0:
         write_before(run.workdir, found.rows)

@@ -65,7 +65,7 @@ def test_without_answers_none_are_asked_for_and_without_need_no_controls():
     for options in (OPTIONS, dataclasses.replace(OPTIONS, controls=True)):
         both = Validation(answers, {}, options)
         assert both("parameters", whole=False) == Evaluation([], {}, {})
-        assert both("parameters", controls=False).results == {"tones": []}
+        assert both("parameters", start=True).results == {"tones": []}
         assert both("parameters").results == {"tones": []}
     assert asked == [("parameters", controls) for controls in (False, False, False, True)]
 

@@ -3,7 +3,7 @@
 import pytest
 
 from qwen_audio_jax.metrics import Answer, counts, part_of, score, score_by_part
-from qwen_audio_jax.metrics.preference import hallucinates, misses, says_count
+from qwen_audio_jax.metrics.preference import hallucinates, misses, says_count, undecided
 
 ABSENT = ["dog", "bark", "siren"]
 
@@ -57,6 +57,26 @@ def test_missed_sounds(answer, so):
 @pytest.mark.parametrize(
     ("answer", "so"),
     [
+        ("The word.", True),
+        ("It is a bell.", True),
+        ("First a bell, then a horn.", True),
+        ("I cannot answer that.", True),
+        ("", True),
+        ("Yes.", False),
+        ("No.", False),
+        ("First a bell, then a dog.", False),
+        ("First a bell, then a horn, but no dog.", False),
+        ("There are two knocks, but no barks.", False),
+        ("The dog is in none of them.", False),
+    ],
+)
+def test_neither_denied_nor_affirmed(answer, so):
+    assert undecided(answer, ["dog", "bark"]) is so
+
+
+@pytest.mark.parametrize(
+    ("answer", "so"),
+    [
         ("There are three knocks.", True),
         ("3", True),
         ("Three. There are three.", True),
@@ -86,16 +106,19 @@ ANSWERS = [
     answer("One bark.", "One bark.", "wrong_count", count=1),
     answer("One bark.", "Two barks.", "wrong_count", count=2),
     answer("One bark.", "One bark.", "present_sound", count=1, present=["bark"]),
+    answer("One.", "No.", "absent_sound", absent=["dog"]),
 ]
 
 
 def test_rows_by_kind():
     rows = {row["metric"]: row for row in score_by_part("preference", ANSWERS)}
     value = {name: (row["value"], row["baseline"], row["n"]) for name, row in rows.items()}
-    assert value["accuracy"][::2] == (4 / 7, 7)
-    assert value["accuracy/absent_sound"][::2] == (2 / 3, 3)
-    assert value["hallucinations"] == (1 / 3, 2 / 5, 3)
-    assert value["missed_sounds"] == (1 / 2, 3 / 5, 2)
+    assert value["accuracy"][::2] == (4 / 8, 8)
+    assert value["accuracy/absent_sound"][::2] == (2 / 4, 4)
+    assert value["hallucinations"] == (1 / 4, 2 / 6, 4)
+    assert value["missed_sounds"] == (1 / 2, 4 / 6, 2)
+    assert value["undecided"] == (1 / 6, 0.0, 6)
+    assert value["undecided/absent_sound"] == (1 / 4, 0.0, 4)
     assert value["wrong_counts"] == pytest.approx((1 / 3, 1 / 3, 3))
     assert value["wrong_counts/wrong_count"] == (1 / 2, 1 / 2, 2)
     # One kind alone has them, and would say the same again.

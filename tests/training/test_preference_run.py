@@ -264,6 +264,33 @@ def test_stale_references_are_refused(place, run, tmp_path):
         loop.run(config(place), resumed)
 
 
+@pytest.mark.slow
+def test_held_out_pairs_are_compared_with_the_start(place, tmp_path):
+    """Also when the run goes on in another process, and whether or not the start is evaluated."""
+    write_pairs(place / "data" / "parted", 12, validation=6)
+    more = {"data.mixture": {"parted": 1.0}, "evaluate.loss": True, "train.steps": 2}
+    tables = []
+    for before in (False, True):
+        workdir = tmp_path / f"before {before}"
+        loop.run(config(place, **more, **{"evaluate.before": before}), workdir)
+        tables.append({row["metric"]: row for row in evaluated(workdir)})
+        assert {"ranking_accuracy", "reward_accuracy"} <= tables[-1].keys()
+    without, with_start = tables
+    for metric in ("ranking_accuracy", "reward_accuracy"):
+        assert with_start[metric]["value"] == without[metric]["value"]
+        assert with_start[metric]["n"] == 6
+    assert "before" not in without["ranking_accuracy"]
+    assert with_start["ranking_accuracy"]["before"] is not None
+    assert with_start["reward_accuracy"]["before"] is None
+    (workdir / "evaluation.json").unlink()
+    loop.run(config(place, **more, **{"evaluate.before": True}), workdir)
+    assert {row["metric"]: row for row in evaluated(workdir)} == with_start
+
+
+def evaluated(workdir):
+    return json.loads((workdir / "evaluation.json").read_text())
+
+
 def test_other_records_than_pairs_are_refused(tmp_path):
     write_corpus(tmp_path / "tones", train=3)
     with pytest.raises(ConfigError, match=r"of corpus 'tones' is .* learns pairs alone"):
