@@ -7,8 +7,9 @@ preference pairs, with each seed once with and once without the SFT term, and pr
 held-out records before and after: the mean over the seeds, and their standard deviation. Before is
 the same for all. Hallucinations are answers that hear a sound which is not there, sounds missed
 those that deny one which is; a model that says no to everything has none of the first and all of
-the second. A run that is broken off goes on, and one that is done is not repeated. Flags behind
-`--` go to each run: `-- --config.train.steps=100`.
+the second, and one that answers in fragments has neither, and denies and affirms nothing. A run
+that is broken off goes on, and one that is done is not repeated. Flags behind `--` go to each run:
+`-- --config.train.steps=100`.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import pathlib
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -24,13 +26,16 @@ from rich.table import Table
 from qwen_audio_jax.metrics.scales import scale_of
 
 ROOT = pathlib.Path(__file__).parents[1]
-TERMS = {"with the SFT term": 1.0, "without it": 0.0}
-"""What is compared, and the weight of the chosen answer's own loss."""
+TERMS = {"with the SFT term": (), "without it": ("--config.preference.sft_weight=0.0",)}
+"""What is compared, and its flags: the chosen answer's own loss, as the config has it, or none."""
 SHOWN = (
     ("preference", "hallucinations"),
     ("preference", "missed_sounds"),
+    ("preference", "undecided"),
     ("preference", "wrong_counts"),
     ("preference", "accuracy"),
+    ("preference", "ranking_accuracy"),
+    ("preference", "reward_accuracy"),
     ("asr", "wer"),
     ("chat", "accuracy"),
     ("chat", "accuracy/voice_chat"),
@@ -43,7 +48,9 @@ SHOWN = (
 Scores = dict[tuple[str, str], float]
 
 
-def train(workdir: pathlib.Path, seed: int, weight: float, options: argparse.Namespace) -> None:
+def train(
+    workdir: pathlib.Path, seed: int, term: Sequence[str], options: argparse.Namespace
+) -> None:
     """Tunes and evaluates a model, unless it was done."""
     if (workdir / "evaluation.json").is_file():
         return
@@ -53,11 +60,10 @@ def train(workdir: pathlib.Path, seed: int, weight: float, options: argparse.Nam
         "data.root": options.data.absolute(),
         "data.seed": seed,
         "train.seed": seed,
-        "preference.sft_weight": weight,
     }
     flags = [f"--config.{key}={value}" for key, value in values.items()]
     print(workdir.name, flush=True)
-    run = [*command, f"--workdir={workdir.absolute()}", *flags, *options.flags]
+    run = [*command, f"--workdir={workdir.absolute()}", *flags, *term, *options.flags]
     subprocess.run(run, cwd=ROOT, check=True)
 
 
@@ -90,9 +96,9 @@ def main() -> None:
     before: list[Scores] = []
     after: dict[str, list[Scores]] = {name: [] for name in TERMS}
     for seed in range(options.seeds):
-        for name, weight in TERMS.items():
-            workdir = options.out / f"sft-{weight:g}-{seed}"
-            train(workdir, seed, weight, options)
+        for name, term in TERMS.items():
+            workdir = options.out / f"{name.replace(' ', '-')}-{seed}"
+            train(workdir, seed, term, options)
             before = before or [scores(workdir, "evaluation_before.json")]
             after[name].append(scores(workdir, "evaluation.json"))
     table = Table("task", "metric", "before", *after, title=f"{options.seeds} seeds")

@@ -8,7 +8,7 @@ better, but for refusals and rambling, which are always worse.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from data_pipelines.sources.synthetic.one_clip_talks import WORDINGS, analysed
@@ -28,7 +28,7 @@ from data_pipelines.sources.synthetic.talk_clips import (
     turn_of,
     word,
 )
-from data_pipelines.sources.synthetic.talks import messages_of
+from data_pipelines.sources.synthetic.talks import MAKERS, messages_of
 from data_pipelines.sources.synthetic.voice_talks import asked_aloud
 
 REFUSALS = (
@@ -49,34 +49,35 @@ _SAID_AS = {"knock": ("knock",), "dog": ("dog", "bark"), "alarm": ("alarm", "bee
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """A question and two answers.
+    """A question, behind what was said before, and two answers.
 
     Attributes:
-        turn: the question, and the answer that is chosen.
+        turns: the last one has the question and the answer that is chosen.
         rejected: the other one.
         facts: what answers are scored by: "absent" or "present", names of sounds one of which is
             asked about; "count", where it is asked for.
     """
 
-    turn: Turn
+    turns: Sequence[Turn]
     rejected: str
     facts: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def preferred(validation: bool, ordinal: int, rng: Draw) -> Made:
-    """preference: the kinds in turn; absent and present sounds come twice in a round."""
+    """preference: the kinds in turn; half of a round are absent and present sounds."""
     rounds, turn = divmod(ordinal, len(_ROUND))
     kind = _ROUND[turn]
     number = rounds * _ROUND.count(kind) + _ROUND[:turn].count(kind)
     pair = _MAKERS[kind](validation, number, rng)
-    question, answer = messages_of(pair.turn)
-    return tuple(heard.audio for heard in pair.turn.clips), {
-        "messages": [question],
+    *asked, answer = [message for turn in pair.turns for message in messages_of(turn)]
+    clips = [heard for turn in pair.turns for heard in turn.clips]
+    return tuple(heard.audio for heard in clips), {
+        "messages": asked,
         "chosen": answer["content"],
         "rejected": pair.rejected,
         "kind": kind,
-        "asked": [pair.turn.asks],
-        "heard": [heard.facts for heard in pair.turn.clips],
+        "asked": [turn.asks for turn in pair.turns],
+        "heard": [heard.facts for heard in clips],
         **pair.facts,
     }
 
@@ -102,19 +103,27 @@ def _is_heard(there: bool, validation: bool, ordinal: int, rng: Draw) -> Pair:
     names = _with_or_without(asked, there, 2, validation, rng)
     clip = sounds_in_turn(names, validation, rng)
     text = choose(("Is {} heard?", "Do you hear {}?"), rng).format(named(asked))
-    answers = f"No, there is no {asked}.", f"Yes, there is {named(asked)}."
+    # One sound is another in the rejected answer.
+    told = list(names)
+    at = names.index(asked) if there else int(rng.integers(2))
+    told[at] = choose([one for one in NAMES if one not in names], rng) if there else asked
+    answers = [_in_order(names), _but_no(_in_order(told), asked)]
+    if not there:
+        answers = [_but_no(_in_order(names), asked), _in_order(told)]
     facts = _facts(asked, there, names)
-    return Pair(Turn("is_heard", (clip,), text, answers[there]), answers[not there], facts)
+    return Pair([Turn("is_heard", (clip,), text, answers[0])], answers[1], facts)
 
 
 def _how_many(there: bool, validation: bool, ordinal: int, rng: Draw) -> Pair:
     count, asked = _count_and_name(ordinal)
-    struck = asked if there else choose([name for name in PLURALS if name != asked], rng)
+    other = choose([name for name in PLURALS if name != asked], rng)
+    struck = asked if there else other
     clip = strokes(struck, count, validation, rng)
-    answers = f"There are no {PLURALS[asked]}.", _there(asked, count)
+    told = _another_count(count, rng) if there else count
+    answers = _there(asked, count), _but_no(_there(other, told), PLURALS[asked])
     facts = _facts(asked, there, [struck]) | ({"count": count} if there else {})
-    turn = Turn("count", (clip,), _count_text(asked, rng), answers[there])
-    return Pair(turn, answers[not there], facts)
+    turn = Turn("count", (clip,), _count_text(asked, rng), answers[not there])
+    return Pair([turn], answers[there], facts)
 
 
 def _which_clip(there: bool, validation: bool, ordinal: int, rng: Draw) -> Pair:
@@ -125,9 +134,9 @@ def _which_clip(there: bool, validation: bool, ordinal: int, rng: Draw) -> Pair:
         names[here], names[at] = names[at], names[here]
     clips = tuple(sound(name, validation, rng) for name in names)
     text = choose((f"Which clip has the {asked}?", f"Where is the {asked}?"), rng)
-    answers = f"No clip has {named(asked)}.", f"The {asked} is in the {PLACES[at]} clip."
+    answers = f"The {asked} is in none of them.", f"The {asked} is in the {PLACES[at]} clip."
     facts = _facts(asked, there, names)
-    return Pair(Turn("where", clips, text, answers[there]), answers[not there], facts)
+    return Pair([Turn("where", clips, text, answers[there])], answers[not there], facts)
 
 
 def _invented_sound(validation: bool, ordinal: int, rng: Draw) -> Pair:
@@ -137,15 +146,14 @@ def _invented_sound(validation: bool, ordinal: int, rng: Draw) -> Pair:
     told[ordinal % 2] = choose([name for name in NAMES if name not in names], rng)
     clip = sounds_in_turn(names, validation, rng)
     text = choose(("Name the sounds in order.", "Which sounds are these?"), rng)
-    return Pair(Turn("order", (clip,), text, _in_order(names)), _in_order(told))
+    return Pair([Turn("order", (clip,), text, _in_order(names))], _in_order(told))
 
 
 def _wrong_count(validation: bool, ordinal: int, rng: Draw) -> Pair:
     count, name = _count_and_name(ordinal)
-    wrong = choose([n for n in range(1, len(COUNTS) + 1) if n != count], rng)
     clip = strokes(name, count, validation, rng)
     turn = Turn("count", (clip,), _count_text(name, rng), _there(name, count))
-    return Pair(turn, _there(name, wrong), {"count": count})
+    return Pair([turn], _there(name, _another_count(count, rng)), {"count": count})
 
 
 def _invented_word(validation: bool, ordinal: int, rng: Draw) -> Pair:
@@ -164,40 +172,47 @@ def _invented_word(validation: bool, ordinal: int, rng: Draw) -> Pair:
         words[at] = choose([one for one in among["en"] if one != words[at]], rng)
         other, answer = " ".join(words), "The speaker says {}."
     turn = Turn(asks, (clip,), choose(WORDINGS[asks], rng), answer.format(said))
-    return Pair(turn, answer.format(other))
+    return Pair([turn], answer.format(other))
 
 
 def _refusal(validation: bool, ordinal: int, rng: Draw) -> Pair:
-    return Pair(_any_question(validation, ordinal, rng), choose(REFUSALS, rng))
+    return Pair(_any_talk(validation, ordinal, rng), choose(REFUSALS, rng))
 
 
 def _other_clip(validation: bool, ordinal: int, rng: Draw) -> Pair:
     """What the same kind of question was answered of another clip."""
-    turn = other = _any_question(validation, ordinal, rng)
+    turn = other = _about_one_clip(validation, ordinal, rng)
     while other.answer == turn.answer:
         ordinal += _SAME_QUESTION
-        other = _any_question(validation, ordinal, rng)
-    return Pair(turn, other.answer)
-
-
-def _rambling(validation: bool, ordinal: int, rng: Draw) -> Pair:
-    """The right answer again and again, or much that was not asked behind it."""
-    turn = _any_question(validation, ordinal, rng)
-    if ordinal // 2 % 2:
-        return Pair(turn, " ".join([turn.answer] * int(rng.integers(3, 6))))
-    fillers = [FILLERS[i] for i in rng.choice(len(FILLERS), 2, replace=False)]
-    return Pair(turn, " ".join([turn.answer, *fillers]))
+        other = _about_one_clip(validation, ordinal, rng)
+    return Pair([turn], other.answer)
 
 
 _SAME_QUESTION = 2 * len(WORDINGS)
 """After so many ordinals a written question is of the same kind again."""
 
 
-def _any_question(validation: bool, ordinal: int, rng: Draw) -> Turn:
-    """Aloud or in writing, about one clip."""
+def _about_one_clip(validation: bool, ordinal: int, rng: Draw) -> Turn:
+    """Aloud or in writing."""
     maker = (analysed, asked_aloud)[ordinal % 2]
     (turn,) = maker(validation, ordinal // 2, rng)
     return turn
+
+
+def _rambling(validation: bool, ordinal: int, rng: Draw) -> Pair:
+    """The right answer again and again, or much that was not asked behind it."""
+    turns = _any_talk(validation, ordinal, rng)
+    answer = turns[-1].answer
+    if ordinal // len(MAKERS) % 2:
+        return Pair(turns, " ".join([answer] * int(rng.integers(3, 6))))
+    fillers = [FILLERS[i] for i in rng.choice(len(FILLERS), 2, replace=False)]
+    return Pair(turns, " ".join([answer, *fillers]))
+
+
+def _any_talk(validation: bool, ordinal: int, rng: Draw) -> list[Turn]:
+    """One of those that conversations are made of, their kinds in turn."""
+    maker = tuple(MAKERS.values())[ordinal % len(MAKERS)]
+    return maker(validation, ordinal // len(MAKERS), rng)
 
 
 def _with_or_without(
@@ -237,6 +252,15 @@ def _there(name: str, count: int) -> str:
     return f"There {'is' if count == 1 else 'are'} {counted(name, count)}."
 
 
+def _another_count(count: int, rng: Draw) -> int:
+    return choose([n for n in range(1, len(COUNTS) + 1) if n != count], rng)
+
+
+def _but_no(answer: str, name: str) -> str:
+    """What is heard, and behind it that this is not."""
+    return f"{answer.removesuffix('.')}, but no {name}."
+
+
 def _in_order(names: list[str]) -> str:
     return f"First {named(names[0])}, then {named(names[1])}."
 
@@ -254,4 +278,4 @@ _MAKERS: dict[str, Callable[[bool, int, Draw], Pair]] = {
 KINDS = tuple(_MAKERS)
 """Of pairs: what is wrong with the rejected answer."""
 
-_ROUND = ("absent_sound", "present_sound", *KINDS)
+_ROUND = (*2 * ("absent_sound", "present_sound"), *KINDS)

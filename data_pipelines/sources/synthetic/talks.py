@@ -14,20 +14,20 @@ from data_pipelines.sources.synthetic.speech_tasks import Made
 from data_pipelines.sources.synthetic.talk_clips import Draw, Turn
 from data_pipelines.sources.synthetic.voice_talks import asked_aloud
 
-_MAKERS = {
+MAKERS = {
     "voice_chat": asked_aloud,
     "audio_analysis": analysed,
     "several_clips": compared,
     "several_turns": conversed,
 }
-KINDS = tuple(_MAKERS)
+KINDS = tuple(MAKERS)
 """Of talks, in the order of turns."""
 
 
 def talked(validation: bool, ordinal: int, rng: Draw) -> Made:
     """chat: the kinds in turn."""
     kind = KINDS[ordinal % len(KINDS)]
-    turns = _MAKERS[kind](validation, ordinal // len(KINDS), rng)
+    turns = MAKERS[kind](validation, ordinal // len(KINDS), rng)
     clips = [heard for turn in turns for heard in turn.clips]
     return tuple(heard.audio for heard in clips), {
         "messages": [message for turn in turns for message in messages_of(turn)],
