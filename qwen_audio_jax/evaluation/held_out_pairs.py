@@ -1,8 +1,8 @@
 """Of pairs that are not trained on, how often a model finds the chosen answer the likelier one.
 
-Log-probabilities are those that the loss of pairs takes, of rows packed as there. What the run
-starts from, which they are compared with too, is measured before the first step and lies in the run
-folder.
+Log-probabilities are those that the loss of pairs takes, of rows packed as there. They are also
+compared with those of what the run starts from, which are measured before the first step and lie in
+the run folder.
 """
 
 import collections
@@ -118,12 +118,10 @@ class PreferenceAccuracy:
     Attributes:
         measures: by corpus.
         workdir: the run folder, which keeps what the start gives.
-        compared: whether the loss compares with the start.
     """
 
     measures: Mapping[str, HeldOutPairs]
     workdir: pathlib.Path
-    compared: bool
 
     def __call__(self, parameters: Any, *, start: bool = False) -> list[dict[str, Any]]:
         """Rows of the table.
@@ -137,8 +135,6 @@ class PreferenceAccuracy:
             for corpus, measure in self.measures.items()
             for number, values in measure(parameters).items()
         ]
-        if not self.compared:
-            return accuracy_rows(found, {})
         if start and jax.process_index() == 0:
             write_references(self.workdir, found)
         # The start compared with itself says nothing.
@@ -151,12 +147,12 @@ def accuracy_rows(
     """Rows of the table, each followed by those of the kinds of pairs if there are several.
 
     "ranking_accuracy" is the share of pairs whose chosen answer is likelier than the rejected one,
-    "reward_accuracy" that of pairs in which it has gained more over the reference; equal is no
+    "reward_accuracy" that of pairs in which it has gained more since the start; equal is no
     success. Baseline: a coin.
 
     Args:
         found: what the model gives.
-        references: what the reference gives, by (corpus, record id).
+        references: what the start gave, by (corpus, record id).
     """
     gained = [
         (row, values - references[corpus, row.id])

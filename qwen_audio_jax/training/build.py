@@ -157,4 +157,4 @@ def _held_out_pairs(
         return None
     where = data.preprocessor, data.local_rows, answers, mesh, limit, preference.loss == "ipo"
     measures = {name: HeldOutPairs(*split, *where) for name, split in splits.items()}
-    return PreferenceAccuracy(measures, workdir, preference.reference != "none")
+    return PreferenceAccuracy(measures, workdir)

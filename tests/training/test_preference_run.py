@@ -58,6 +58,8 @@ def config(place, **more):
         "data.root": str(place / "data"),
         "data.shapes": ((2, 128, 192),),
         "optimizer.frozen": (),
+        "preference.reference": "stored",
+        "preference.sft_weight": 0.0,
         "optimizer.warmup_steps": 0,
         "optimizer.learning_rate": 3e-3,
         "train.steps": STEPS,
@@ -308,5 +310,6 @@ def test_other_records_than_pairs_are_refused(tmp_path):
     ],
 )
 def test_what_cannot_be_is_refused_at_the_start(key, value, sentence):
+    stored = changed(pretrain_values(file="dpo"), "preference.reference", "stored")
     with pytest.raises(ConfigError, match=sentence):
-        from_mapping(changed(pretrain_values(file="dpo"), key, value))
+        from_mapping(changed(stored, key, value))

@@ -105,13 +105,11 @@ def _is_heard(there: bool, validation: bool, ordinal: int, rng: Draw) -> Pair:
     text = choose(("Is {} heard?", "Do you hear {}?"), rng).format(named(asked))
     # One sound is another in the rejected answer.
     told = list(names)
-    at = names.index(asked) if there else int(rng.integers(2))
+    at = names.index(asked) if there else int(rng.integers(len(names)))
     told[at] = choose([one for one in NAMES if one not in names], rng) if there else asked
-    answers = [_in_order(names), _but_no(_in_order(told), asked)]
-    if not there:
-        answers = [_but_no(_in_order(names), asked), _in_order(told)]
+    answers = _but_no(_in_order(told if there else names), asked), _in_order([told, names][there])
     facts = _facts(asked, there, names)
-    return Pair([Turn("is_heard", (clip,), text, answers[0])], answers[1], facts)
+    return Pair([Turn("is_heard", (clip,), text, answers[there])], answers[not there], facts)
 
 
 def _how_many(there: bool, validation: bool, ordinal: int, rng: Draw) -> Pair:
@@ -134,7 +132,10 @@ def _which_clip(there: bool, validation: bool, ordinal: int, rng: Draw) -> Pair:
         names[here], names[at] = names[at], names[here]
     clips = tuple(sound(name, validation, rng) for name in names)
     text = choose((f"Which clip has the {asked}?", f"Where is the {asked}?"), rng)
-    answers = f"The {asked} is in none of them.", f"The {asked} is in the {PLACES[at]} clip."
+    told = list(names)
+    if there:
+        told[at] = choose([one for one in NAMES if one not in names], rng)
+    answers = _but_no(_in_order(told), asked), f"The {asked} is in the {PLACES[at]} clip."
     facts = _facts(asked, there, names)
     return Pair([Turn("where", clips, text, answers[there])], answers[not there], facts)
 
@@ -262,7 +263,7 @@ def _but_no(answer: str, name: str) -> str:
 
 
 def _in_order(names: list[str]) -> str:
-    return f"First {named(names[0])}, then {named(names[1])}."
+    return f"First {', then '.join(map(named, names))}."
 
 
 _MAKERS: dict[str, Callable[[bool, int, Draw], Pair]] = {

@@ -78,5 +78,7 @@ def test_answers_are_scored_by_kind_and_by_what_they_say_is_heard(folder):
         "hallucinations": (1.0, 1),
         "missed_sounds": (0.0, 1),
         "undecided": (0.0, 2),
+        "undecided/absent_sound": (0.0, 1),
+        "undecided/present_sound": (0.0, 1),
     }
     assert rows["accuracy"]["high"] == 0.0
