@@ -38,7 +38,7 @@ def get_config(name: str = "tiny") -> ConfigDict:
     config.model.family = "auto"
     # Several pairs a row: with clips of up to 10 s, and of 30 s, in all.
     config.data.shapes = ((8, 576, 1024), (8, 1280, 3264))
-    config.optimizer.update(learning_rate=5e-4, final_learning_rate=5e-5, warmup_steps=10)
+    config.optimizer.update(learning_rate=3e-4, final_learning_rate=3e-5, warmup_steps=10)
     # To the model that is tuned here, which was never told that a sound is not there, all denials
     # are all but impossible, so that a false one gains on the reference as a true one does. And
     # without the SFT term it unlearns to answer at all (docs/training.md).

@@ -107,7 +107,7 @@ def _is_heard(there: bool, validation: bool, ordinal: int, rng: Draw) -> Pair:
     told = list(names)
     at = names.index(asked) if there else int(rng.integers(len(names)))
     told[at] = choose([one for one in NAMES if one not in names], rng) if there else asked
-    answers = _but_no(_in_order(told if there else names), asked), _in_order([told, names][there])
+    answers = _but_no(_heard(told if there else names), asked), _heard(names if there else told)
     facts = _facts(asked, there, names)
     return Pair([Turn("is_heard", (clip,), text, answers[there])], answers[not there], facts)
 
@@ -135,7 +135,7 @@ def _which_clip(there: bool, validation: bool, ordinal: int, rng: Draw) -> Pair:
     told = list(names)
     if there:
         told[at] = choose([one for one in NAMES if one not in names], rng)
-    answers = _but_no(_in_order(told), asked), f"The {asked} is in the {PLACES[at]} clip."
+    answers = _but_no(_heard(told), asked), f"The {asked} is in the {PLACES[at]} clip."
     facts = _facts(asked, there, names)
     return Pair([Turn("where", clips, text, answers[there])], answers[not there], facts)
 
@@ -262,8 +262,12 @@ def _but_no(answer: str, name: str) -> str:
     return f"{answer.removesuffix('.')}, but no {name}."
 
 
+def _heard(names: list[str]) -> str:
+    return f"I hear {', then '.join(map(named, names))}."
+
+
 def _in_order(names: list[str]) -> str:
-    return f"First {', then '.join(map(named, names))}."
+    return f"First {named(names[0])}, then {named(names[1])}."
 
 
 _MAKERS: dict[str, Callable[[bool, int, Draw], Pair]] = {
