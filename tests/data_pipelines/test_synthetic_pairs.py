@@ -125,9 +125,10 @@ def test_other_rejected_answers_are_wrong_in_their_way(corpus):
         note, (heard, *_) = record.annotation, record.annotation["heard"]
         better, worse = note["chosen"].rstrip(".").split(), note["rejected"].rstrip(".").split()
         if note["kind"] == "invented_sound":
-            named = [word.rstrip(",") for word in better if word.rstrip(",") in heard["sounds"]]
-            assert named == heard["sounds"]
-            assert sum(word.rstrip(",") in heard["sounds"] for word in worse) == 1
+            at = note["asked"].index(note["asked"][-1])
+            assert told(note["chosen"]) == {heard["sounds"][at]}
+            assert not told(note["rejected"]) & {*heard["sounds"]}
+            assert better[:2] == worse[:2] == [("First", "Then")[at], "comes"]
         elif note["kind"] == "wrong_count":
             assert better[2] == NUMBERS[heard["count"]] != worse[2]
             assert worse[2] in NUMBERS[1:]
@@ -166,6 +167,17 @@ def test_answers_to_another_clip_are_to_the_same_question(corpus):
             assert note["chosen"].startswith(FRAMES[asks])
             assert note["rejected"].startswith(FRAMES[asks])
     assert asked == {*FRAMES}
+
+
+def test_refusals_and_rambling_are_in_conversations_of_all_kinds(corpus):
+    for kind in ("refusal", "rambling"):
+        forms = collections.Counter(
+            (len(note["messages"]) > 1, len(note["heard"]) > 1 and len(note["messages"]) == 1,
+             not question(record))
+            for record in of_kind(corpus["train"], kind) if (note := record.annotation)
+        )  # fmt: skip
+        assert {(True, False, False), (False, True, False), (False, False, True),
+                (False, False, False)} <= {*forms}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", BLIND)

@@ -5,6 +5,10 @@ kind: it hears a sound that is not there or none where one is, miscounts, puts a
 speaker's mouth, refuses, answers to another clip, or goes on and on. What is asked and what would
 be right are even within a kind, so that neither a question nor an answer alone tells which is
 better, but for refusals and rambling, which are always worse.
+
+A denial tells first what is heard, and so does half of what affirms: a small model can tell sounds
+long before it can compare them with a word. It does so in words that no conversation begins with,
+which would be unlearned.
 """
 
 import dataclasses
@@ -14,6 +18,7 @@ from typing import Any
 from data_pipelines.sources.synthetic.one_clip_talks import WORDINGS, analysed
 from data_pipelines.sources.synthetic.phrases import ADJECTIVES, KEYWORDS, NOUNS
 from data_pipelines.sources.synthetic.several_clip_talks import PLACES
+from data_pipelines.sources.synthetic.several_turn_talks import first_and_second
 from data_pipelines.sources.synthetic.sound_tasks import COUNTS, NAMES, PLURALS, mixture, named
 from data_pipelines.sources.synthetic.speech_tasks import Made
 from data_pipelines.sources.synthetic.split import choose
@@ -118,10 +123,10 @@ def _how_many(there: bool, validation: bool, ordinal: int, rng: Draw) -> Pair:
     struck = asked if there else other
     clip = strokes(struck, count, validation, rng)
     told = _another_count(count, rng) if there else count
-    answers = _there(asked, count), _but_no(_there(other, told), PLURALS[asked])
+    answers = _but_no(_there(other, told), PLURALS[asked]), _there(asked, count)
     facts = _facts(asked, there, [struck]) | ({"count": count} if there else {})
-    turn = Turn("count", (clip,), _count_text(asked, rng), answers[not there])
-    return Pair([turn], answers[there], facts)
+    turn = Turn("count", (clip,), _count_text(asked, rng), answers[there])
+    return Pair([turn], answers[not there], facts)
 
 
 def _which_clip(there: bool, validation: bool, ordinal: int, rng: Draw) -> Pair:
@@ -141,13 +146,13 @@ def _which_clip(there: bool, validation: bool, ordinal: int, rng: Draw) -> Pair:
 
 
 def _invented_sound(validation: bool, ordinal: int, rng: Draw) -> Pair:
-    """One of two sounds is another one in the rejected answer."""
+    """The first or the second of two sounds is another one in the rejected answer."""
     names = mixture(validation, 2, rng, (NAMES[ordinal % len(NAMES)],))
-    told = list(names)
-    told[ordinal % 2] = choose([name for name in NAMES if name not in names], rng)
+    told, at = list(names), turn_of(ordinal, len(NAMES), 2)
+    told[at] = choose([name for name in NAMES if name not in names], rng)
     clip = sounds_in_turn(names, validation, rng)
-    text = choose(("Name the sounds in order.", "Which sounds are these?"), rng)
-    return Pair([Turn("order", (clip,), text, _in_order(names))], _in_order(told))
+    turns, wrong = (first_and_second(clip, pair)[: at + 1] for pair in (names, told))
+    return Pair(turns, wrong[-1].answer)
 
 
 def _wrong_count(validation: bool, ordinal: int, rng: Draw) -> Pair:
@@ -264,10 +269,6 @@ def _but_no(answer: str, name: str) -> str:
 
 def _heard(names: list[str]) -> str:
     return f"I hear {', then '.join(map(named, names))}."
-
-
-def _in_order(names: list[str]) -> str:
-    return f"First {named(names[0])}, then {named(names[1])}."
 
 
 _MAKERS: dict[str, Callable[[bool, int, Draw], Pair]] = {

@@ -3,6 +3,8 @@
 Most answers need a clip; every third talk ends with one that the earlier answers tell.
 """
 
+from collections.abc import Sequence
+
 from data_pipelines.sources.synthetic.notes import INSTRUMENTS
 from data_pipelines.sources.synthetic.one_clip_talks import PERSONS, WORDINGS
 from data_pipelines.sources.synthetic.phrases import KEYWORDS, LANGUAGES
@@ -62,15 +64,20 @@ def _lights(validation: bool, ordinal: int, rng: Draw) -> list[Turn]:
 
 def _sounds(validation: bool, ordinal: int, rng: Draw) -> list[Turn]:
     one, other = mixture(validation, 2, rng, (NAMES[ordinal % len(NAMES)],))
-    clip = sounds_in_turn([one, other], validation, rng)
-    turns = [
-        Turn("first_sound", (clip,), "Which sound comes first?", f"First comes {named(one)}."),
-        Turn("second_sound", (), "And after that?", f"Then comes {named(other)}."),
-    ]
+    turns = first_and_second(sounds_in_turn([one, other], validation, rng), (one, other))
     if turn_of(ordinal, len(NAMES), 3) == 0:
         text = "Say only the word that came last."
         turns.append(Turn("last_word", (), text, f"{other.capitalize()}."))
     return turns
+
+
+def first_and_second(clip: Heard, names: Sequence[str]) -> list[Turn]:
+    """What comes first in a clip, and what then."""
+    first, second = map(named, names)
+    return [
+        Turn("first_sound", (clip,), "Which sound comes first?", f"First comes {first}."),
+        Turn("second_sound", (), "And after that?", f"Then comes {second}."),
+    ]
 
 
 def _instruments(validation: bool, ordinal: int, rng: Draw) -> list[Turn]:
