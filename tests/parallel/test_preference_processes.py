@@ -34,6 +34,7 @@ def tuned(count, place, name):
         "data.shapes": "((4, 512, 256),)",
         "train.steps": STEPS,
         "checkpoint.every": 2,
+        "preference.reference": "stored",
         "evaluate.beside": "()",
         "evaluate.max_new_tokens": 16,
     }

@@ -203,6 +203,7 @@ def test_all_are_trained_on_and_evaluated_before_and_after(root, tmp_path):
             "data.mixture": json.dumps(dict.fromkeys(names, 1.0)),
             "data.shapes": "((4, 768, 128),)",
             "train.steps": STEPS,
+            "preference.reference": "stored",
             "evaluate.beside": "()",
             "evaluate.max_new_tokens": 8,
         },

@@ -69,7 +69,6 @@ def config(place, **more):
         "evaluate.before": False,
         "evaluate.loss": False,
         "evaluate.beside": (),
-        "preference.sft_weight": 0.0,
         "init_from": str(place / "start"),
     }
     for key, value in (options | more).items():
