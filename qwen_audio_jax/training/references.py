@@ -2,7 +2,7 @@
 
 It does not change, so its log-probabilities of both answers of each record are computed once, in a
 pass over the run's own batches before the first step, and lie in the run folder: `references.bin`
-has a line of 20 bytes a record, `references.json` says what they are of. The pass may be killed
+has a line of 24 bytes a record, `references.json` says what they are of. The pass may be killed
 anywhere and goes on where it was. Where they shall be computed in every step instead, that is the
 same program.
 """

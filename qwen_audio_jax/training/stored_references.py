@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pathlib
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -26,7 +27,9 @@ VALUES_FILE, FACTS_FILE = "references.bin", "references.json"
 Due = tuple[int, dict[tuple[int, int], tuple[int, int]]]
 """A batch of a run by its number, and what `new_records` says of it."""
 
-_LINE = np.dtype([("component", "<i4"), ("record", "<i8"), ("log_probabilities", "<f4", (2,))])
+_VALUES = np.dtype([("component", "<i4"), ("record", "<i8"), ("log_probabilities", "<f4", (2,))])
+_LINE = np.dtype([("values", _VALUES), ("check", "<u4")])
+"""A record's line, and the CRC-32 of what it says."""
 
 _TOLD = {
     "weights": "what the run starts from",
@@ -92,13 +95,14 @@ class StoredReferences:
 
     Attributes:
         values: of each component, float32 [records, 2]; NaN of records that cannot be used, and
-            where nothing is stored.
+            infinite where nothing is stored: a loader that reads ahead meets such behind the end of
+            a run, which trains on none of them.
     """
 
     def __init__(self, workdir: pathlib.Path, plan: PackPlan):
         """Args: workdir: the run folder. plan: of the run."""
         self._path, self._facts = workdir / VALUES_FILE, workdir / FACTS_FILE
-        self.values = [np.full((n, 2), np.nan, np.float32) for n in plan.sizes]
+        self.values = [np.full((n, 2), np.inf, np.float32) for n in plan.sizes]
         self._there = [np.zeros(n, bool) for n in plan.sizes]
 
     def begin(self, facts: dict[str, Any], *, begun: bool) -> None:
@@ -120,9 +124,12 @@ class StoredReferences:
             part.replace(self._facts)
             return
         try:
-            before = json.loads(self._facts.read_text())
-        except ValueError:
-            before = {}
+            before = dict(json.loads(self._facts.read_text()))
+        except (ValueError, TypeError):
+            raise ConfigError(
+                f"{self._facts}: is damaged; put it back from a copy, or "
+                + ("start another run" if begun else "delete it to have them computed anew")
+            ) from None
         changed = [
             told
             for name, told in _TOLD.items()
@@ -144,9 +151,21 @@ class StoredReferences:
                 file.truncate(size - size % _LINE.itemsize)
 
     def read(self) -> None:
-        """Takes in what is stored."""
+        """Takes in what is stored.
+
+        Raises:
+            ConfigError: a line is damaged.
+        """
         if self._path.is_file():
-            lines = np.fromfile(self._path, _LINE)
+            checked = np.fromfile(self._path, _LINE)
+            lines = checked["values"]
+            wrong = np.flatnonzero(_checks(lines) != checked["check"])
+            if len(wrong):
+                raise ConfigError(
+                    f"{self._path}: line {wrong[0] + 1} of {len(lines)} is damaged; put the file "
+                    "back from a copy, or delete it to have the references computed anew, which a "
+                    "run can before its first step"
+                )
             for number, values in enumerate(self.values):
                 mine = lines[lines["component"] == number]
                 values[mine["record"]] = mine["log_probabilities"]
@@ -158,9 +177,11 @@ class StoredReferences:
             self.values[component][record] = log_probabilities
             self._there[component][record] = True
         if write:
-            lines = [(*record, values) for record, values in found.items()]
+            lines = np.zeros(len(found), _LINE)
+            lines["values"] = [(*record, values) for record, values in found.items()]
+            lines["check"] = _checks(lines["values"])
             with self._path.open("ab") as file:
-                file.write(np.array(lines, _LINE).tobytes())
+                file.write(lines.tobytes())
 
     def has(self, record: tuple[int, int]) -> bool:
         """Whether a (component, record) has been looked at."""
@@ -190,6 +211,10 @@ class StoredReferences:
         if found and begun:
             raise self._lacking("lacks records that the run trains on")
         return found
+
+
+def _checks(lines: np.ndarray) -> np.ndarray:
+    return np.array([zlib.crc32(line.tobytes()) for line in lines], np.uint32)
 
 
 def new_records(plan: PackPlan, steps: int) -> Iterator[dict[tuple[int, int], tuple[int, int]]]:

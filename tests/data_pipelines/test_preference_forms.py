@@ -187,6 +187,11 @@ REFUSED = {
             "field 'completion': is a third answer beside 'chosen' and 'rejected'",
         ),
         (swift([SWIFT[0], UNSAID], rejected_response=HORN), "leave one of them"),
+        (
+            {"messages": SWIFT, "audios": [A], "rejected_response": HORN, "rejected": BELL},
+            "field 'rejected': is a third answer beside the talk's own",
+        ),
+        (swift([SWIFT[0], UNSAID], chosen=BELL), "field 'chosen': is a third answer beside"),
         ({"messages": SWIFT, "audios": [A], "rejected_audios": [A]}, "stands without"),
         ({"input": "?", "preferred_output": [SAID], "non_preferred_output": [UNSAID]}, "'input'"),
         (OWN | {"chosen": TAGGED}, "an answer of a pair has a part of type tags"),

@@ -54,7 +54,7 @@ def two(place):
 
 def references(workdir):
     """Of each record its two, in the order of their numbers."""
-    lines = np.fromfile(workdir / VALUES_FILE, "<i4,<i8,<2f4")
+    lines = np.fromfile(workdir / VALUES_FILE, "<i4,<i8,<2f4,<u4")
     assert np.all(lines["f0"] == 0)
     return lines[np.argsort(lines["f1"])]
 

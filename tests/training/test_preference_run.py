@@ -121,7 +121,7 @@ def test_it_begins_at_the_logarithm_of_two_and_learns(run):
     assert first["tokens_chosen"] != first["tokens_rejected"]
     facts = json.loads((run / FACTS_FILE).read_text())
     assert list(facts) == ["weights", "vocabulary", "template", "records"]
-    assert (run / VALUES_FILE).stat().st_size % 20 == 0
+    assert (run / VALUES_FILE).stat().st_size % 24 == 0
 
 
 @pytest.mark.slow
@@ -165,7 +165,7 @@ def test_a_pass_that_was_killed_goes_on_to_the_same(place, run, tmp_path, monkey
 
 def lines(workdir):
     data = (workdir / VALUES_FILE).read_bytes()
-    return {data[i : i + 20] for i in range(0, len(data), 20)}
+    return {data[i : i + 24] for i in range(0, len(data), 24)}
 
 
 def interrupted(run, workdir):

@@ -67,12 +67,12 @@ def test_what_was_killed_within_a_write_goes_on(tmp_path):
     computed(whole, plan)
     path = tmp_path / VALUES_FILE
     complete = path.read_bytes()
-    assert len(complete) == 16 * 20
-    for size in (0, 7, 20, 45, 319):
+    assert len(complete) == 16 * 24
+    for size in (0, 7, 24, 53, 383):
         path.write_bytes(complete[:size])
         stored = StoredReferences(tmp_path, plan)
         stored.begin(FACTS, begun=False)
-        assert path.stat().st_size == size // 20 * 20
+        assert path.stat().st_size == size // 24 * 24
         stored.read()
         assert stored.due(plan, 0, begun=False)
         computed(stored, plan)
@@ -93,6 +93,38 @@ def test_a_record_that_cannot_be_used_is_not_due_again(tmp_path):
     read.read()
     assert np.isnan(read.values[0][2]).all()
     assert not read.due(plan, 0, begun=True)
+
+
+def test_what_is_not_stored_is_no_record_that_cannot_be_used(tmp_path):
+    """A loader reads ahead, behind the end of a run, and would name them dropped."""
+    stored = StoredReferences(tmp_path, plan_of())
+    assert all(np.isinf(values).all() for values in stored.values)
+
+
+@pytest.mark.parametrize("place", [0, 5, 13, 23, 24 * 7 + 16])
+def test_a_damaged_line_is_told(place, tmp_path):
+    plan = plan_of()
+    stored = StoredReferences(tmp_path, plan)
+    stored.begin(FACTS, begun=False)
+    computed(stored, plan)
+    data = bytearray((tmp_path / VALUES_FILE).read_bytes())
+    data[place] ^= 64
+    (tmp_path / VALUES_FILE).write_bytes(data)
+    read = StoredReferences(tmp_path, plan)
+    with pytest.raises(ConfigError, match=f"bin: line {place // 24 + 1} of 16 is damaged; put"):
+        read.read()
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_damaged_facts_are_told(begun, tmp_path):
+    plan = plan_of()
+    stored = StoredReferences(tmp_path, plan)
+    stored.begin(FACTS, begun=False)
+    computed(stored, plan)
+    for junk in ("{", "7", '"x"', "[1]"):
+        (tmp_path / FACTS_FILE).write_text(junk)
+        with pytest.raises(ConfigError, match=r"references\.json: is damaged; put it back"):
+            StoredReferences(tmp_path, plan).begin(FACTS, begun=begun)
 
 
 @pytest.mark.parametrize(

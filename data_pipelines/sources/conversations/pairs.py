@@ -100,6 +100,11 @@ def _ms_swift(row: Fields) -> Pair:
         raise RejectedRecord(
             "fields 'rejected_messages' and 'rejected_response': leave one of them"
         )
+    if third := next((key for key in _CHOSEN if key in row), ""):
+        raise RejectedRecord(
+            f"field {third!r}: is a third answer beside the talk's own and the rejected one; leave "
+            "it out"
+        )
     if "rejected_messages" in row:
         other = {_listed(row)[0]: row.pop("rejected_messages")}
         if "rejected_audios" in row:
