@@ -91,17 +91,21 @@ def preference(answers: list[Answer]) -> list[dict[str, Any]]:
     if present:
         share = _share(present, lambda a: misses(a.hypothesis, a.annotation["present"]))
         rows.append(table_row("missed_sounds", share, len(absent) / asked, len(present)))
-    if asked:
-        some = [(answer.hypothesis, answer.annotation["absent"]) for answer in absent]
-        some += [(answer.hypothesis, answer.annotation["present"]) for answer in present]
-        share = sum(undecided(*one) for one in some) / asked
-        rows.append(table_row("undecided", share, 0.0, asked))
+    if either := [answer for answer in answers if _asked_about(answer)]:
+        share = _share(either, lambda a: undecided(a.hypothesis, _asked_about(a)))
+        rows.append(table_row("undecided", share, 0.0, len(either)))
     if counted:
         share = _share(counted, lambda a: not says_count(a.hypothesis, a.annotation["count"]))
         counts = [answer.annotation["count"] for answer in counted]
         commonest = max(map(counts.count, counts))
         rows.append(table_row("wrong_counts", share, 1 - commonest / len(counts), len(counts)))
     return rows
+
+
+def _asked_about(answer: Answer) -> list[str]:
+    """The sounds one of which is asked about, heard or not."""
+    known = (answer.annotation.get(field) for field in ("absent", "present"))
+    return [name for names in known for name in names or ()]
 
 
 def preferred_count(answer: Answer) -> dict[str, int]:
