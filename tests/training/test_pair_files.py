@@ -212,7 +212,7 @@ def test_all_are_trained_on_and_evaluated_before_and_after(root, tmp_path):
     assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
     assert (rows[-1]["accuracy"], rows[-1]["margin"] > 0) == (1.0, True)
     # Each record has been read, and was compared with the start.
-    compared = np.fromfile(tmp_path / "run" / VALUES_FILE, "<i4,<i8,<2f4")
+    compared = np.fromfile(tmp_path / "run" / VALUES_FILE, "<i4,<i8,<2f4,<u4")
     assert len(compared) == sum(4 * len(rows(0)) for rows in FILES.values())
     assert np.all(np.isfinite(compared["f2"]) & (compared["f2"] < 0))
     table = json.loads((tmp_path / "run" / "evaluation.json").read_text())
