@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 from conftest import make_example, tone_record
@@ -25,7 +26,12 @@ def parts(seed: int, clip_frames: tuple[int, ...], sizes=(5, 9)) -> tuple[Exampl
     random = np.random.default_rng(1000 + seed)
     prompt = make_example(seed, clip_frames)
     text = dataclasses.replace(prompt.text, loss_weights=np.zeros_like(prompt.text.loss_weights))
-    answers = [
+    return dataclasses.replace(prompt, text=text), drawn_answers(random, sizes)
+
+
+def drawn_answers(random: np.random.Generator, sizes: Sequence[int]) -> list[Tokens]:
+    """Answers of so many random tokens each, all of them learned."""
+    return [
         Tokens(
             random.integers(1, 80, size).astype(np.int32),
             np.ones(size, np.float32),
@@ -33,7 +39,6 @@ def parts(seed: int, clip_frames: tuple[int, ...], sizes=(5, 9)) -> tuple[Exampl
         )
         for size in sizes
     ]
-    return dataclasses.replace(prompt, text=text), answers
 
 
 def make_pair(seed: int, clip_frames: tuple[int, ...], layout: str, sizes=(5, 9)) -> Example:

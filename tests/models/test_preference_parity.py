@@ -8,6 +8,7 @@ import numpy as np
 import parity
 import pytest
 from flax import nnx
+from paired import drawn_answers
 from random_originals import BEGIN, END, PLACEHOLDER, WINDOW, original_config, padded, randomised
 
 from data_pipelines.examples import Example, empty_batch, fill_row
@@ -52,14 +53,7 @@ def asked(random: np.random.Generator, clips: tuple[int, ...], sizes: tuple[int,
         mels.append(mel)
     tokens, none = np.array(tokens), np.zeros(len(tokens))
     packed = [parity.clip(mel, n) for mel, n in zip(mels, clips, strict=True)]
-    answers = [
-        Tokens(
-            random.integers(1, 80, size).astype(np.int32),
-            np.ones(size, np.float32),
-            np.full(size, -1, np.int32),
-        )
-        for size in sizes
-    ]
+    answers = drawn_answers(random, sizes)
     return Asked(parity.example(tokens, none, PLACEHOLDER, packed, clips), answers, mels)
 
 
